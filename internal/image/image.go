@@ -1,0 +1,91 @@
+// Package image is a disk image that can be read at any offset: a raw file, a
+// block device, a qcow2 chain, a snapshot's archive. Backup consumes one;
+// restore, map, the NBD server and file restore produce or consume one.
+//
+// Features are filters over images: a decorator does one thing and passes the
+// rest on. An ability that only some images have is a small interface of its
+// own, found by type assertion ([Extenter]).
+package image
+
+import (
+	"fmt"
+	"io"
+)
+
+// Image is a random-access disk image of a fixed size. ReadAt is safe for
+// concurrent use, short only at the end, and then returns io.EOF.
+type Image interface {
+	io.ReaderAt
+	Size() int64 // bytes
+}
+
+// Kind says what is known about a range without reading it.
+type Kind int
+
+// The kinds of extents. Data promises nothing; Zero promises that every byte
+// reads as zero; Unchanged promises that every byte equals the base that the
+// image was opened against (the previous snapshot), so that it need not be
+// read.
+const (
+	Data Kind = iota
+	Zero
+	Unchanged
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Data:
+		return "data"
+	case Zero:
+		return "zero"
+	case Unchanged:
+		return "unchanged"
+	}
+	return fmt.Sprintf("image.Kind(%d)", int(k))
+}
+
+// Extent is a range [Offset, Offset+Length) of one kind.
+type Extent struct {
+	Offset, Length int64 // bytes
+	Kind           Kind
+}
+
+// End is the first byte behind the extent.
+func (e Extent) End() int64 { return e.Offset + e.Length }
+
+// Extenter is an image that knows its extents. ExtentAt returns the extent
+// that begins exactly at off (0 <= off < Size) and is at least one byte long;
+// it may be shorter than the whole run. It is safe for concurrent use.
+type Extenter interface {
+	ExtentAt(off int64) (Extent, error)
+}
+
+// ExtentAt asks img for the extent at off; an image that does not know is all
+// data.
+func ExtentAt(img Image, off int64) (Extent, error) {
+	if off < 0 || off >= img.Size() {
+		return Extent{}, fmt.Errorf("image: extent at %d of an image of %d bytes", off, img.Size())
+	}
+	if x, ok := img.(Extenter); ok {
+		return x.ExtentAt(off)
+	}
+	return Extent{Offset: off, Length: img.Size() - off, Kind: Data}, nil
+}
+
+// Target is where a disk image is written to. Offsets may come in any order
+// and concurrently, but no two calls overlap. What is neither written nor
+// zeroed before Finish reads as zero on a fresh target and keeps its old
+// content on an existing one (see Fresh).
+type Target interface {
+	io.WriterAt
+	// Zero makes [off, off+n) read as zeros, without taking space where the
+	// target can.
+	Zero(off, n int64) error
+	// Fresh reports that the target reads as zeros everywhere at the start, so
+	// that zero ranges need no call.
+	Fresh() bool
+	// Finish makes everything durable. Close without Finish leaves a target
+	// that is marked as unfinished or removed where the target can do so.
+	Finish() error
+	Close() error
+}

@@ -1,0 +1,148 @@
+// Package vfs is the narrow set of system calls that a datastore may use.
+//
+// One implementation talks to the kernel ([OS]); another is a simulated disk
+// (vfs/simdisk) that can cut the power between any two calls and then shows
+// only what a real disk might have kept. Decorators inject faults and control
+// the order in which concurrent callers proceed.
+//
+// # Names
+//
+// A name is relative to the root of the file system, slash separated, without
+// "." or ".." components; "." alone is the root. The last component is never
+// followed when it is a symbolic link.
+//
+// # What is durable when
+//
+//   - File.Sync makes the bytes and the length of that file durable, not its
+//     name.
+//   - SyncDir makes the entries of that one directory durable: creations,
+//     renames and removals done in it before the call.
+//   - SyncFS makes everything done before the call durable.
+//   - Without one of these, a crash may keep or lose each change
+//     independently: data may be torn or read as zeros although the length is
+//     right, and renames and removals may survive in another order than they
+//     were made. A single rename or removal is atomic.
+//
+// # Errors
+//
+// Errors wrap fs.ErrNotExist, fs.ErrExist and fs.ErrPermission, or
+// syscall.Errno values such as ENOSPC and EIO; each names operation and path.
+// [ErrLocked] says that a lock is held by someone else.
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// ErrLocked is wrapped when a lock cannot be had now because another holder
+// has a conflicting one.
+var ErrLocked = errors.New("locked by another process or operation")
+
+// ErrNoLocks is wrapped when the file system offers no locks of that kind
+// (some network file systems refuse locks on directories).
+var ErrNoLocks = errors.New("the file system offers no such locks")
+
+// FS is a file system rooted at a datastore's base directory. All methods are
+// safe for concurrent use.
+type FS interface {
+	// Open opens a regular file for reading. Anything else (directory,
+	// symbolic link, device) is an error.
+	Open(name string) (File, error)
+	// Create creates a regular file that must not exist, for reading and
+	// writing, with exactly these permissions (no umask).
+	Create(name string, perm fs.FileMode) (File, error)
+	// Mkdir makes one directory with exactly these permissions.
+	Mkdir(name string, perm fs.FileMode) error
+	// Rename replaces newName by oldName in one step. Within one file system only.
+	Rename(oldName, newName string) error
+	// Remove removes a file or an empty directory.
+	Remove(name string) error
+	// ReadDir lists a directory, sorted by name, without "." and "..".
+	ReadDir(name string) ([]DirEntry, error)
+	// Lstat describes a name without following a symbolic link.
+	Lstat(name string) (Info, error)
+	// Touch sets the access time of a name to now and leaves the
+	// modification time alone.
+	Touch(name string) error
+	// SyncDir makes the entries of one directory durable.
+	SyncDir(name string) error
+	// SyncFS makes everything durable.
+	SyncFS() error
+	// LockDir takes a lock on a directory (flock semantics: it belongs to the
+	// returned Unlocker alone, also within one process, and ends with the
+	// process). With wait it blocks until the lock is there; without, it fails
+	// with ErrLocked.
+	LockDir(name string, mode LockMode, wait bool) (Unlocker, error)
+	// LockRange takes a lock on the byte range [off, off+length) of a regular
+	// file that exists; length 0 means to the end of all bytes. It never waits.
+	// The lock conflicts with POSIX record locks of other programs, and with
+	// every other LockRange result, in this process too.
+	LockRange(name string, off, length int64, mode LockMode) (Unlocker, error)
+	// Now is the clock that the file system stamps times with.
+	Now() time.Time
+	// Usage reports the capacity in bytes.
+	Usage() (Usage, error)
+	// Identity tells which host boot the callers live in: it changes when the
+	// machine restarts, so that locks of an earlier boot are known to be gone.
+	Identity() string
+}
+
+// LockMode says how a lock is shared.
+type LockMode int
+
+// The lock modes.
+const (
+	Shared LockMode = iota
+	Exclusive
+)
+
+// Unlocker is a held lock.
+type Unlocker interface {
+	Unlock() error
+}
+
+// File is an open regular file.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Writer // appends at the file's own position, which starts at 0
+	io.Closer
+	// Size is the current length in bytes.
+	Size() (int64, error)
+	// Truncate sets the length.
+	Truncate(size int64) error
+	// Sync makes content and length durable.
+	Sync() error
+	// StartWriteback asks the kernel to begin writing what is dirty. It
+	// promises nothing and is free to do nothing.
+	StartWriteback()
+}
+
+// DirEntry is one name in a directory.
+type DirEntry struct {
+	Name string
+	Type fs.FileMode // type bits only: 0 for a regular file
+}
+
+// IsDir reports a directory.
+func (e DirEntry) IsDir() bool { return e.Type.IsDir() }
+
+// IsRegular reports a regular file.
+func (e DirEntry) IsRegular() bool { return e.Type.IsRegular() }
+
+// Info is what Lstat tells.
+type Info struct {
+	Mode         fs.FileMode // type and permission bits
+	Size         int64       // bytes
+	Inode        uint64
+	Atime, Mtime time.Time
+	Blocks       int64 // bytes allocated; Size where unknown
+}
+
+// Usage is the capacity of a file system in bytes.
+type Usage struct {
+	Total, Used, Available uint64
+}
