@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
+	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -116,8 +117,8 @@ type SnapshotInfo struct {
 
 // Begin says which backup is to start.
 type Begin struct {
-	Snapshot names.Snapshot
-	Owner    string // auth-id written for a new group, checked for an old one
+	Snapshot  names.Snapshot
+	Owner     string // auth-id written for a new group, checked for an old one
 	Benchmark bool
 }
 
@@ -201,18 +202,12 @@ type VerifyOptions struct {
 	IgnoreVerified bool          // skip snapshots that have a verify state ...
 	OutdatedAfter  time.Duration // ... unless it is older than this (whole days); 0: never outdated
 	Workers        int           // 0: as many as there are CPUs
-	Key            KeyChecker    // when set, encrypted chunks are checked in full too
+	// Key, when set, lets the chunks of encrypted archives be decrypted and
+	// compared with their digests too. Without it only their CRC is checked.
+	Key *chunkcrypt.Key
 	// Progress is called now and then with the bytes of chunks read so far
 	// and their number; may be nil.
 	Progress func(VerifyProgress)
-}
-
-// KeyChecker proves that an encoded chunk decodes to what its digest names.
-// It returns nil, or why it does not. Fits tells whether the key is the one
-// of the manifest.
-type KeyChecker interface {
-	Fits(m *manifest.Manifest) bool
-	NewWorker() (check func(d digest.Digest, raw []byte, plain int64) error, free func(), err error)
 }
 
 // VerifyProgress is a moment of a verification.
@@ -239,8 +234,8 @@ type VerifiedSnapshot struct {
 
 // GCOptions says how to collect garbage.
 type GCOptions struct {
-	DryRun    bool
-	Cutoff    time.Duration // 0: the default of 24 h 5 min
+	DryRun         bool
+	Cutoff         time.Duration // 0: the default of 24 h 5 min
 	SkipAtimeCheck bool
 	// Progress is called now and then; may be nil.
 	Progress func(GCProgress)
@@ -255,16 +250,16 @@ type GCProgress struct {
 // GCStatus is the outcome of a garbage collection, in the terms of the
 // .gc-status file.
 type GCStatus struct {
-	UPID           string    `json:"upid"`
-	IndexFiles     int64     `json:"index-file-count"`
-	IndexDataBytes int64     `json:"index-data-bytes"`
-	DiskBytes      int64     `json:"disk-bytes"`
-	DiskChunks     int64     `json:"disk-chunks"`
-	RemovedBytes   int64     `json:"removed-bytes"`
-	RemovedChunks  int64     `json:"removed-chunks"`
-	PendingBytes   int64     `json:"pending-bytes"`
-	PendingChunks  int64     `json:"pending-chunks"`
-	RemovedBad     int64     `json:"removed-bad"`
-	StillBad       int64     `json:"still-bad"`
-	Warnings       []string  `json:"-"` // missing chunks, strange paths
+	UPID           string   `json:"upid"`
+	IndexFiles     int64    `json:"index-file-count"`
+	IndexDataBytes int64    `json:"index-data-bytes"`
+	DiskBytes      int64    `json:"disk-bytes"`
+	DiskChunks     int64    `json:"disk-chunks"`
+	RemovedBytes   int64    `json:"removed-bytes"`
+	RemovedChunks  int64    `json:"removed-chunks"`
+	PendingBytes   int64    `json:"pending-bytes"`
+	PendingChunks  int64    `json:"pending-chunks"`
+	RemovedBad     int64    `json:"removed-bad"`
+	StillBad       int64    `json:"still-bad"`
+	Warnings       []string `json:"-"` // missing chunks, strange paths
 }
