@@ -1,0 +1,101 @@
+package archtest
+
+import "strings"
+
+const module = "github.com/holdfast-backup/holdfast/"
+
+// room is a directory and all below it. The longest matching directory
+// decides, so an exception is a line of its own.
+type room struct {
+	dir string
+	may string // rooms it may import besides itself, separated by spaces
+	std string // standard library packages, with all below, that it must not import
+}
+
+// Layers as words, so that a line of the table reads.
+const (
+	noIO    = "os net log syscall path/filepath io/ioutil golang.org/x/sys"
+	noWire  = "net"
+	ground  = "internal/digest internal/zero internal/pagebuf internal/cpu internal/zstd"
+	formats = ground + " internal/format"
+	storage = formats + " internal/kernel internal/vfs internal/chunker internal/retention"
+	face    = storage + " internal/repo" // what the pipelines know of a repository: never what holds it
+	images  = formats + " internal/kernel internal/image"
+	work    = face + " internal/image internal/image/archive internal/backup internal/restore"
+)
+
+// rooms is the table, from the bottom up.
+var rooms = []room{
+	{dir: "internal/cpu", std: noIO}, // what this processor can do
+	{dir: "internal/zero", std: noIO},
+	{dir: "internal/digest", may: "internal/cpu internal/zero", std: noIO},
+	{dir: "internal/pagebuf", std: "net log"}, // buffers outside the Go heap
+	{dir: "internal/zstd", std: "os net log path/filepath"},
+	{dir: "internal/format", may: "internal/digest internal/zero internal/zstd", std: noIO},
+	{dir: "internal/retention", may: "internal/format", std: noIO},
+	{dir: "internal/chunker", may: formats, std: noIO},
+	{dir: "internal/kernel"}, // thin shells over system calls
+	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
+	{dir: "internal/image", may: images, std: noWire},
+	{dir: "internal/repo", may: storage, std: noWire},
+	{dir: "internal/datastore", may: face, std: noWire},
+	{dir: "internal/image/archive", may: images + " " + face, std: noWire},
+	{dir: "internal/backup", may: face + " internal/image", std: noWire},
+	{dir: "internal/restore", may: face + " internal/image", std: noWire},
+
+	{dir: "internal/proto", may: images},
+	{dir: "internal/fsread", may: images, std: noWire},
+	{dir: "internal/scsi", may: formats},
+	{dir: "internal/appliance", may: work + " internal/proto"},
+	{dir: "internal/mapping", may: work + " internal/proto"},
+	{dir: "internal/mount", may: work},
+	{dir: "internal/guest", may: work + " internal/proto"},
+	{dir: "internal/provider", may: work + " internal/proto internal/guest"},
+	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
+	{dir: "internal/tape", may: work + " internal/scsi"},
+	{dir: "internal/volume", may: work},
+	{dir: "internal/server", may: work + " internal/datastore internal/proto internal/tape"},
+
+	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
+	{dir: "internal/cli", may: "internal"},
+	{dir: "internal/archtest"},
+	{dir: "cmd", may: "internal/cli internal/ui"},
+	{dir: "bench"},
+	{dir: "test", may: "internal"},
+}
+
+// owners names the only rooms that may import a library, with its reason.
+var owners = []struct{ library, rooms, why string }{
+	{"github.com/klauspost/compress", "internal/zstd", "one wrapper decides the encoder"},
+	{"github.com/DataDog/zstd", "internal/zstd", "one wrapper decides the encoder"},
+	{"github.com/spf13/cobra", "internal/cli internal/ui", "arguments are parsed in one room"},
+	{"github.com/spf13/pflag", "internal/cli internal/ui", "arguments are parsed in one room"},
+	{"github.com/vbauerster/mpb", "internal/cli internal/ui", "progress bars can be replaced"},
+	{"github.com/hanwen/go-fuse", "internal/kernel internal/mount internal/mapping", "FUSE is a kernel feature"},
+	{"github.com/minio/minio-go", "internal/datastore internal/vfs", "S3 is a kind of repository"},
+	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
+}
+
+// roomOf returns the room that a directory below the root belongs to.
+func roomOf(dir string) (best room, ok bool) {
+	for _, r := range rooms {
+		if within(dir, r.dir) && len(r.dir) > len(best.dir) {
+			best, ok = r, true
+		}
+	}
+	return best, ok
+}
+
+// within reports whether name is dir or lies below it.
+func within(name, dir string) bool {
+	return name == dir || strings.HasPrefix(name, dir+"/")
+}
+
+func withinAny(name, dirs string) bool {
+	for d := range strings.FieldsSeq(dirs) {
+		if within(name, d) {
+			return true
+		}
+	}
+	return false
+}
