@@ -4,7 +4,20 @@
 //
 // Features are filters over images: a decorator does one thing and passes the
 // rest on. An ability that only some images have is a small interface of its
-// own, found by type assertion ([Extenter]).
+// own, found by type assertion ([Extenter], [Adviser], [Ordered]).
+//
+// # Sources
+//
+// [OpenFile] is a raw file or block device. Package qcow2 reads qcow2 chains,
+// package source decides which of the two a path is. [Stream] is what comes
+// through a pipe: in order, once, perhaps of unknown length ([Sequential]).
+//
+// # Failures of a source
+//
+// An image never returns made-up bytes. A file that lost bytes since it was
+// opened is a [*ShrunkError]; an unreadable sector is the system's error with
+// path and offset. [BadSectors] is the one filter that turns the latter into
+// zeros, on the user's word, and it keeps the list of what it made up.
 package image
 
 import (
@@ -72,6 +85,19 @@ func ExtentAt(img Image, off int64) (Extent, error) {
 	return Extent{Offset: off, Length: img.Size() - off, Kind: Data}, nil
 }
 
+// Adviser is an image that can begin to fetch what is read next. It is a
+// hint: it promises nothing, does not wait and cannot fail.
+type Adviser interface {
+	WillNeed(off, n int64)
+}
+
+// WillNeed passes the hint to an image that takes it.
+func WillNeed(img Image, off, n int64) {
+	if a, ok := img.(Adviser); ok {
+		a.WillNeed(off, n)
+	}
+}
+
 // Target is where a disk image is written to. Offsets may come in any order
 // and concurrently, but no two calls overlap. What is neither written nor
 // zeroed before Finish reads as zero on a fresh target and keeps its old
@@ -88,4 +114,17 @@ type Target interface {
 	// that is marked as unfinished or removed where the target can do so.
 	Finish() error
 	Close() error
+}
+
+// Ordered is a target that may demand its bytes in order (a pipe): while
+// Sequential is true, each WriteAt and Zero begins at or behind the end of the
+// one before and only one runs at a time. What is left out reads as zero.
+type Ordered interface {
+	Sequential() bool
+}
+
+// NeedsOrder reports whether t must be written in order.
+func NeedsOrder(t Target) bool {
+	o, ok := t.(Ordered)
+	return ok && o.Sequential()
 }

@@ -1,0 +1,49 @@
+package image
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// seekExtent returns where data begins at or behind off (negative: nowhere)
+// and, when that is off itself, where it ends. It moves the file's position,
+// which pread does not use, so concurrent calls do not disturb each other.
+func seekExtent(f *os.File, off int64) (data, hole int64, err error) {
+	err = control(f, func(fd int) error {
+		if data, err = unix.Seek(fd, off, unix.SEEK_DATA); err != nil || data > off {
+			return err
+		}
+		hole, err = unix.Seek(fd, off, unix.SEEK_HOLE)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return -1, 0, nil
+	case errors.Is(err, unix.EINVAL): // the file system does not know these seeks
+		return 0, 0, errors.ErrUnsupported
+	}
+	return data, hole, err
+}
+
+// A hint that is refused is no error.
+func adviseSequential(f *os.File) {
+	_ = control(f, func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) })
+}
+
+func adviseWillNeed(f *os.File, off, n int64) {
+	_ = control(f, func(fd int) error { return unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) })
+}
+
+func control(f *os.File, call func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = call(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
