@@ -16,7 +16,7 @@ type room struct {
 const (
 	noIO    = "os net log syscall path/filepath io/ioutil golang.org/x/sys"
 	noWire  = "net"
-	ground  = "internal/digest internal/zero internal/pagebuf internal/cpu internal/zstd"
+	ground  = "internal/digest internal/zero internal/pagebuf internal/cpu internal/throttle internal/zstd"
 	formats = ground + " internal/format"
 	storage = formats + " internal/kernel internal/vfs internal/chunker internal/retention"
 	face    = storage + " internal/repo" // what the pipelines know of a repository: never what holds it
@@ -30,6 +30,7 @@ var rooms = []room{
 	{dir: "internal/zero", std: noIO},
 	{dir: "internal/digest", may: "internal/cpu internal/zero", std: noIO},
 	{dir: "internal/pagebuf", std: "net log"}, // buffers outside the Go heap
+	{dir: "internal/throttle", std: noIO}, // bytes a second
 	{dir: "internal/zstd", std: "os net log path/filepath"},
 	{dir: "internal/format", may: "internal/digest internal/zero internal/zstd", std: noIO},
 	{dir: "internal/retention", may: "internal/format", std: noIO},
