@@ -30,7 +30,7 @@ var rooms = []room{
 	{dir: "internal/zero", std: noIO},
 	{dir: "internal/digest", may: "internal/cpu internal/zero", std: noIO},
 	{dir: "internal/pagebuf", std: "net log"}, // buffers outside the Go heap
-	{dir: "internal/throttle", std: noIO}, // bytes a second
+	{dir: "internal/throttle", std: noIO},     // bytes a second
 	{dir: "internal/zstd", std: "os net log path/filepath"},
 	{dir: "internal/format", may: "internal/digest internal/zero internal/zstd", std: noIO},
 	{dir: "internal/retention", may: "internal/format", std: noIO},
