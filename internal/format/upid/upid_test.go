@@ -65,7 +65,7 @@ func TestParseRefuses(t *testing.T) {
 		{"space beyond ASCII in auth id", "root@pam", "root\u2003@pam"},
 		{"empty auth id", "root@pam", ""},
 		{"slash in worker", "ct-201", "ct/201"},
-		{"half an escape", `\x3a`, `\x3`+"g"},
+		{"half an escape", `\x3a`, `\x3` + "g"},
 		{"worker that is not UTF-8", `\x3a`, `\xff`},
 		{"huge", "verify", strings.Repeat("x", 5000)},
 	} {
