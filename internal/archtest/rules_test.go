@@ -28,6 +28,7 @@ const (
 var rooms = []room{
 	{dir: "internal/cpu", std: noIO}, // what this processor can do
 	{dir: "internal/zero", std: noIO},
+	{dir: "internal/secret"}, // where passwords come from
 	{dir: "internal/digest", may: "internal/cpu internal/zero", std: noIO},
 	{dir: "internal/pagebuf", std: "net log"}, // buffers outside the Go heap
 	{dir: "internal/throttle", std: noIO},     // bytes a second

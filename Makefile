@@ -1,0 +1,83 @@
+# Holdfast: build, test, show. `make help` lists what there is.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty=+dirty 2>/dev/null | sed 's/^v//' | grep . || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+
+# With a C compiler: libzstd, still one static file. Without: pure Go, the same bytes to read, a slower encoder.
+ifneq ($(shell command -v $${CC:-cc} 2>/dev/null),)
+  export CGO_ENABLED := 1
+  TAGS   := libzstd,netgo,osusergo
+  STATIC := -linkmode external -extldflags -static
+  KIND   := static, libzstd through $(shell command -v $${CC:-cc})
+else
+  export CGO_ENABLED := 0
+  TAGS   := netgo,osusergo
+  STATIC :=
+  KIND   := static, pure Go (no C compiler found: the zstd encoder is slower)
+endif
+export TAGS GO VERSION
+
+.PHONY: help build demo test test-short lint fmt fuzz torture bench bench-quick bench-peers release deb tools clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/holdfast for this machine: one static file
+	@echo "holdfast $(VERSION): $(KIND)"
+	@$(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/holdfast ./cmd/holdfast
+
+demo: build ## a guided tour on a real ext4 image, about half a minute
+	@test/demo/run bin/holdfast
+
+test: ## everything: vet, format, linters, tests, independent check, benchmark smoke test, demo
+	@test/run all
+
+test-short: ## vet, format and the short tests
+	@test/run short
+
+lint: ## vet, gofumpt, staticcheck, depguard
+	@test/run lint
+
+fmt: tools ## rewrite the source with gofumpt
+	@bin/tools/gofumpt -w cmd internal bench test
+
+FUZZTIME ?= 30s
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@test/fuzz $(FUZZTIME)
+
+POINTS ?= 1000000
+SEED   ?= $(shell date +%s)
+torture: build ## POINTS (1000000) random crash points from SEED, then kill -9 on the real binary
+	@echo "torture: HOLDFAST_TORTURE=$(POINTS) HOLDFAST_SEED=$(SEED)"
+	@HOLDFAST_TORTURE=$(POINTS) HOLDFAST_SEED=$(SEED) $(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run Torture ./internal/...
+	@test/torture/kill9 bin/holdfast $(SEED)
+
+BENCHFLAGS ?=
+bench: build ## 8 GiB image, five rounds, beside restic, borg, kopia, qemu-img and cp; writes docs/benchmarks.md
+	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast $(BENCHFLAGS)
+
+bench-quick: build ## the benchmark's own smoke test on a small image; writes nothing under docs
+	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast -quick $(BENCHFLAGS)
+
+bench-peers: ## build restic and kopia, install borg and qemu-img (Debian, root), for make bench
+	@bench/peers/install
+
+release: ## dist/: static linux amd64 and arm64 with checksums; checks that clients compile elsewhere
+	@deploy/release
+
+deb: ## dist/*.deb for this machine's architecture
+	@deploy/deb/build
+
+tools: ## bin/tools: staticcheck, golangci-lint, gofumpt in the versions of tools/go.mod
+	@mkdir -p bin/tools && CGO_ENABLED=0 $(GO) -C tools build -o ../bin/tools/ tool
+
+clean: ## remove what was built; keeps bench/work (make clean-bench removes it)
+	@rm -rf bin dist
+
+.PHONY: clean-bench
+clean-bench: ## remove the benchmark's images and repositories
+	@rm -rf bench/work
