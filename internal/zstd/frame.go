@@ -4,6 +4,10 @@ import "encoding/binary"
 
 const frameMagic = 0xFD2FB528
 
+// MaxPlain returns how many bytes n bytes of frames can hold at most: a block
+// takes four bytes to repeat one. A frame that claims more lies.
+func MaxPlain(n int) uint64 { return (uint64(n)/4 + 1) * maxBlock }
+
 // ContentSize returns how many plain bytes the first frame claims to hold. ok
 // is false when it does not say. It is a hint and may be a lie.
 func ContentSize(src []byte) (n uint64, ok bool) {
