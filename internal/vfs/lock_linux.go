@@ -65,6 +65,9 @@ func (o *OS) LockRange(name string, off, length int64, mode LockMode) (Unlocker,
 	}
 	fd, err := o.openAt(name, access|unix.O_NONBLOCK, 0)
 	if err != nil {
+		if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ELOOP) {
+			err = ErrNotRegular
+		}
 		return nil, o.fail("lock", name, err)
 	}
 	var st unix.Stat_t
