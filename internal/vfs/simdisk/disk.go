@@ -67,7 +67,7 @@ type Disk struct {
 	last     map[key]uint64      // latest pending operation on a name
 	dirty    map[uint64]struct{} // nodes whose content or times differ
 	opens    map[uint64]int      // open files by inode
-	orphans  map[uint64]struct{} // removed but open
+	orphans  map[uint64]orphan   // without a name
 	locks    []*lock
 	now      int64 // nanoseconds since 1970
 	boot     int
@@ -97,7 +97,7 @@ func (d *Disk) power() {
 	d.last = map[key]uint64{}
 	d.dirty = map[uint64]struct{}{}
 	d.opens = map[uint64]int{}
-	d.orphans = map[uint64]struct{}{}
+	d.orphans = map[uint64]orphan{}
 	d.stopAt = -1
 	d.first = &Process{d: d}
 }
@@ -146,20 +146,32 @@ func (d *Disk) Clone() *Disk {
 	for ino := range d.dirty {
 		c.dirty[ino] = struct{}{}
 	}
-	for ino := range d.orphans {
-		c.forget(ino)
+	for ino, o := range d.orphans {
+		c.orphans[ino] = o
+		if !o.freed {
+			c.free(ino)
+		}
 	}
 	return c
 }
 
-// forget drops a file that has neither a name nor a user.
-func (d *Disk) forget(ino uint64) {
-	if n := d.live.get(ino); n != nil {
-		d.used -= n.allocated() + nameCost
+// orphan is a node that has lost its name. A crash may bring it back until the
+// removal is durable, and until it is closed it takes space.
+type orphan struct{ freed, settled bool }
+
+// free gives back the space of an orphan that nobody has open.
+func (d *Disk) free(ino uint64) {
+	d.used -= d.live.get(ino).allocated() + nameCost
+	d.orphaned(ino, orphan{freed: true, settled: d.orphans[ino].settled})
+}
+
+func (d *Disk) orphaned(ino uint64, o orphan) {
+	d.orphans[ino] = o
+	if o.freed && o.settled {
+		delete(d.orphans, ino)
+		delete(d.dirty, ino)
+		d.live.drop(ino)
 	}
-	d.live.drop(ino)
-	delete(d.dirty, ino)
-	delete(d.orphans, ino)
 }
 
 // enter begins every call; the caller unlocks d.mu. changing calls count.

@@ -181,7 +181,7 @@ func (f *file) Close() error {
 	if d.opens[f.ino]--; d.opens[f.ino] == 0 {
 		delete(d.opens, f.ino)
 		if _, ok := d.orphans[f.ino]; ok {
-			d.forget(f.ino)
+			d.free(f.ino)
 		}
 	}
 	return nil

@@ -186,10 +186,10 @@ func (d *Disk) applyLive(o *op, gone uint64) {
 	if n == nil {
 		return
 	}
-	d.live.put(gone, n) // still there for whoever has it open
-	d.orphans[gone] = struct{}{}
+	d.live.put(gone, n)
+	d.orphans[gone] = orphan{}
 	if d.opens[gone] == 0 {
-		d.forget(gone)
+		d.free(gone)
 	}
 }
 

@@ -27,19 +27,21 @@ type key struct {
 
 func (o *op) touches(dir uint64) bool { return o.from.dir == dir || o.to.dir == dir }
 
+// gone is what loses its last name, or 0.
+func (o *op) gone() uint64 {
+	if o.to.dir == 0 {
+		return o.ino
+	}
+	return o.old
+}
+
 // apply makes the change in a tree.
 func (o *op) apply(t *tree) {
 	if d := t.edit(o.from.dir); d != nil {
 		d.unlink(o.from.name)
 		d.mtime = o.time
 	}
-	if o.to.dir == 0 {
-		t.drop(o.ino)
-		return
-	}
-	if o.old != 0 {
-		t.drop(o.old)
-	}
+	t.drop(o.gone())
 	if d := t.edit(o.to.dir); d != nil {
 		d.link(o.to.name, o.ino)
 		d.mtime = o.time
@@ -65,11 +67,14 @@ func (d *Disk) record(o *op) {
 	if o.from.dir == 0 && o.dir {
 		d.last[key{dir: o.ino}] = o.seq
 	}
+	gone := d.live.get(o.gone())
+	emptied := gone != nil && gone.mode.IsDir()
 	for _, p := range d.pending {
-		switch {
-		case o.dir && o.to.dir == 0 && p.touches(o.ino), // what left a directory left before it went
-			o.old != 0 && p.touches(o.old),
-			moved && o.dir && p.dir && p.from.dir != 0 && p.to.dir != 0: // moves of directories never make a loop
+		if !emptied && !(moved && o.dir) {
+			break
+		}
+		if emptied && p.touches(gone.ino) || // what left a directory left before it went
+			moved && o.dir && p.dir && p.from.dir != 0 && p.to.dir != 0 { // moves of directories never make a loop
 			o.deps = append(o.deps, p.seq)
 		}
 	}
@@ -113,7 +118,7 @@ func (d *Disk) settle(dir uint64) {
 	rest := d.pending[:0:0]
 	for _, o := range d.pending {
 		if need[o.seq] {
-			o.apply(&d.durable)
+			d.settleOp(o)
 		} else {
 			rest = append(rest, o)
 		}
@@ -124,10 +129,18 @@ func (d *Disk) settle(dir uint64) {
 	}
 }
 
+func (d *Disk) settleOp(o *op) {
+	o.apply(&d.durable)
+	if left, ok := d.orphans[o.gone()]; ok {
+		left.settled = true
+		d.orphaned(o.gone(), left)
+	}
+}
+
 // settleAll makes everything durable.
 func (d *Disk) settleAll() {
 	for _, o := range d.pending {
-		o.apply(&d.durable)
+		d.settleOp(o)
 	}
 	d.pending = nil
 	clear(d.last)
