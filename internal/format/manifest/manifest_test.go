@@ -148,10 +148,7 @@ func TestUnsignedManifestPassesAnyKey(t *testing.T) {
 
 func TestUnprotectedValuesComeBack(t *testing.T) {
 	m := build(t)
-	task, err := upid.New("pbs", 1, 2, 3, time.Unix(4, 0), "verify", "store1:ct/1", "root@pam")
-	if err != nil {
-		t.Fatal(err)
-	}
+	task := upid.New("pbs", 1, time.Unix(4, 0), "verify", "store1:ct/1", "root@pam").String()
 	state := manifest.VerifyState{State: manifest.VerifyFailed, UPID: task}
 	stats := manifest.UploadStats{Count: 1, Size: 1<<64 - 1, CompressedSize: 3, Duplicates: 4}
 	m.SetNotes("first line\nsecond \"é\" \u2028 \xff")

@@ -21,8 +21,8 @@ const (
 
 // VerifyState is the result of the last verification.
 type VerifyState struct {
-	State string    // VerifyOK or VerifyFailed
-	UPID  upid.UPID // the task that verified; its start is the time of the result
+	State string // VerifyOK or VerifyFailed
+	UPID  string // the task that verified; its start is the time of the result
 }
 
 // UploadStats counts what a backup sent; the server writes it at the end.
@@ -99,16 +99,15 @@ func (u *Unprotected) VerifyState() *VerifyState {
 	}
 	state, _ := o["state"].(string)
 	task, _ := o["upid"].(string)
-	id, err := upid.Parse(task)
-	if err != nil || state != VerifyOK && state != VerifyFailed {
+	if _, err := upid.Parse(task); err != nil || state != VerifyOK && state != VerifyFailed {
 		return nil
 	}
-	return &VerifyState{State: state, UPID: id}
+	return &VerifyState{State: state, UPID: task}
 }
 
 // SetVerifyState replaces the result of the last verification.
 func (u *Unprotected) SetVerifyState(v VerifyState) {
-	u.set(keyVerifyState, map[string]any{"state": valid(v.State), "upid": valid(v.UPID.String())})
+	u.set(keyVerifyState, map[string]any{"state": valid(v.State), "upid": valid(v.UPID)})
 }
 
 // UploadStats returns what the backup sent, nil when it is not stored or cannot

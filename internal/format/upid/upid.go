@@ -20,7 +20,7 @@
 //
 // # Errors
 //
-// Parse and New return an error wrapping [ErrFormat].
+// Parse returns an error wrapping [ErrFormat].
 //
 // # Source
 //
@@ -42,8 +42,11 @@ import (
 // ErrFormat is wrapped for texts and values that are no UPID.
 var ErrFormat = errors.New("invalid UPID")
 
-// maxLen bounds what is read; real ones have about a hundred bytes.
-const maxLen = 4096
+const (
+	maxLen  = 4096 // bounds what is read; real ones have about a hundred bytes
+	maxText = 256  // what New takes of a field, before escaping
+	maxTime = 0xFFFF_FFFF
+)
 
 // UPID identifies a task.
 type UPID struct {
@@ -51,20 +54,31 @@ type UPID struct {
 	PID    uint32
 	PStart uint64 // clock ticks since boot
 	TaskID uint64
-	Start  int64  // seconds since 1970-01-01 UTC
+	Time   int64  // of the start, seconds since 1970-01-01 UTC
 	Type   string // "backup", "verify", "garbage_collection"
 	Worker string // not escaped; empty when there is none
 	Auth   string
 }
 
-// New returns the identifier of a task that starts now. The process is given
-// by its pid and start time; id counts the tasks of the process.
-func New(node string, pid uint32, pstart, id uint64, now time.Time, typ, worker, auth string) (UPID, error) {
-	u := UPID{node, pid, pstart, id, now.Unix(), typ, worker, auth}
-	if err := u.check(); err != nil {
-		return UPID{}, err
+// New returns the identifier of a task of this process that starts at start.
+// The task id is the fraction of the second, which tells two tasks of one
+// process apart; pstart, of no use to readers, is 0. The result always parses:
+// what a field may not hold becomes '-', of a host name only the first label
+// is taken, and a start that does not fit is 0.
+func New(node string, pid int, start time.Time, typ, worker, auth string) UPID {
+	u := UPID{
+		Node:   nodeName(node),
+		PID:    uint32(pid),
+		TaskID: uint64(start.Nanosecond()),
+		Time:   start.Unix(),
+		Type:   fieldText(typ),
+		Worker: cut(worker),
+		Auth:   fieldText(auth),
 	}
-	return u, nil
+	if u.Time < 0 || u.Time > maxTime {
+		u.Time = 0
+	}
+	return u
 }
 
 // Parse reads the text form.
@@ -86,7 +100,7 @@ func Parse(s string) (UPID, error) {
 		{"pid", f[2], 8, 8, func(v uint64) { u.PID = uint32(v) }},
 		{"pstart", f[3], 8, 9, func(v uint64) { u.PStart = v }},
 		{"task id", f[4], 8, 16, func(v uint64) { u.TaskID = v }},
-		{"start", f[5], 8, 8, func(v uint64) { u.Start = int64(v) }},
+		{"start", f[5], 8, 8, func(v uint64) { u.Time = int64(v) }},
 	} {
 		v, err := strconv.ParseUint(n.text, 16, 64)
 		if err != nil || len(n.text) < n.least || len(n.text) > n.most {
@@ -107,11 +121,11 @@ func Parse(s string) (UPID, error) {
 // String returns the text form.
 func (u UPID) String() string {
 	return fmt.Sprintf("UPID:%s:%08X:%08X:%08X:%08X:%s:%s:%s:",
-		u.Node, u.PID, u.PStart, u.TaskID, u.Start, u.Type, unitname.Escape(u.Worker), u.Auth)
+		u.Node, u.PID, u.PStart, u.TaskID, u.Time, u.Type, unitname.Escape(u.Worker), u.Auth)
 }
 
-// StartTime returns when the task started.
-func (u UPID) StartTime() time.Time { return time.Unix(u.Start, 0) }
+// Start returns when the task started.
+func (u UPID) Start() time.Time { return time.Unix(u.Time, 0) }
 
 // IsZero reports whether u is the zero value, which names no task.
 func (u UPID) IsZero() bool { return u == UPID{} }
@@ -122,8 +136,8 @@ func (u UPID) check() error {
 		return fmt.Errorf("%w: node %q: want letters, digits and inner '-'", ErrFormat, u.Node)
 	case u.PStart > 0xF_FFFF_FFFF:
 		return fmt.Errorf("%w: pstart %d does not fit 9 hex digits", ErrFormat, u.PStart)
-	case u.Start < 0 || u.Start > 0xFFFF_FFFF:
-		return fmt.Errorf("%w: start %d does not fit 8 hex digits", ErrFormat, u.Start)
+	case u.Time < 0 || u.Time > maxTime:
+		return fmt.Errorf("%w: start %d does not fit 8 hex digits", ErrFormat, u.Time)
 	case !isField(u.Type):
 		return fmt.Errorf("%w: type %q: want text without ':' and white space", ErrFormat, u.Type)
 	case !isField(u.Auth):
@@ -153,4 +167,38 @@ func isField(s string) bool {
 	return s != "" && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return r == ':' || unicode.IsSpace(r)
 	})
+}
+
+// nodeName makes a host name fit.
+func nodeName(s string) string {
+	s, _, _ = strings.Cut(cut(s), ".")
+	s = strings.Trim(strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && isNode(string(r)) {
+			return r
+		}
+		return '-'
+	}, s), "-")
+	if s == "" {
+		return "localhost"
+	}
+	return s
+}
+
+// fieldText makes a text fit a field that is not escaped.
+func fieldText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == ':' || unicode.IsSpace(r) {
+			return '-'
+		}
+		return r
+	}, cut(s))
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// cut makes a text valid and short enough.
+func cut(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), maxText)], "-")
 }
