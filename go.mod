@@ -5,6 +5,11 @@ go 1.26.0
 require golang.org/x/sys v0.49.0
 
 require (
+	golang.org/x/crypto v0.58.0 // indirect
+	pgregory.net/rapid v1.3.0 // indirect
+)
+
+require (
 	github.com/DataDog/zstd v1.5.7
 	github.com/VividCortex/ewma v1.2.0 // indirect
 	github.com/acarl005/stripansi v0.0.0-20180116102854-5a71ef0e047d // indirect
