@@ -235,7 +235,7 @@ type VerifiedSnapshot struct {
 // GCOptions says how to collect garbage.
 type GCOptions struct {
 	DryRun         bool
-	Cutoff         time.Duration // 0: the default of 24 h 5 min
+	Cutoff         time.Duration // how long an unused chunk stays; PBS keeps it for sweep.DefaultCutoff
 	SkipAtimeCheck bool
 	// Progress is called now and then; may be nil.
 	Progress func(GCProgress)

@@ -23,6 +23,15 @@ func (m Mode) String() string {
 	return [...]string{"uniform", "everything", "nothing", "metadata only", "empty files", "ordered"}[m]
 }
 
+// Modes lists every kind of crash.
+func Modes() []Mode {
+	all := make([]Mode, modes)
+	for i := range all {
+		all[i] = Mode(i)
+	}
+	return all
+}
+
 // Crash cuts the power, starts the machine again and returns its disk. The old
 // disk is unchanged and can crash again, in another way.
 func (d *Disk) Crash(rng *rand.Rand) *Disk {

@@ -1,0 +1,229 @@
+package datastore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/datastore"
+	"github.com/holdfast-backup/holdfast/internal/digest"
+	"github.com/holdfast-backup/holdfast/internal/format/blob"
+	"github.com/holdfast-backup/holdfast/internal/format/manifest"
+	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/vfs"
+	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
+)
+
+const (
+	chunkSize = 4096 // small, so that many disks fit through the tests
+	imageName = names.Archive("disk.img.fidx")
+	confName  = names.Archive("vm.conf.blob")
+)
+
+// client is a minimal backup client: no parallelism, no cleverness, so that a
+// failure is the store's.
+type client struct {
+	enc *blob.Encoder
+	dec *blob.Decoder
+}
+
+func newClient(t testing.TB) *client {
+	t.Helper()
+	enc, err := blob.NewEncoder(nil, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, err := blob.NewDecoder(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { enc.Close(); dec.Close() })
+	return &client{enc, dec}
+}
+
+// backup stores img and conf as one snapshot. Chunks equal to the previous
+// snapshot's in the same slot are not sent.
+func (c *client) backup(ctx context.Context, s *datastore.Store, n names.Snapshot, img, conf []byte) (err error) {
+	ses, err := s.Begin(ctx, repo.Begin{Snapshot: n})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ses.Abort())
+		}
+	}()
+	m := manifest.New(n)
+	sum, err := c.image(ctx, ses, img)
+	if err != nil {
+		return err
+	}
+	if err := m.Add(manifest.File{Filename: imageName.String(), CryptMode: manifest.ModeNone, Size: uint64(len(img)), Csum: sum}); err != nil {
+		return err
+	}
+	raw, err := c.enc.Append(nil, conf)
+	if err != nil {
+		return err
+	}
+	if err := ses.PutBlob(ctx, confName, raw); err != nil {
+		return err
+	}
+	if err := m.Add(manifest.File{Filename: confName.String(), CryptMode: manifest.ModeNone, Size: uint64(len(raw)), Csum: digest.Of(raw)}); err != nil {
+		return err
+	}
+	return ses.Finish(ctx, m)
+}
+
+func (c *client) image(ctx context.Context, ses repo.Session, img []byte) (digest.Digest, error) {
+	w, err := ses.CreateFixed(imageName, int64(len(img)), chunkSize)
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	known, err := knownDigests(ses)
+	if err != nil {
+		return digest.Digest{}, errors.Join(err, ignore(w.Close()))
+	}
+	for i := 0; i*chunkSize < len(img); i++ {
+		plain := img[i*chunkSize : min((i+1)*chunkSize, len(img))]
+		d := digest.Of(plain)
+		if i >= len(known) || known[i] != d {
+			if err := c.send(ctx, ses, d, plain); err != nil {
+				return digest.Digest{}, errors.Join(err, ignore(w.Close()))
+			}
+		}
+		if err := w.Set(i, d); err != nil {
+			return digest.Digest{}, errors.Join(err, ignore(w.Close()))
+		}
+	}
+	return w.Close()
+}
+
+func ignore(_ digest.Digest, _ error) error { return nil }
+
+func knownDigests(ses repo.Session) ([]digest.Digest, error) {
+	prev := ses.Previous()
+	if prev == nil {
+		return nil, nil
+	}
+	x, closer, err := prev.OpenFixed(imageName)
+	if err != nil {
+		return nil, err
+	}
+	known := make([]digest.Digest, x.Count())
+	return known, errors.Join(x.Digests(0, known), closer.Close())
+}
+
+func (c *client) send(ctx context.Context, ses repo.Session, d digest.Digest, plain []byte) error {
+	has, err := ses.Has(ctx, d)
+	if err != nil || has {
+		return err
+	}
+	raw, err := c.enc.Append(nil, plain)
+	if err != nil {
+		return err
+	}
+	_, err = ses.Put(ctx, d, len(plain), raw)
+	return err
+}
+
+// restore reads a snapshot back, believing nothing.
+func (c *client) restore(ctx context.Context, s *datastore.Store, n names.Snapshot) (img, conf []byte, err error) {
+	snap, err := s.Open(ctx, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	x, closer, err := snap.OpenFixed(imageName)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, closer.Close()) }()
+	for i := range x.Count() {
+		d, err := x.Digest(i)
+		if err != nil {
+			return nil, nil, err
+		}
+		raw, err := snap.ReadChunk(ctx, d, nil)
+		if err != nil {
+			return nil, nil, fmt.Errorf("chunk %d: %w", i, err)
+		}
+		before := len(img)
+		if img, err = c.dec.Append(img, raw, chunkSize); err != nil {
+			return nil, nil, fmt.Errorf("chunk %d: %w", i, err)
+		}
+		if digest.Of(img[before:]) != d {
+			return nil, nil, fmt.Errorf("chunk %d has the wrong content", i)
+		}
+	}
+	raw, err := snap.Blob(confName)
+	if err != nil {
+		return nil, nil, err
+	}
+	conf, err = c.dec.Append(nil, raw, 1<<20)
+	return img, conf, err
+}
+
+// content is what a snapshot must restore to.
+type content struct{ img, conf []byte }
+
+func randomContent(rng *rand.Rand, chunks int) content {
+	c := content{img: make([]byte, chunks*chunkSize-int(rng.IntN(2))*100), conf: fmt.Appendf(nil, "memory: %d\n", rng.IntN(1<<16))}
+	fill(rng, c.img)
+	return c
+}
+
+// changed returns the content with some of its chunks written over.
+func (c content) changed(rng *rand.Rand) content {
+	n := content{bytes.Clone(c.img), fmt.Appendf(nil, "memory: %d\n", rng.IntN(1<<16))}
+	for range 1 + rng.IntN(2) {
+		i := rng.IntN((len(n.img) + chunkSize - 1) / chunkSize)
+		fill(rng, n.img[i*chunkSize:min((i+1)*chunkSize, len(n.img))])
+	}
+	return n
+}
+
+func fill(rng *rand.Rand, b []byte) {
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+}
+
+func snapshotAt(id string, at time.Time) names.Snapshot {
+	return names.Snapshot{Group: names.Group{Type: names.VM, ID: id}, Time: at.Unix()}
+}
+
+// newDisk returns a disk with an empty store, and its opener.
+func newDisk(t testing.TB) *simdisk.Disk {
+	t.Helper()
+	d := simdisk.New(simdisk.Options{})
+	if err := datastore.Create(t.Context(), d, datastore.CreateOptions{Lazy: true}); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// open opens the store on a disk; sleeping moves the disk's clock.
+func open(fsys vfs.FS, d *simdisk.Disk) (*datastore.Store, error) {
+	return datastore.Open(fsys, datastore.Options{
+		Location: "simulated disk",
+		Sleep: func(ctx context.Context, dt time.Duration) error {
+			d.Advance(dt)
+			return context.Cause(ctx)
+		},
+	})
+}
+
+func mustOpen(t testing.TB, d *simdisk.Disk) *datastore.Store {
+	t.Helper()
+	s, err := open(d, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}

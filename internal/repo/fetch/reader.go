@@ -1,0 +1,107 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/holdfast-backup/holdfast/internal/digest"
+	"github.com/holdfast-backup/holdfast/internal/format/blob"
+	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
+	"github.com/holdfast-backup/holdfast/internal/pagebuf"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+)
+
+// Slack is the room that a buffer for a plain chunk should have behind it, so
+// that decryption needs no other.
+const Slack = chunkcrypt.TagSize
+
+// Reader reads and checks chunks, one at a time. It owns one buffer for an
+// encoded chunk.
+type Reader struct {
+	snap repo.Snapshot
+	key  *chunkcrypt.Key
+	dec  *blob.Decoder
+	raw  *pagebuf.Buffer
+	n    int
+}
+
+// NewReader returns a reader for the chunks of x.
+func NewReader(snap repo.Snapshot, x *Image) (*Reader, error) {
+	raw, err := pagebuf.New(blob.MaxEncoded(int(x.ChunkSize)))
+	if err != nil {
+		return nil, err
+	}
+	dec, err := blob.NewDecoder(x.Key)
+	if err != nil {
+		raw.Free()
+		return nil, err
+	}
+	return &Reader{snap: snap, key: x.Key, dec: dec, raw: raw}, nil
+}
+
+// Close frees the buffer.
+func (r *Reader) Close() {
+	r.dec.Close()
+	r.raw.Free()
+}
+
+// Encoded returns the size of the last chunk as it is stored, 0 after an error.
+func (r *Reader) Encoded() int { return r.n }
+
+// Read fills dst with the plain data of chunk d, which must have exactly that
+// length. It may use the capacity behind dst, see [Slack]. After an error dst
+// holds nothing of use.
+func (r *Reader) Read(ctx context.Context, d digest.Digest, dst []byte) error {
+	r.n = 0
+	raw, err := r.snap.ReadChunk(ctx, d, r.raw.Bytes()[:0])
+	if err != nil {
+		return err
+	}
+	if err := r.decode(d, raw, dst); err != nil {
+		return &repo.CorruptError{What: "chunk " + d.String(), Err: err}
+	}
+	r.n = len(raw)
+	return nil
+}
+
+func (r *Reader) decode(d digest.Digest, raw, dst []byte) error {
+	h, err := blob.ParseHeader(raw)
+	if err != nil {
+		return err
+	}
+	if h.Kind.Encrypted() != (r.key != nil) {
+		return fmt.Errorf("it is %s, which the archive's crypt mode rules out", h.Kind)
+	}
+	plain, err := r.dec.Append(dst[:0], raw, len(dst))
+	if err != nil {
+		return err
+	}
+	if len(plain) != len(dst) {
+		return fmt.Errorf("it has %d bytes of data, its place %d", len(plain), len(dst))
+	}
+	if len(dst) > 0 && &plain[0] != &dst[0] {
+		copy(dst, plain) // dst had no slack
+	}
+	if got := Digest(r.key, dst); got != d {
+		return fmt.Errorf("its data is called %s", got)
+	}
+	return nil
+}
+
+// IsDamage reports an error of Read that means this chunk, now and later: it is
+// missing, corrupt or cannot be read from the medium. Anything else could not
+// be found out and may be different next time.
+func IsDamage(err error) bool {
+	if _, ok := errors.AsType[*repo.CorruptError](err); ok {
+		return true
+	}
+	return errors.Is(err, repo.ErrChunkMissing) || errors.Is(err, syscall.EIO)
+}
+
+// Prefetcher is a snapshot that can begin to fetch chunks that are read soon.
+// It is a hint: it does not wait and cannot fail.
+type Prefetcher interface {
+	Prefetch(ds []digest.Digest)
+}
