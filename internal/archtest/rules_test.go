@@ -41,6 +41,7 @@ var rooms = []room{
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/repo", may: storage, std: noWire},
 	{dir: "internal/datastore", may: face, std: noWire},
+	{dir: "internal/repo/dir", may: face + " internal/datastore", std: noWire}, // a datastore behind the face
 	{dir: "internal/image/archive", may: images + " " + face, std: noWire},
 	{dir: "internal/backup", may: face + " internal/image", std: noWire},
 	{dir: "internal/restore", may: face + " internal/image", std: noWire},
@@ -59,6 +60,7 @@ var rooms = []room{
 	{dir: "internal/server", may: work + " internal/datastore internal/proto internal/tape"},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
+	{dir: "internal/secret", std: noWire},
 	{dir: "internal/cli", may: "internal"},
 	{dir: "internal/archtest"},
 	{dir: "cmd", may: "internal/cli internal/ui"},
