@@ -71,7 +71,7 @@ func (b *BadSectors) WillNeed(off, n int64) { WillNeed(b.img, off, n) }
 
 // ReadAt reads, with zeros where the medium cannot be read.
 func (b *BadSectors) ReadAt(p []byte, off int64) (int, error) {
-	return readClipped(p, off, b.Size(), b.read)
+	return ReadWithin(p, off, b.Size(), b.read)
 }
 
 func (b *BadSectors) read(p []byte, off int64) (int, error) {

@@ -104,10 +104,15 @@ func (f *File) Path() string { return f.path }
 // IsDevice reports a block device.
 func (f *File) IsDevice() bool { return f.device }
 
+// Writer reports whether a virtual machine of QEMU has the image open for
+// writing, by its locks. What is read meanwhile is a mixture of times. No is
+// no proof: other programs take no such locks.
+func (f *File) Writer() bool { return hasWriter(f.f) }
+
 // ReadAt reads from the image. A file that has become shorter than it was is a
 // [*ShrunkError], never zeros and never io.EOF.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
-	return readClipped(p, off, f.size, func(p []byte, off int64) (int, error) {
+	return ReadWithin(p, off, f.size, func(p []byte, off int64) (int, error) {
 		n, err := f.f.ReadAt(p, off)
 		if n == len(p) {
 			return n, nil
@@ -167,9 +172,9 @@ func (f *File) WillNeed(off, n int64) { adviseWillNeed(f.f, off, n) }
 // Close closes the file.
 func (f *File) Close() error { return f.f.Close() }
 
-// readClipped applies the rules of [Image.ReadAt] around read, which is only
-// asked for bytes that exist.
-func readClipped(p []byte, off, size int64, read func(p []byte, off int64) (int, error)) (int, error) {
+// ReadWithin applies the rules of an image's ReadAt around read, which is only
+// asked for bytes below size and returns fewer only with an error.
+func ReadWithin(p []byte, off, size int64, read func(p []byte, off int64) (int, error)) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("image: read at negative offset %d", off)
 	}

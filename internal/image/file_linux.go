@@ -47,3 +47,13 @@ func control(f *os.File, call func(fd int) error) error {
 	}
 	return failed
 }
+
+// qemuWrites is the byte of a file on which QEMU keeps a shared lock while it
+// may write to it (QEMU: block/file-posix.c).
+const qemuWrites = 100 + 1
+
+func hasWriter(f *os.File) bool {
+	other := unix.Flock_t{Type: unix.F_WRLCK, Start: qemuWrites, Len: 1}
+	err := control(f, func(fd int) error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &other) })
+	return err == nil && other.Type != unix.F_UNLCK // a file system without locks knows no writer
+}

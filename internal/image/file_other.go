@@ -12,3 +12,5 @@ func seekExtent(*os.File, int64) (data, hole int64, err error) { return 0, 0, er
 func adviseSequential(*os.File) {}
 
 func adviseWillNeed(*os.File, int64, int64) {}
+
+func hasWriter(*os.File) bool { return false }

@@ -23,7 +23,7 @@ func (s *Section) Size() int64 { return s.size }
 
 // ReadAt reads relative to the section's start.
 func (s *Section) ReadAt(p []byte, off int64) (int, error) {
-	return readClipped(p, off, s.size, func(p []byte, off int64) (int, error) {
+	return ReadWithin(p, off, s.size, func(p []byte, off int64) (int, error) {
 		n, err := s.img.ReadAt(p, s.off+off)
 		if n == len(p) {
 			err = nil // io.EOF at the end of the image below

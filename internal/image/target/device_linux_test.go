@@ -187,10 +187,13 @@ func TestFileInUseByQEMUIsRefusedAndTheOtherWayRound(t *testing.T) {
 	if _, err := in.Write([]byte("length\n")); err != nil {
 		t.Fatal(err)
 	}
-	for b := make([]byte, 64); !bytes.Contains(b, []byte("1 MiB")); { // now it has the file open
-		if _, err := answer.Read(b); err != nil {
+	var said []byte
+	for b := make([]byte, 64); !bytes.Contains(said, []byte("1 MiB")); { // then it has the file open
+		n, err := answer.Read(b)
+		if err != nil {
 			t.Fatal(err)
 		}
+		said = append(said, b[:n]...)
 	}
 	if _, err := target.OpenExisting(path, mib); !errors.Is(err, target.ErrBusy) {
 		t.Errorf("an image that QEMU has open: %v", err)
