@@ -28,7 +28,7 @@ const (
 var rooms = []room{
 	{dir: "internal/cpu", std: noIO}, // what this processor can do
 	{dir: "internal/zero", std: noIO},
-	{dir: "internal/secret"}, // where passwords come from
+	{dir: "internal/secret", std: noWire}, // where passwords come from
 	{dir: "internal/digest", may: "internal/cpu internal/zero", std: noIO},
 	{dir: "internal/pagebuf", std: "net log"}, // buffers outside the Go heap
 	{dir: "internal/throttle", std: noIO},     // bytes a second
@@ -60,7 +60,6 @@ var rooms = []room{
 	{dir: "internal/server", may: work + " internal/datastore internal/proto internal/tape"},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
-	{dir: "internal/secret", std: noWire},
 	{dir: "internal/cli", may: "internal"},
 	{dir: "internal/archtest"},
 	{dir: "cmd", may: "internal/cli internal/ui"},
