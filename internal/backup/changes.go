@@ -104,8 +104,13 @@ func decodeMap(dec *json.Decoder) (*ChangedMap, error) {
 }
 
 func decodeExtents(dec *json.Decoder) ([]Dirty, error) {
-	if err := expect(dec, '['); err != nil {
+	switch t, err := dec.Token(); {
+	case err != nil:
 		return nil, err
+	case t == nil: // null, as some writers print an empty list
+		return nil, nil
+	case t != json.Delim('['):
+		return nil, fmt.Errorf("want [, got %.40v", t)
 	}
 	var all []Dirty
 	for dec.More() {

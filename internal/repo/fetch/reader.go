@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
@@ -25,6 +26,7 @@ type Reader struct {
 	dec  *blob.Decoder
 	raw  *pagebuf.Buffer
 	n    int
+	wait time.Duration
 }
 
 // NewReader returns a reader for the chunks of x.
@@ -50,12 +52,17 @@ func (r *Reader) Close() {
 // Encoded returns the size of the last chunk as it is stored, 0 after an error.
 func (r *Reader) Encoded() int { return r.n }
 
+// Waited returns how long the last chunk took to come, before it was decoded.
+func (r *Reader) Waited() time.Duration { return r.wait }
+
 // Read fills dst with the plain data of chunk d, which must have exactly that
 // length. It may use the capacity behind dst, see [Slack]. After an error dst
 // holds nothing of use.
 func (r *Reader) Read(ctx context.Context, d digest.Digest, dst []byte) error {
 	r.n = 0
+	begin := time.Now()
 	raw, err := r.snap.ReadChunk(ctx, d, r.raw.Bytes()[:0])
+	r.wait = time.Since(begin)
 	if err != nil {
 		return err
 	}
