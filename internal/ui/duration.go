@@ -25,10 +25,19 @@ func Duration(d time.Duration) string {
 	return fmt.Sprintf("%d d %02d h", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// Rate prints bytes in a time span as a speed.
+// Rate prints bytes in a time span as a speed, with one decimal.
 func Rate(bytes int64, d time.Duration) string {
 	if d <= 0 {
 		return "- /s"
 	}
-	return Size(int64(float64(bytes)/d.Seconds())>>10<<10) + "/s"
+	return Rough(int64(float64(bytes)/d.Seconds())) + "/s"
+}
+
+// Clock prints a time that is left: "0:21", "1:02:03".
+func Clock(d time.Duration) string {
+	s := int64(d.Round(time.Second).Seconds())
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }

@@ -93,9 +93,12 @@ func (l *lines) Update(done, total int64, note string) {
 func (l *lines) Done(ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	word := "finished, "
-	if !ok {
-		word = "stopped, "
+	word := "stopped, "
+	if ok {
+		word = "finished, "
+		if l.o.Unit == Items { // the last step is seldom told
+			l.done = l.total
+		}
 	}
 	fmt.Fprintf(l.o.Out, "%s: %s%s\n", l.o.Title, word, l.state(l.o.Now()))
 }

@@ -9,7 +9,12 @@ import (
 
 // Size prints bytes the way the existing backup client does: binary units and
 // up to three decimals, "1.5 GiB", "512 B".
-func Size(n int64) string {
+func Size(n int64) string { return size(n, 1000) }
+
+// Rough is Size with one decimal, for figures that change as one looks.
+func Rough(n int64) string { return size(n, 10) }
+
+func size(n int64, precision float64) string {
 	if n > -1024 && n < 1024 {
 		return strconv.FormatInt(n, 10) + " B"
 	}
@@ -19,7 +24,7 @@ func Size(n int64) string {
 		f /= 1024
 		unit++
 	}
-	f = math.Round(f*1000) / 1000
+	f = math.Round(f*precision) / precision
 	if math.Abs(f) >= 1024 && unit < len(sizeUnits)-1 { // 1023.9996 became 1024
 		f /= 1024
 		unit++

@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"io"
 	"os"
 
 	"golang.org/x/term"
@@ -18,7 +17,7 @@ type Palette struct{ on bool }
 
 // NewPalette decides for one writer: colours only on a terminal, and not with
 // NO_COLOR set or on a dumb one.
-func NewPalette(w io.Writer, getenv func(string) string) Palette {
+func NewPalette(w any, getenv func(string) string) Palette {
 	return Palette{on: IsTerminal(w) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"}
 }
 

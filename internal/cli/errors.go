@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/format/blob"
+	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
+	"github.com/holdfast-backup/holdfast/internal/format/fidx"
+	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
+	"github.com/holdfast-backup/holdfast/internal/format/manifest"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/secret"
+	"github.com/holdfast-backup/holdfast/internal/ui"
+)
+
+// The exit codes, see the package comment.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitSkipped     = 3
+	exitDamaged     = 4
+	exitNotFound    = 10
+	exitLocked      = 11
+	exitRefused     = 12
+	exitInterrupted = 130
+)
+
+// ErrInterrupted is the cause that main cancels the context with.
+var ErrInterrupted = errors.New("interrupted")
+
+var (
+	// errSkipped ends a command that did its work but had to leave out something.
+	errSkipped = errors.New("finished, but something was skipped")
+	// errDamaged ends a command that found damage.
+	errDamaged = errors.New("damage found")
+	// errRefused ends a command whose key or password is the wrong one.
+	errRefused = errors.New("refused")
+)
+
+// usageError is the user's mistake.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usage(err error) error { return usageError{err} }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// hinted is an error with something to do about it.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e hinted) Error() string { return e.err.Error() }
+func (e hinted) Unwrap() error { return e.err }
+
+func hint(err error, format string, args ...any) error {
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// marked gives a sentence of its own one of the kinds above.
+type marked struct {
+	text string
+	kind error
+}
+
+func (e marked) Error() string { return e.text }
+func (e marked) Unwrap() error { return e.kind }
+
+func mark(kind error, format string, args ...any) error {
+	return marked{fmt.Sprintf(format, args...), kind}
+}
+
+// exitCode is the only place that makes exit codes.
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*repo.CorruptError](err); ok {
+		return exitDamaged // before the key: CorruptError may wrap a failed authentication
+	}
+	if _, ok := errors.AsType[*secret.MissingError](err); ok {
+		return exitRefused
+	}
+	switch {
+	case errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case isAny(err, errDamaged, repo.ErrChunkMissing, manifest.ErrSignature):
+		return exitDamaged
+	case isAny(err, errRefused, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner):
+		return exitRefused
+	case isAny(err, blob.ErrFormat, fidx.ErrFormat, manifest.ErrFormat):
+		return exitDamaged
+	case errors.Is(err, repo.ErrNotFound):
+		return exitNotFound
+	case errors.Is(err, repo.ErrLocked):
+		return exitLocked
+	case errors.Is(err, errSkipped):
+		return exitSkipped
+	}
+	return exitFailed
+}
+
+func isAny(err error, kinds ...error) bool {
+	for _, k := range kinds {
+		if errors.Is(err, k) {
+			return true
+		}
+	}
+	return false
+}
+
+// hintFor returns what to do about an error, "" when nothing general helps.
+func hintFor(err error, command string) string {
+	if h, ok := errors.AsType[hinted](err); ok {
+		return h.hint
+	}
+	if m, ok := errors.AsType[*secret.MissingError](err); ok {
+		return fmt.Sprintf("set %s (or its form _FILE, _FD or _CMD), or run the command on a terminal", m.Env)
+	}
+	switch code := exitCode(err); {
+	case code == exitUsage:
+		return fmt.Sprintf("see '%s --help'", command)
+	case errors.Is(err, repo.ErrOwner):
+		return "pass the group's owner with --owner, or use another --backup-id"
+	case errors.Is(err, repo.ErrProtected):
+		return "take the protection away with 'holdfast snapshot protected update SNAPSHOT false'"
+	case errors.Is(err, repo.ErrChunkMissing):
+		return "'holdfast verify' lists what is affected; the next backup stores the chunk again if its source still has the data"
+	case code == exitLocked:
+		return "another operation works there: wait until it is done and try again"
+	case code == exitNotFound:
+		return "'holdfast list' and 'holdfast snapshot list' show what there is; check --repository and --ns"
+	case code == exitDamaged && !errors.Is(err, errDamaged):
+		return "run 'holdfast verify' to see the extent; 'holdfast debug inspect FILE' shows a file byte by byte"
+	case errors.Is(err, keyfile.ErrPassword):
+		return "check PBS_ENCRYPTION_PASSWORD; the key file may carry a password hint, see 'holdfast key show'"
+	case code == exitRefused && !errors.Is(err, errRefused):
+		return "name the right key file with --keyfile; 'holdfast key show' prints its fingerprint"
+	}
+	return ""
+}
+
+// failure is an error as --output-format json shows it.
+type failure struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+	Code  int    `json:"exit-code"`
+}
+
+// report prints an error where and how the user wants it.
+func (a *app) report(err error, command string) {
+	text, advice := err.Error(), hintFor(err, command)
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	if a.format.IsJSON() {
+		_ = ui.JSON.WriteJSON(a.Stderr, failure{text, advice, exitCode(err)})
+		return
+	}
+	p := a.palette(a.Stderr)
+	text = strings.ReplaceAll(ui.CleanText(text), "\n", "\n  ") // several errors
+	_, _ = fmt.Fprintf(a.Stderr, "%s %s\n", p.Red("holdfast:"), text)
+	if advice != "" {
+		_, _ = fmt.Fprintf(a.Stderr, "%s %s\n", p.Dim("hint:"), ui.CleanText(advice))
+	}
+}

@@ -1,0 +1,319 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
+	"github.com/holdfast-backup/holdfast/internal/format/manifest"
+	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/image/target"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/restore"
+	"github.com/holdfast-backup/holdfast/internal/ui"
+	"github.com/spf13/cobra"
+)
+
+type restoreOptions struct {
+	snapshot   string
+	archive    string
+	target     string
+	base       string
+	rate       string
+	workers    int
+	inPlace    bool
+	overwrite  bool
+	allowHoles bool
+	key        keyOptions
+}
+
+func newRestoreCommand(a *app) *cobra.Command {
+	var o restoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore SNAPSHOT ARCHIVE TARGET",
+		Short: "Restore a disk image or small file",
+		Long: `Restores one archive of a snapshot to TARGET:
+
+  a new file        it appears when it is complete; holes stay holes. A file that
+                    exists is left alone unless --overwrite replaces it.
+  a block device,   with --in-place: only what differs is written. Without
+  an existing file  --base the target is read and compared first. Nobody else
+                    may use it meanwhile, and a restore that stops in between
+                    leaves a mixture.
+  -                 standard output
+
+With --in-place --base SNAPSHOT the target is taken to hold the image of that
+snapshot, unchanged since: only chunks that differ between the two snapshots are
+touched, and nothing is read from the target. If it was changed after all, the
+result is wrong.
+
+Every byte is checked against the checksums of the snapshot before it is
+written. A missing or damaged chunk ends the restore (exit code 4) and is named
+with its place; --allow-holes restores the rest, with zeros there, lists them,
+and ends with exit code 3.
+
+The key of an encrypted backup is taken from --keyfile or the default place. The
+archive index.json is the manifest.`,
+		Example: `  holdfast restore vm/100/latest disk.img restored.img
+  holdfast restore vm/100/2026-11-22T10:00:00Z disk.img /dev/vg0/vm-100 --in-place
+  holdfast restore vm/100 disk.img disk.raw --in-place --base vm/100/2026-11-21T10:00:00Z
+  holdfast restore vm/100 disk.img - | qemu-img convert -O qcow2 /dev/stdin disk.qcow2
+  holdfast restore vm/100 vm.conf -`,
+		Args:              exactly(3),
+		ValidArgsFunction: a.completeArchives,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.snapshot, o.archive, o.target = args[0], args[1], args[2]
+			return runRestore(cmd.Context(), a, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.inPlace, "in-place", false, "write only what differs onto an existing file or block device")
+	f.StringVar(&o.base, "base", "", "with --in-place: the snapshot that the target holds")
+	f.BoolVar(&o.overwrite, "overwrite", false, "replace a file that exists")
+	f.BoolVar(&o.allowHoles, "allow-holes", false, "put zeros where a chunk is missing or damaged, and go on")
+	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second from the repository, as 50M")
+	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
+	o.key.readFlags(cmd)
+	complete(cmd, "base", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return a.completeSnapshots(cmd, nil, prefix)
+	})
+	return cmd
+}
+
+// check refuses options that contradict each other.
+func (o restoreOptions) check() (opts restore.Options, err error) {
+	opts = restore.Options{Workers: o.workers, AllowHoles: o.allowHoles, Counters: new(restore.Counters)}
+	switch {
+	case o.target == "":
+		return opts, usagef("the target's name is empty")
+	case strings.HasPrefix(o.target, "nbd://"), strings.HasPrefix(o.target, "nbd+unix://"):
+		return opts, usagef("%s: this build restores to files, block devices and standard output", o.target)
+	case o.inPlace && o.overwrite:
+		return opts, usagef("--in-place and --overwrite exclude each other")
+	case o.inPlace && o.target == "-":
+		return opts, usagef("--in-place needs a file or block device")
+	case o.base != "" && !o.inPlace:
+		return opts, usagef("--base goes with --in-place")
+	case o.workers < 0 || o.workers > 256:
+		return opts, usagef("--workers %d does not lie between 0 and 256", o.workers)
+	}
+	if o.rate != "" {
+		if opts.Rate, err = ui.ParseSize(o.rate); err != nil || opts.Rate <= 0 {
+			return opts, usagef("--rate: %q is no speed: write bytes a second, as 50M", o.rate)
+		}
+	}
+	return opts, nil
+}
+
+func runRestore(ctx context.Context, a *app, o restoreOptions) error {
+	opts, err := o.check()
+	if err != nil {
+		return err
+	}
+	name, err := names.ServerName(o.archive)
+	if err != nil {
+		return usage(err)
+	}
+	if o.target == "-" && ui.IsTerminal(a.Stdout) && name.Kind() != names.Blob {
+		return hint(usagef("a disk image is not written to a terminal"), "name a file, or send standard output elsewhere")
+	}
+	if o.base != "" {
+		if _, err := a.parsePlace(o.base); err != nil {
+			return err
+		}
+	}
+	return a.withSnapshot(ctx, o.snapshot, func(r repo.Repository, s repo.Snapshot) error {
+		m := s.Manifest()
+		if name == names.Manifest {
+			text, err := m.Marshal()
+			if err != nil {
+				return err
+			}
+			return a.writeBlob(o, s, name, append(text, '\n'))
+		}
+		f, ok := m.File(string(name))
+		if !ok {
+			return hint(
+				fmt.Errorf("snapshot %s has no archive %s: %w", show(s.Name()), o.archive, repo.ErrNotFound),
+				"it has %s", join(archiveNames(m.Files)),
+			)
+		}
+		encrypted := f.CryptMode == manifest.ModeEncrypt && name != names.RSAEncryptedKey
+		key, err := a.keyFor(ctx, o.key, show(s.Name()), m, encrypted)
+		if err != nil {
+			return err
+		}
+		switch name.Kind() {
+		case names.Fidx:
+			return a.restoreImage(ctx, r, s, f, key, o, opts)
+		case names.Blob:
+			text, err := restore.Blob(s, name, key)
+			if err != nil {
+				return err
+			}
+			return a.writeBlob(o, s, name, text)
+		}
+		return hint(fmt.Errorf("%s holds a directory, and this build restores disk images and small files only", name), "restore it with proxmox-backup-client")
+	})
+}
+
+// writeBlob writes a small file.
+func (a *app) writeBlob(o restoreOptions, s repo.Snapshot, name names.Archive, text []byte) error {
+	if o.inPlace {
+		return usagef("--in-place is for disk images, and %s is a small file", o.archive)
+	}
+	if o.target == "-" {
+		if _, err := a.Stdout.Write(text); err != nil {
+			return fmt.Errorf("write %s to standard output: %w", name.ClientName(), err)
+		}
+		return nil
+	}
+	to, err := target.Create(o.target, int64(len(text)), target.Options{Overwrite: o.overwrite})
+	if err != nil {
+		return explainTarget(err)
+	}
+	defer func() { _ = to.Close() }() // after Finish it does nothing
+	if _, err := to.WriteAt(text, 0); err != nil {
+		return err
+	}
+	if err := to.Finish(); err != nil {
+		return explainTarget(err)
+	}
+	return a.print(map[string]any{"snapshot": show(s.Name()), "archive": string(name), "target": o.target, "size": len(text)}, func() error {
+		return a.printf("restored %s of %s to %s: %s\n", name.ClientName(), show(s.Name()), o.target, ui.Size(int64(len(text))))
+	})
+}
+
+func (a *app) restoreImage(ctx context.Context, r repo.Repository, s repo.Snapshot, f manifest.File, key *chunkcrypt.Key, o restoreOptions, opts restore.Options) error {
+	if o.base != "" {
+		base, err := a.openBase(ctx, r, o.base)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = base.Close() }() // was only read
+		opts.Base = base
+	}
+	to, err := openTarget(a.Stdout, o, int64(f.Size))
+	if err != nil {
+		return explainTarget(err)
+	}
+	name := f.Archive()
+	start := a.Now()
+	m := a.meter("restore "+name.ClientName(), ui.Bytes)
+	stop := a.follow(m, func() (int64, int64, string) {
+		n := opts.Counters.Load()
+		return n.Done(), int64(f.Size), fmt.Sprintf("%s written, %s there already", ui.Rough(n.Written), ui.Rough(n.Same.Bytes))
+	})
+	res, err := restore.Image(ctx, s, name, key, to, opts)
+	if cerr := to.Close(); err == nil {
+		err = cerr
+	}
+	stop(err == nil)
+	if err != nil {
+		return explainRestore(err, o)
+	}
+	if err := a.showRestore(o, s, res, a.Now().Sub(start).Seconds()); err != nil {
+		return err
+	}
+	return a.holesVerdict(res)
+}
+
+func (a *app) openBase(ctx context.Context, r repo.Repository, arg string) (repo.Snapshot, error) {
+	name, err := a.snapshot(ctx, r, arg)
+	if err != nil {
+		return nil, fmt.Errorf("--base: %w", err)
+	}
+	s, err := r.Open(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("--base: %w", err)
+	}
+	return s, nil
+}
+
+func openTarget(stdout io.Writer, o restoreOptions, size int64) (image.Target, error) {
+	if o.target == "-" {
+		return target.NewStream(stdout, size), nil
+	}
+	var f *target.File
+	var err error
+	if o.inPlace {
+		f, err = target.OpenExisting(o.target, size)
+	} else {
+		f, err = target.Create(o.target, size, target.Options{Overwrite: o.overwrite})
+	}
+	if err != nil {
+		return nil, err // not f: a nil pointer in an interface
+	}
+	return f, nil
+}
+
+func explainTarget(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return hint(err, "name another file, pass --overwrite to replace it, or --in-place to write only what differs")
+	}
+	return err
+}
+
+func explainRestore(err error, o restoreOptions) error {
+	if o.inPlace {
+		err = fmt.Errorf("%w (%s holds a mixture now)", err, o.target)
+	}
+	if _, ok := errors.AsType[*restore.ChunkError](err); ok && exitCode(err) == exitDamaged {
+		return hint(err, "pass --allow-holes to restore the rest with zeros there, or restore an older snapshot")
+	}
+	return err
+}
+
+// restoreJSON is the outcome of a restore.
+type restoreJSON struct {
+	Snapshot string      `json:"snapshot"`
+	Archive  string      `json:"archive"`
+	Target   string      `json:"target"`
+	Size     int64       `json:"size"`
+	Seconds  float64     `json:"elapsed"`
+	Fetched  int64       `json:"fetched"` // bytes of chunks that were read and checked
+	Encoded  int64       `json:"encoded"` // what these took in the repository
+	Written  int64       `json:"written"`
+	Same     int64       `json:"same"` // not touched: there already
+	Zero     int64       `json:"zero"`
+	Holes    []rangeJSON `json:"holes,omitempty"`
+}
+
+func (a *app) showRestore(o restoreOptions, s repo.Snapshot, res restore.Result, seconds float64) error {
+	n := res.Stats
+	out := restoreJSON{
+		Snapshot: show(s.Name()), Archive: string(res.Archive), Target: o.target, Size: res.Size, Seconds: seconds,
+		Fetched: n.Fetched.Bytes, Encoded: n.Encoded, Written: n.Written, Same: n.Same.Bytes, Zero: n.Zero.Bytes,
+	}
+	for _, r := range res.Holes.Ranges {
+		out.Holes = append(out.Holes, rangeJSON{r.Offset, r.Length})
+		a.warn("%s: zeros at offset %d, %d bytes: the chunk is missing or damaged", res.Archive.ClientName(), r.Offset, r.Length)
+	}
+	line := fmt.Sprintf("restored %s of %s to %s: %s in %s (%s written, %s there already, %s empty)\n",
+		res.Archive.ClientName(), show(s.Name()), o.target, ui.Size(res.Size), ui.Duration(secondsOf(seconds)),
+		ui.Size(n.Written), ui.Size(n.Same.Bytes), ui.Size(n.Zero.Bytes))
+	if o.target == "-" { // standard output is the image
+		a.say("%s", strings.TrimSuffix(line, "\n"))
+		return nil
+	}
+	return a.print(out, func() error { return a.printf("%s", line) })
+}
+
+func (a *app) holesVerdict(res restore.Result) error {
+	n := res.Stats.Holes
+	if n.Chunks == 0 {
+		return nil
+	}
+	if res.Holes.First != nil {
+		a.warn("%v", res.Holes.First)
+	}
+	return hint(
+		mark(errSkipped, "%s of %s could not be restored and are zeros", ui.Size(n.Bytes), res.Archive.ClientName()),
+		"another snapshot may have them; 'holdfast verify' shows which ones are sound",
+	)
+}

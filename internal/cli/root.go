@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Main runs one command line and returns the exit code.
+func Main(ctx context.Context, env Env, args []string) int {
+	a := &app{Env: env}
+	root := newRootCommand(a)
+	root.SetArgs(args)
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		a.report(err, cmd.CommandPath())
+	}
+	return exitCode(err)
+}
+
+// The sections of the help page.
+const (
+	groupMain   = "main"
+	groupManage = "manage"
+	groupTools  = "tools"
+)
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "holdfast",
+		Short: "Back up disk images and get them back",
+		Long: `Holdfast backs up disk images and small files into a repository, and restores
+them. A repository is a directory in the layout of a Proxmox Backup Server
+datastore: a datastore opens as it is, and the server can adopt what Holdfast
+wrote. Chunks of data that were stored before are never stored again.
+
+The repository is named by --repository, HOLDFAST_REPOSITORY or PBS_REPOSITORY.
+Snapshots are named type/id/time, as vm/100/2026-11-22T10:00:00Z; type/id or
+type/id/latest is the newest finished one.
+
+Environment:
+  HOLDFAST_REPOSITORY, PBS_REPOSITORY
+        the repository
+  PBS_ENCRYPTION_PASSWORD, with _FILE, _FD or _CMD behind it: or from there
+        password of the encryption key
+  PBS_NEW_ENCRYPTION_PASSWORD, PBS_MASTER_PASSWORD
+        the new password when one is changed; that of a private master key
+  NO_COLOR
+        no colours
+Every PBS_ variable can be written HOLDFAST_ instead, which wins.
+
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 done, but something was skipped
+  4 damage found   10 no such repository or snapshot   11 locked
+  12 key, password or owner refused   130 interrupted`,
+		Example: `  holdfast init /mnt/backup
+  export HOLDFAST_REPOSITORY=/mnt/backup
+  holdfast backup disk.img:/dev/vg0/vm-100 vm.conf:/etc/pve/qemu-server/100.conf --backup-type vm --backup-id 100
+  holdfast snapshot list
+  holdfast restore vm/100/latest disk.img restored.img`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.prepare() },
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // ours has examples
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	f := root.PersistentFlags()
+	f.StringVar(&a.repository, "repository", "", "the repository: a directory, or dir:PATH")
+	f.StringVar(&a.namespace, "ns", "", "namespace inside the repository, as a/b")
+	f.StringVar(&a.outFormat, "output-format", "text", "text, json or json-pretty")
+	f.BoolVar(&a.progress, "progress", false, "show progress bars even where standard error is no terminal")
+	complete(root, "output-format", cobra.FixedCompletions([]string{"text", "json", "json-pretty"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(root, "repository", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	})
+	complete(root, "ns", a.completeNamespaces)
+
+	root.AddGroup(
+		&cobra.Group{ID: groupMain, Title: "Backups:"},
+		&cobra.Group{ID: groupManage, Title: "The repository:"},
+		&cobra.Group{ID: groupTools, Title: "Keys and tools:"},
+	)
+	section := func(id string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a))
+	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newNamespaceCommand(a), newStatusCommand(a))
+	section(groupTools, newKeyCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a))
+	root.SetHelpCommandGroupID(groupTools)
+	root.InitDefaultHelpCmd()
+	parents(root)
+	return root
+}
+
+// parents makes commands that only hold others answer for themselves, so that
+// a wrong or missing name is a usage error.
+func parents(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		parents(sub)
+	}
+	if !c.HasSubCommands() || c.Runnable() {
+		return
+	}
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			var verbs []string
+			for _, sub := range c.Commands() {
+				if sub.IsAvailableCommand() {
+					verbs = append(verbs, sub.Name())
+				}
+			}
+			return usagef("%s needs a command: %s", c.CommandPath(), strings.Join(verbs, ", "))
+		}
+		err := usagef("%s has no command %q", c.CommandPath(), args[0])
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			return hint(err, "did you mean %s?", strings.Join(near, " or "))
+		}
+		return err
+	}
+}
+
+// exactly, atMost, atLeast are argument checks that name what is missing.
+func exactly(n int) cobra.PositionalArgs { return between(n, n) }
+
+func between(low, high int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch n := len(args); {
+		case n < low:
+			return usagef("an argument is missing: %s", c.UseLine())
+		case high >= 0 && n > high:
+			return usagef("unexpected argument %q: %s", args[high], c.UseLine())
+		}
+		return nil
+	}
+}
+
+// complete registers the completion of a flag that exists.
+func complete(c *cobra.Command, flag string, f cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(flag, f); err != nil {
+		panic(fmt.Sprintf("completion of --%s: %v", flag, err)) // a name in this program is wrong
+	}
+}
