@@ -3,7 +3,6 @@ package vfs
 import (
 	"errors"
 	"io/fs"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,38 +88,4 @@ func (o *OS) LockRange(name string, off, length int64, mode LockMode) (Unlocker,
 	return &held{release: func() error {
 		return o.fail("unlock", name, errors.Join(set(unix.F_UNLCK), unix.Close(fd)))
 	}}, nil
-}
-
-func lockError(err error) error {
-	switch err {
-	case unix.EAGAIN, unix.EACCES:
-		return ErrLocked
-	case unix.EBADF, unix.ENOLCK, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL:
-		return &noLocks{err}
-	}
-	return err
-}
-
-// noLocks is ErrNoLocks with the kernel's reason.
-type noLocks struct{ reason error }
-
-func (e *noLocks) Error() string   { return ErrNoLocks.Error() + ": " + e.reason.Error() }
-func (e *noLocks) Unwrap() []error { return []error{ErrNoLocks, e.reason} }
-
-// held is a lock that can be released once.
-type held struct {
-	mu      sync.Mutex
-	release func() error
-}
-
-// Unlock implements [Unlocker].
-func (h *held) Unlock() error {
-	h.mu.Lock()
-	release := h.release
-	h.release = nil
-	h.mu.Unlock()
-	if release == nil {
-		return ErrClosed
-	}
-	return release()
 }

@@ -6,9 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,12 +49,7 @@ func OpenOS(dir string) (*OS, error) {
 		return nil, &fs.PathError{Op: "stat", Path: abs, Err: err}
 	}
 	o.dev = st.Dev
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("boot identity of this host: %w", err)
-	}
-	o.identity = strings.TrimSpace(string(boot))
+	o.identity = bootIdentity()
 	probe, err := unix.Openat2(fd, ".", o.how(unix.O_PATH|unix.O_DIRECTORY, 0))
 	if err == nil {
 		_ = unix.Close(probe)
@@ -320,14 +313,4 @@ func typeOf(mode uint32) fs.FileMode {
 		return fs.ModeDevice
 	}
 	return fs.ModeIrregular
-}
-
-// retry repeats a system call that a signal interrupted.
-func retry[T any](call func() (T, error)) (T, error) {
-	for {
-		v, err := call()
-		if err != syscall.EINTR {
-			return v, err
-		}
-	}
 }

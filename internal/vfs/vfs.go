@@ -1,9 +1,8 @@
 // Package vfs is the narrow set of system calls that a datastore may use.
 //
 // One implementation talks to the kernel ([OS]); another is a simulated disk
-// (vfs/simdisk) that can cut the power between any two calls and then shows
-// only what a real disk might have kept. Decorators inject faults and control
-// the order in which concurrent callers proceed.
+// that can cut the power between any two calls and then shows only what a real
+// disk might have kept.
 //
 // # Names
 //
@@ -26,8 +25,16 @@
 // # Errors
 //
 // Errors wrap fs.ErrNotExist, fs.ErrExist and fs.ErrPermission, or
-// syscall.Errno values such as ENOSPC and EIO; each names operation and path.
+// syscall.Errno values such as ENOSPC, EIO, ENOTDIR and ENOTEMPTY (which also is
+// fs.ErrExist); each names operation and path. An illegal name is fs.ErrInvalid
+// (see [CheckName]), another thing where a file should be is [ErrNotRegular].
 // [ErrLocked] says that a lock is held by someone else.
+//
+// # Testing with it
+//
+// Package vfstest holds implementations to all this. vfs/simdisk cuts the power,
+// vfs/faultfs makes calls fail, vfs/schedfs orders the calls of concurrent
+// processes; they can be put on top of each other.
 package vfs
 
 import (
@@ -56,11 +63,14 @@ type FS interface {
 	Create(name string, perm fs.FileMode) (File, error)
 	// Mkdir makes one directory with exactly these permissions.
 	Mkdir(name string, perm fs.FileMode) error
-	// Rename replaces newName by oldName in one step. Within one file system only.
+	// Rename replaces newName by oldName in one step. Within one file system
+	// only. A file replaces a file; a directory needs a name that is free
+	// (some systems let it replace an empty directory).
 	Rename(oldName, newName string) error
 	// Remove removes a file or an empty directory.
 	Remove(name string) error
-	// ReadDir lists a directory, sorted by name, without "." and "..".
+	// ReadDir lists a directory, sorted by the bytes of the names, without "."
+	// and "..". The type of an entry is that at some moment during the call.
 	ReadDir(name string) ([]DirEntry, error)
 	// Lstat describes a name without following a symbolic link.
 	Lstat(name string) (Info, error)
@@ -69,12 +79,15 @@ type FS interface {
 	Touch(name string) error
 	// SyncDir makes the entries of one directory durable.
 	SyncDir(name string) error
-	// SyncFS makes everything durable.
+	// SyncFS makes everything durable that was done before the call. After an
+	// error nobody knows what was lost; [OS] on Linux then refuses every later
+	// SyncFS, until the file system is opened again.
 	SyncFS() error
 	// LockDir takes a lock on a directory (flock semantics: it belongs to the
 	// returned Unlocker alone, also within one process, and ends with the
 	// process). With wait it blocks until the lock is there; without, it fails
-	// with ErrLocked.
+	// with ErrLocked. If the directory was removed or replaced while the lock
+	// was waited for, the error wraps fs.ErrNotExist.
 	LockDir(name string, mode LockMode, wait bool) (Unlocker, error)
 	// LockRange takes a lock on the byte range [off, off+length) of a regular
 	// file that exists; length 0 means to the end of all bytes. It never waits.
@@ -87,6 +100,7 @@ type FS interface {
 	Usage() (Usage, error)
 	// Identity tells which host boot the callers live in: it changes when the
 	// machine restarts, so that locks of an earlier boot are known to be gone.
+	// Where the system does not tell, it is constant.
 	Identity() string
 }
 
@@ -104,7 +118,8 @@ type Unlocker interface {
 	Unlock() error
 }
 
-// File is an open regular file.
+// File is an open regular file. One from Create reads and writes, one from Open
+// only reads (and can Sync). It stays usable when its name is renamed or removed.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
@@ -137,7 +152,7 @@ func (e DirEntry) IsRegular() bool { return e.Type.IsRegular() }
 type Info struct {
 	Mode         fs.FileMode // type and permission bits
 	Size         int64       // bytes
-	Inode        uint64
+	Inode        uint64      // 0 where unknown
 	Atime, Mtime time.Time
 	Blocks       int64 // bytes allocated; Size where unknown
 }

@@ -52,7 +52,7 @@ func PCT(depth, steps int) Strategy {
 type Search struct {
 	interruptions int
 	path          []branch
-	started, done bool
+	started       bool
 }
 
 type branch struct{ taken, options int }
