@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,10 +36,17 @@ type world struct {
 	// not being removed. may is what an interrupted operation was making or
 	// removing: it is there in full or not at all.
 	must, may map[names.Snapshot]content
+	// careless is what another program was removing: parts of it may be gone
+	// while it is still listed, but no chunk that its index names.
+	careless map[names.Snapshot]bool
+}
+
+func newWorld(d *simdisk.Disk) *world {
+	return &world{d, map[names.Snapshot]content{}, map[names.Snapshot]content{}, map[names.Snapshot]bool{}}
 }
 
 func (w *world) clone() *world {
-	return &world{w.disk.Clone(), maps.Clone(w.must), maps.Clone(w.may)}
+	return &world{w.disk.Clone(), maps.Clone(w.must), maps.Clone(w.may), maps.Clone(w.careless)}
 }
 
 // settle turns what survived of the interrupted operation into facts.
@@ -139,6 +147,33 @@ var operations = []operation{
 	{"garbage collection", func(*tester, *world, *rand.Rand) func(*datastore.Store) error {
 		return collect
 	}},
+	{"removal by another program, then garbage collection", func(_ *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
+		n, ok := pick(w, rng)
+		if !ok {
+			return nil
+		}
+		w.doubt(n)
+		w.careless[n] = true // a server syncs nothing when it removes
+		return func(s *datastore.Store) error {
+			entries, err := w.disk.ReadDir(n.Path())
+			if err != nil {
+				return err
+			}
+			for _, e := range entries {
+				if err := w.disk.Remove(n.Path() + "/" + e.Name); err != nil {
+					return err
+				}
+			}
+			if err := w.disk.Remove(n.Path()); err != nil {
+				return err
+			}
+			err = collect(s)
+			if err == nil {
+				delete(w.may, n)
+			}
+			return err
+		}
+	}},
 	{"notes", func(_ *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
 		n, ok := pick(w, rng)
 		if !ok {
@@ -192,7 +227,12 @@ func (t *tester) beginBackupOf(w *world, id string, rng *rand.Rand) func(*datast
 // collect removes garbage at once: all writers are known, so nothing is spared
 // for their sake.
 func collect(s *datastore.Store) error {
-	_, err := s.GC(context.Background(), repo.GCOptions{SkipAtimeCheck: true})
+	st, err := s.GC(context.Background(), repo.GCOptions{SkipAtimeCheck: true})
+	for _, warning := range st.Warnings {
+		if strings.Contains(warning, "damaged") { // it would stop a server's collection
+			err = errors.Join(err, errors.New(warning))
+		}
+	}
 	return err
 }
 
@@ -253,13 +293,24 @@ func (t *tester) check(w *world, rng *rand.Rand) error {
 	if err != nil {
 		return err
 	}
+	var again *content // what the interrupted backup wanted to store
+	for n, c := range w.may {
+		if !present[n] {
+			again = &c
+		}
+	}
 	w.settle(present)
 	probe := w.clone()
 	if s, err = t.open(probe.disk); err != nil {
 		return err
 	}
-	next := t.beginBackupOf(probe, "100", rng)
-	if err := next(s); err != nil {
+	n := snapshotAt("100", probe.disk.Now())
+	if again == nil {
+		c := randomContent(rng, 6)
+		again = &c
+	}
+	probe.must[n] = *again
+	if err := t.backup(context.Background(), s, n, again.img, again.conf); err != nil {
 		return fmt.Errorf("I3: the next backup: %w", err)
 	}
 	probe.disk.Advance(time.Minute)
@@ -295,6 +346,12 @@ func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapsho
 			return nil, fmt.Errorf("I2: %s: %w", n, info.Problem)
 		}
 		img, conf, err := t.restore(ctx, s, n)
+		if err != nil && w.careless[n] && strings.Contains(err.Error(), "the file is missing") {
+			if err := s.Forget(ctx, n); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("I2: restore %s: %w", n, err)
 		}
@@ -317,7 +374,7 @@ func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapsho
 // history makes a world with a few snapshots and some garbage.
 func history(t *testing.T, tt *tester, rng *rand.Rand) *world {
 	t.Helper()
-	w := &world{newDisk(t), map[names.Snapshot]content{}, map[names.Snapshot]content{}}
+	w := newWorld(newDisk(t))
 	s, err := tt.open(w.disk)
 	if err != nil {
 		t.Fatal(err)

@@ -6,27 +6,56 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 )
 
-// digestSet remembers digests in a fixed amount of memory: 16 bytes of each,
-// in a table where a newcomer replaces who sits in its place. It may forget,
-// never invent: 128 equal bits of SHA-256 do not happen by chance.
+// digestSet remembers digests in a bounded amount of memory: 16 bytes of each,
+// in a table that doubles up to its limit and where a newcomer then replaces
+// who sits in its place. It may forget, never invent: 128 equal bits of SHA-256
+// do not happen by chance.
 type digestSet struct {
 	slots [][2]uint64
+	used  int
+	limit int // slots
 }
 
-// newDigestSet returns a set of n slots of 16 bytes; n is a power of two.
-func newDigestSet(n int) *digestSet { return &digestSet{make([][2]uint64, n)} }
+// newDigestSet returns a set of at most limit slots of 16 bytes; limit is a
+// power of two.
+func newDigestSet(limit int) *digestSet {
+	return &digestSet{slots: make([][2]uint64, min(256, limit)), limit: limit}
+}
 
-func (s *digestSet) place(d digest.Digest) (*[2]uint64, [2]uint64) {
-	key := [2]uint64{binary.LittleEndian.Uint64(d[0:]), binary.LittleEndian.Uint64(d[8:])}
-	return &s.slots[binary.LittleEndian.Uint64(d[16:])&uint64(len(s.slots)-1)], key
+func keyOf(d digest.Digest) [2]uint64 {
+	return [2]uint64{binary.LittleEndian.Uint64(d[0:]), binary.LittleEndian.Uint64(d[8:])}
+}
+
+// slot is the place of a key. Chunks of one directory share the first bytes of
+// their digests, so the place comes from the last.
+func (s *digestSet) slot(key [2]uint64) *[2]uint64 {
+	return &s.slots[key[1]>>8&uint64(len(s.slots)-1)]
 }
 
 func (s *digestSet) has(d digest.Digest) bool {
-	slot, key := s.place(d)
-	return *slot == key && key != [2]uint64{}
+	key := keyOf(d)
+	return *s.slot(key) == key && key != [2]uint64{}
 }
 
 func (s *digestSet) add(d digest.Digest) {
-	slot, key := s.place(d)
+	if s.used > len(s.slots)/2 && len(s.slots) < s.limit {
+		s.grow()
+	}
+	key := keyOf(d)
+	slot := s.slot(key)
+	if *slot == [2]uint64{} {
+		s.used++
+	}
 	*slot = key
+}
+
+func (s *digestSet) grow() {
+	old := s.slots
+	s.slots, s.used = make([][2]uint64, 2*len(old)), 0
+	for _, key := range old {
+		if key != [2]uint64{} {
+			*s.slot(key) = key
+			s.used++
+		}
+	}
 }
