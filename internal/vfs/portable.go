@@ -26,6 +26,10 @@ type portable struct {
 	root     *os.Root
 	unsynced *unsynced
 	ranges   rangeLocks
+
+	names   sync.RWMutex // changes of names hold it shared, so that unsynced never lags behind
+	syncing sync.Mutex   // one SyncFS at a time: the second must not trust an unfinished first
+	syncErr error        // guarded by syncing
 }
 
 func openPortable(dir string) (*portable, error) {
@@ -87,6 +91,8 @@ func (p *portable) Create(name string, perm fs.FileMode) (File, error) {
 	if err := p.check(name, true); err != nil {
 		return nil, p.fail("create", name, err)
 	}
+	p.names.RLock()
+	defer p.names.RUnlock()
 	f, err := p.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm.Perm())
 	if err != nil {
 		return nil, p.fail("create", name, err)
@@ -105,6 +111,8 @@ func (p *portable) Create(name string, perm fs.FileMode) (File, error) {
 
 // Mkdir implements [FS].
 func (p *portable) Mkdir(name string, perm fs.FileMode) error {
+	p.names.RLock()
+	defer p.names.RUnlock()
 	err := p.check(name, true)
 	if err == nil {
 		err = p.root.Mkdir(name, perm.Perm())
@@ -122,6 +130,8 @@ func (p *portable) Mkdir(name string, perm fs.FileMode) error {
 
 // Rename implements [FS].
 func (p *portable) Rename(oldName, newName string) error {
+	p.names.RLock()
+	defer p.names.RUnlock()
 	err := p.check(oldName, true)
 	if err == nil {
 		err = p.check(newName, true)
@@ -142,6 +152,8 @@ func (p *portable) Rename(oldName, newName string) error {
 
 // Remove implements [FS].
 func (p *portable) Remove(name string) error {
+	p.names.RLock()
+	defer p.names.RUnlock()
 	err := p.check(name, true)
 	if err == nil {
 		err = p.root.Remove(name)
@@ -213,37 +225,56 @@ func (p *portable) SyncDir(name string) error {
 	return p.fail("sync directory", name, errors.Join(syncOpenDir(d), d.Close()))
 }
 
-// SyncFS implements [FS]. What fails to sync stays to be synced.
-//
-// A file that is renamed while SyncFS looks for it may be missed; whoever
-// renames at that moment has made the new name after the call began.
+// SyncFS implements [FS]. As on Linux, a failure is final: a system that could
+// not write may forget that it should have.
 func (p *portable) SyncFS() error {
-	files, dirs := p.unsynced.take()
-	var failed error
-	for _, name := range files {
-		if err := p.syncFile(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			p.unsynced.failed(name)
-			failed = errors.Join(failed, p.fail("sync", name, err))
+	p.syncing.Lock()
+	defer p.syncing.Unlock()
+	for p.syncErr == nil {
+		f, err := p.nextUnsynced()
+		if err == nil && f == nil {
+			return nil
 		}
-	}
-	for _, name := range dirs {
-		if err := p.SyncDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			p.unsynced.failedDir(name)
-			failed = errors.Join(failed, err)
+		if err == nil {
+			err = p.syncOpen(f)
 		}
+		p.syncErr = err
 	}
-	return failed
+	return p.fail("sync file system", ".", p.syncErr)
 }
 
-func (p *portable) syncFile(name string) error {
-	f, err := p.open(name, os.O_RDWR)
-	if errors.Is(err, fs.ErrPermission) { // on unix any descriptor can sync
-		f, err = p.open(name, os.O_RDONLY)
+// nextUnsynced opens something that has to be synced, or returns nil.
+func (p *portable) nextUnsynced() (*os.File, error) {
+	p.names.Lock()
+	defer p.names.Unlock()
+	for {
+		name, dir, ok := p.unsynced.next()
+		if !ok {
+			return nil, nil
+		}
+		var f *os.File
+		var err error
+		if dir {
+			f, err = p.openDir(name)
+		} else if f, err = p.open(name, os.O_RDWR); errors.Is(err, fs.ErrPermission) {
+			f, err = p.open(name, os.O_RDONLY) // on unix any descriptor can sync
+		}
+		if !errors.Is(err, fs.ErrNotExist) { // somebody else may have removed it
+			return f, err
+		}
 	}
-	if err != nil {
-		return err
+}
+
+func (p *portable) syncOpen(f *os.File) error {
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+	case st.IsDir():
+		err = syncOpenDir(f)
+	default:
+		err = f.Sync()
 	}
-	return errors.Join(f.Sync(), p.ranges.close(f))
+	return errors.Join(err, p.ranges.close(f))
 }
 
 // Now implements [FS].
@@ -348,19 +379,19 @@ type portableFile struct {
 
 // WriteAt implements io.WriterAt.
 func (f *portableFile) WriteAt(b []byte, off int64) (int, error) {
-	f.p.unsynced.wrote(f.name)
+	defer f.p.unsynced.wrote(f.name) // after it: a SyncFS in between does not cover it
 	return f.File.WriteAt(b, off)
 }
 
 // Write implements io.Writer.
 func (f *portableFile) Write(b []byte) (int, error) {
-	f.p.unsynced.wrote(f.name)
+	defer f.p.unsynced.wrote(f.name) // after it: a SyncFS in between does not cover it
 	return f.File.Write(b)
 }
 
 // Truncate implements [File].
 func (f *portableFile) Truncate(size int64) error {
-	f.p.unsynced.wrote(f.name)
+	defer f.p.unsynced.wrote(f.name) // after it: a SyncFS in between does not cover it
 	return f.File.Truncate(size)
 }
 

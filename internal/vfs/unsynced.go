@@ -116,41 +116,22 @@ func (u *unsynced) renamed(oldName, newName string, dir bool) {
 	}
 }
 
-// take returns the names to sync and forgets them.
-func (u *unsynced) take() (files, dirs []string) {
+// next returns something that has to be synced and forgets it.
+func (u *unsynced) next() (name string, dir, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for name, w := range u.files {
-		if !w.dirty {
-			continue
-		}
-		files = append(files, name)
-		w.dirty = false
-		if !w.open {
-			delete(u.files, name)
+		if w.dirty {
+			w.dirty = false
+			if !w.open {
+				delete(u.files, name)
+			}
+			return name, false, true
 		}
 	}
 	for name := range u.dirs {
-		dirs = append(dirs, name)
+		delete(u.dirs, name)
+		return name, true, true
 	}
-	clear(u.dirs)
-	return files, dirs
-}
-
-// failed notes that a file could not be synced.
-func (u *unsynced) failed(name string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	w := u.files[name]
-	if w == nil {
-		w = &written{name: name}
-		u.files[name] = w
-	}
-	w.dirty = true
-}
-
-func (u *unsynced) failedDir(name string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.dirs[name] = true
+	return "", false, false
 }
