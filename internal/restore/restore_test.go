@@ -173,7 +173,7 @@ func TestEveryDamagedChunkIsFoundAndNamed(t *testing.T) {
 		want := make([]byte, 8*chunk)
 		fill(rng(1), want)
 		for _, dm := range damages {
-			for slot := range 8 {
+			for _, slot := range []int{0, 3, 7} {
 				t.Run(fmt.Sprintf("key=%v/%s/%d", k != nil, dm.name, slot), func(t *testing.T) {
 					m := repotest.New()
 					s := save(t, m, 0, want, k)
