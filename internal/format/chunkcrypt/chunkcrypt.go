@@ -107,6 +107,12 @@ func (k *Key) Digest(plain []byte) digest.Digest {
 	return d
 }
 
+// Digest2 returns the names of two encrypted chunks, in less time than two
+// calls of Digest: see [digest.Of2].
+func (k *Key) Digest2(a, b []byte) (digest.Digest, digest.Digest) {
+	return digest.Of2Suffix(a, b, k.id[:])
+}
+
 // Sign returns the authentication tag of a message. Compare tags with
 // [crypto/hmac.Equal].
 func (k *Key) Sign(msg []byte) [32]byte {

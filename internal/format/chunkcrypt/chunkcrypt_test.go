@@ -141,6 +141,17 @@ func TestFourMiBOfZerosHaveTheKnownKeyedDigest(t *testing.T) {
 	}
 }
 
+func TestDigest2IsDigestTwice(t *testing.T) {
+	k, data := counting(t), bytes.Repeat([]byte("Holdfast "), 1000)
+	for _, n := range []int{0, 5, 32, 64, 4096, 9000} {
+		for _, m := range []int{0, n, 31} {
+			if a, b := k.Digest2(data[:n], data[1:][:min(m, 8999)]); a != k.Digest(data[:n]) || b != k.Digest(data[1:][:min(m, 8999)]) {
+				t.Fatalf("%d and %d bytes: %s and %s", n, m, a, b)
+			}
+		}
+	}
+}
+
 func TestSealGivesTheKnownBytes(t *testing.T) {
 	k := counting(t)
 	iv := unhex(t, "000102030405060708090a0b0c0d0e0f")
