@@ -105,7 +105,7 @@ func runInspect(ctx context.Context, a *app, path string, o inspect.Options) err
 	out.Kind, out.Problems = rep.Kind, rep.Problems
 	err = a.print(out, func() error { return a.printf("%s: %s, %d bytes\n", path, rep.Kind, size) })
 	if err == nil && rep.Problems > 0 {
-		err = mark(errDamaged, "%s: %d things are not as they should be", path, rep.Problems)
+		err = mark(errDamaged, "%s is not as it should be: %d faults, marked with <--", path, rep.Problems)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/datastore/sweep"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
@@ -61,7 +62,7 @@ deduplication saves.`,
 }
 
 func runGC(ctx context.Context, a *app, o gcOptions) error {
-	g := repo.GCOptions{DryRun: o.dryRun, SkipAtimeCheck: o.skipAtime}
+	g := repo.GCOptions{DryRun: o.dryRun, SkipAtimeCheck: o.skipAtime, Cutoff: sweep.DefaultCutoff}
 	if o.cutoff != "" {
 		d, err := time.ParseDuration(o.cutoff)
 		if err != nil || d < time.Minute {

@@ -34,7 +34,7 @@ terminal.`,
   holdfast key create-master-key`,
 	}
 	cmd.AddCommand(
-		newKeyCreateCommand(a), newKeyShowCommand(a), newKeyChangeCommand(a),
+		newKeyCreateCommand(a), newKeyShowCommand(a), newKeyChangeCommand(a), newKeyPaperCommand(a),
 		newMasterCreateCommand(a), newMasterImportCommand(a), newMasterShowCommand(a), newMasterRecoverCommand(a),
 	)
 	return cmd

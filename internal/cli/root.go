@@ -125,6 +125,7 @@ func parents(c *cobra.Command) {
 			return usagef("%s needs a command: %s", c.CommandPath(), strings.Join(verbs, ", "))
 		}
 		err := usagef("%s has no command %q", c.CommandPath(), args[0])
+		c.SuggestionsMinimumDistance = 2 // letters that may be wrong
 		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 			return hint(err, "did you mean %s?", strings.Join(near, " or "))
 		}
