@@ -18,6 +18,8 @@ type run struct {
 	// mixed is set for a single Data slot that does not lie in one extent:
 	// parts of it need no reading.
 	mixed bool
+	// ahead is how many bytes of data are known to follow a run of data.
+	ahead int64
 }
 
 // plan turns the extents of an image into runs of slots, in order, for any
@@ -65,6 +67,9 @@ func (p *plan) next(most int) (r run, ok bool, err error) {
 	if r.n == 0 { // no whole slot is of one kind
 		r.n, r.kind, r.mixed = 1, image.Data, true
 		p.off = min(p.off+p.chunk, p.size)
+	}
+	if r.kind == image.Data {
+		r.ahead = max(p.cur.End()-p.off, 0)
 	}
 	return r, true, nil
 }

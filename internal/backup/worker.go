@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
@@ -23,6 +24,7 @@ type worker struct {
 	out  *pagebuf.Buffer
 	enc  *blob.Encoder
 	old  [512]digest.Digest // of the previous index, on their way
+	slow bool               // the source is no cache: tell it what comes next
 }
 
 // piece is a slot with its data.
@@ -86,6 +88,8 @@ func (k *worker) image(ctx context.Context, a *archive, p *plan) error {
 // data reads the slots of a run and finds their digests.
 func (k *worker) data(ctx context.Context, a *archive, img image.Image, r run) error {
 	var pieces [lanes]piece
+	k.hint(a, img, r)
+	begin, total := time.Now(), 0
 	for i := range r.n {
 		slot := r.first + i
 		off := int64(slot) * int64(a.chunk)
@@ -94,8 +98,25 @@ func (k *worker) data(ctx context.Context, a *archive, img image.Image, r run) e
 			return err
 		}
 		pieces[i] = piece{slot, buf}
+		total += len(buf)
 	}
+	k.slow = time.Since(begin) > time.Duration(total)*time.Second/cacheRate
 	return k.place(ctx, a, pieces[:r.n])
+}
+
+// cacheRate is what reading from memory exceeds and from disks does not, in
+// bytes a second.
+const cacheRate = 1 << 30
+
+// hint lets the source fetch what a worker will ask for when all others have
+// taken their turn, so that the disk works while the workers compute.
+func (k *worker) hint(a *archive, img image.Image, r run) {
+	step := int64(lanes) * int64(a.chunk)
+	skip := step * int64(len(k.w.workers)-1)
+	if k.slow && r.ahead > skip {
+		end := int64(r.first+r.n) * int64(a.chunk)
+		image.WillNeed(img, end+skip, min(step, r.ahead-skip))
+	}
 }
 
 // minHole is the shortest range of zeros inside a slot for which a read is
