@@ -106,6 +106,9 @@ type chunkRef struct {
 	size   int64 // plain bytes
 }
 
+// lanes is how many chunks a worker takes at a time, to hash them together.
+const lanes = 2
+
 // index checks the distinct chunks of one index in parallel.
 func (c *checker) index(ctx context.Context, snap *Snapshot, f manifest.File, list chunkList) ([]error, error) {
 	var (
@@ -122,25 +125,30 @@ func (c *checker) index(ctx context.Context, snap *Snapshot, f manifest.File, li
 				return err
 			}
 			defer w.dec.Close()
+			var batch [lanes]job
 			for {
-				i := int(next.Add(1) - 1)
-				if i >= list.Count() {
+				first := int(next.Add(lanes) - lanes)
+				if first >= list.Count() {
 					return nil
 				}
 				if err := context.Cause(ctx); err != nil {
 					return err
 				}
-				ref, err := list.Chunk(i)
-				if err == nil {
-					err = w.check(ctx, ref)
+				jobs := batch[:min(lanes, list.Count()-first)]
+				for i := range jobs {
+					jobs[i] = job{}
+					jobs[i].chunk, jobs[i].err = list.Chunk(first + i)
 				}
-				if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
-					return cause
-				}
-				if err != nil {
-					mu.Lock()
-					errs = append(errs, fmt.Errorf("%s of %s, chunk %d: %w", f.Filename, snap.name, i, err))
-					mu.Unlock()
+				w.check(ctx, jobs)
+				for i, j := range jobs {
+					if cause := context.Cause(ctx); cause != nil && errors.Is(j.err, cause) {
+						return cause
+					}
+					if j.err != nil {
+						mu.Lock()
+						errs = append(errs, fmt.Errorf("%s of %s, chunk %d: %w", f.Filename, snap.name, first+i, j.err))
+						mu.Unlock()
+					}
 				}
 			}
 		})
@@ -172,85 +180,138 @@ func (c *checker) remember(d digest.Digest, err error) {
 
 // checkWorker owns the buffers of one goroutine.
 type checkWorker struct {
-	c          *checker
-	dec        *blob.Decoder
-	encrypted  bool // what the index says its chunks are
-	full       bool // whether encrypted chunks can be decoded here
-	raw, plain []byte
+	c         *checker
+	key       *chunkcrypt.Key // nil: encrypted chunks cannot be decoded here
+	dec       *blob.Decoder
+	encrypted bool // what the index says its chunks are
+	raw       []byte
+	plain     [lanes][]byte
+}
+
+// job is one chunk on its way through a worker.
+type job struct {
+	chunk   chunkRef
+	plain   []byte // decoded, its digest still to be compared; nil: nothing to compare
+	decided bool   // err is the verdict of before
+	err     error
 }
 
 func (c *checker) newWorker(m *manifest.Manifest, encrypted bool) (*checkWorker, error) {
-	w := &checkWorker{c: c, encrypted: encrypted, full: c.fits(m)}
-	var key *chunkcrypt.Key
-	if w.full {
-		key = c.key
+	w := &checkWorker{c: c, encrypted: encrypted}
+	if c.fits(m) {
+		w.key = c.key
 	}
 	var err error
-	w.dec, err = blob.NewDecoder(key)
+	w.dec, err = blob.NewDecoder(w.key)
 	return w, err
 }
 
-// check verifies one chunk and sets it aside when it is damaged.
-func (w *checkWorker) check(ctx context.Context, ref chunkRef) error {
-	if known, err := w.c.verdict(ref.digest); known {
-		return err
-	}
-	err := w.read(ref)
-	if bad, ok := errors.AsType[*repo.CorruptError](err); ok && !errors.Is(bad.Err, errMode) {
-		if aside := w.c.store.setAside(ctx, ref.digest); aside != nil && !readOnly(aside) {
-			err = errors.Join(err, aside)
+// check verifies chunks, leaves the verdicts in the jobs, and sets aside what
+// is damaged.
+func (w *checkWorker) check(ctx context.Context, jobs []job) {
+	for i := range jobs {
+		j := &jobs[i]
+		if j.err != nil {
+			continue
+		}
+		if j.decided, j.err = w.c.verdict(j.chunk.digest); !j.decided {
+			j.plain, j.err = w.read(j.chunk, &w.plain[i])
 		}
 	}
-	w.c.remember(ref.digest, err)
-	if n := w.c.chunks.Add(1); n%64 == 0 {
-		w.c.report()
+	w.compare(jobs)
+	for i := range jobs {
+		j := &jobs[i]
+		if j.decided {
+			continue
+		}
+		if bad, ok := errors.AsType[*repo.CorruptError](j.err); ok && !errors.Is(bad.Err, errMode) {
+			if aside := w.c.store.setAside(ctx, j.chunk.digest); aside != nil && !readOnly(aside) {
+				j.err = errors.Join(j.err, aside)
+			}
+		}
+		w.c.remember(j.chunk.digest, j.err)
+		if n := w.c.chunks.Add(1); n%64 == 0 {
+			w.c.report()
+		}
 	}
-	return err
+}
+
+// compare hashes what was decoded, two at a time.
+func (w *checkWorker) compare(jobs []job) {
+	var todo [lanes]*job
+	n := 0
+	for i := range jobs {
+		if jobs[i].plain != nil {
+			todo[n] = &jobs[i]
+			n++
+		}
+	}
+	var sums [lanes]digest.Digest
+	switch {
+	case n == 2 && w.encrypted:
+		sums[0], sums[1] = w.key.Digest2(todo[0].plain, todo[1].plain)
+	case n == 2:
+		sums[0], sums[1] = digest.Of2(todo[0].plain, todo[1].plain)
+	case n == 1 && w.encrypted:
+		sums[0] = w.key.Digest(todo[0].plain)
+	case n == 1:
+		sums[0] = digest.Of(todo[0].plain)
+	}
+	for i, j := range todo[:n] {
+		if sums[i] != j.chunk.digest {
+			j.err = badChunk(j.chunk.digest, fmt.Errorf("its content has digest %s", sums[i]))
+		}
+	}
+}
+
+func badChunk(d digest.Digest, err error) error {
+	return &repo.CorruptError{What: "chunk " + d.String(), Err: err}
 }
 
 // errMode is a chunk whose encryption is not what the index says: wrong here,
 // perhaps right for another index, so it stays.
 var errMode = errors.New("its encryption does not fit the archive's")
 
-func (w *checkWorker) read(ref chunkRef) error {
+// read checks all of a chunk but its digest. plain is nil when the chunk is
+// encrypted and the key is not at hand.
+func (w *checkWorker) read(ref chunkRef, buf *[]byte) (plain []byte, err error) {
 	raw, err := w.c.store.readChunk(ref.digest, w.raw)
 	w.raw = raw[:0]
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w.c.bytes.Add(int64(len(raw)))
 	w.c.plain.Add(ref.size)
-	if err := w.decode(ref, raw); err != nil {
-		return &repo.CorruptError{What: "chunk " + ref.digest.String(), Err: err}
+	if plain, err = w.decode(ref, raw, buf); err != nil {
+		return nil, badChunk(ref.digest, err)
 	}
-	return nil
+	return plain, nil
 }
 
-func (w *checkWorker) decode(ref chunkRef, raw []byte) error {
+func (w *checkWorker) decode(ref chunkRef, raw []byte, buf *[]byte) ([]byte, error) {
 	h, err := blob.Check(raw)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if h.Kind.Encrypted() != w.encrypted {
-		return errMode
+		return nil, errMode
 	}
-	if w.encrypted && !w.full {
-		return nil
+	if w.encrypted && w.key == nil {
+		return nil, nil
 	}
-	if w.plain, err = w.dec.Append(w.plain[:0], raw, int(min(ref.size, blob.MaxChunk))); err != nil {
-		return err
+	most := int(min(ref.size, blob.MaxChunk))
+	if cap(*buf) < most {
+		*buf = make([]byte, 0, most)
 	}
-	if int64(len(w.plain)) != ref.size {
-		return fmt.Errorf("%d bytes, want %d", len(w.plain), ref.size)
+	plain, err := w.dec.Append((*buf)[:0], raw, most)
+	if err != nil {
+		return nil, err
 	}
-	name := digest.Of
-	if w.encrypted {
-		name = w.c.key.Digest
+	*buf = plain
+	if int64(len(plain)) != ref.size {
+		return nil, fmt.Errorf("%d bytes, want %d", len(plain), ref.size)
 	}
-	if got := name(w.plain); got != ref.digest {
-		return fmt.Errorf("its content has digest %s", got)
-	}
-	return nil
+	return plain, nil
 }
 
 // indexError sorts an error of opening an index into corrupt and not found out.
