@@ -26,10 +26,22 @@ func keyOf(d digest.Digest) [2]uint64 {
 	return [2]uint64{binary.LittleEndian.Uint64(d[0:]), binary.LittleEndian.Uint64(d[8:])}
 }
 
-// slot is the place of a key. Chunks of one directory share the first bytes of
-// their digests, so the place comes from the last.
+// probes is how many places a key may sit in.
+const probes = 8
+
+// slot is where a key sits, or else a place for it: a free one, or one whose
+// owner has to go. Chunks of one directory share the first bytes of their
+// digests, so the place comes from the last.
 func (s *digestSet) slot(key [2]uint64) *[2]uint64 {
-	return &s.slots[key[1]>>8&uint64(len(s.slots)-1)]
+	mask := uint64(len(s.slots) - 1)
+	home := key[1] >> 8
+	for i := range uint64(probes) {
+		slot := &s.slots[(home+i)&mask]
+		if *slot == key || *slot == [2]uint64{} {
+			return slot
+		}
+	}
+	return &s.slots[(home+key[0]%probes)&mask]
 }
 
 func (s *digestSet) has(d digest.Digest) bool {
@@ -41,7 +53,10 @@ func (s *digestSet) add(d digest.Digest) {
 	if s.used > len(s.slots)/2 && len(s.slots) < s.limit {
 		s.grow()
 	}
-	key := keyOf(d)
+	s.place(keyOf(d))
+}
+
+func (s *digestSet) place(key [2]uint64) {
 	slot := s.slot(key)
 	if *slot == [2]uint64{} {
 		s.used++
@@ -54,8 +69,7 @@ func (s *digestSet) grow() {
 	s.slots, s.used = make([][2]uint64, 2*len(old)), 0
 	for _, key := range old {
 		if key != [2]uint64{} {
-			*s.slot(key) = key
-			s.used++
+			s.place(key)
 		}
 	}
 }

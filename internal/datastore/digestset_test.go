@@ -1,0 +1,54 @@
+package datastore
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/holdfast-backup/holdfast/internal/digest"
+)
+
+func numbered(i int) digest.Digest { return digest.Of(binary.LittleEndian.AppendUint64(nil, uint64(i))) }
+
+func TestDigestSetRemembersWhatFits(t *testing.T) {
+	s := newDigestSet(1 << 12)
+	lost := 0
+	for i := range 1 << 11 {
+		s.add(numbered(i))
+	}
+	for i := range 1 << 11 {
+		if !s.has(numbered(i)) {
+			lost++
+		}
+	}
+	if lost > 1<<11/100 {
+		t.Fatalf("%d of %d digests forgotten in a table that is half full", lost, 1<<11)
+	}
+}
+
+func TestDigestSetForgetsRatherThanGrows(t *testing.T) {
+	s := newDigestSet(1 << 8)
+	for i := range 1 << 14 {
+		s.add(numbered(i))
+		if !s.has(numbered(i)) {
+			t.Fatalf("digest %d forgotten at once", i)
+		}
+	}
+	if len(s.slots) > 1<<8 {
+		t.Fatalf("%d slots, the limit is %d", len(s.slots), 1<<8)
+	}
+}
+
+func TestDigestSetInventsNothing(t *testing.T) {
+	s := newDigestSet(1 << 8)
+	for i := range 1 << 10 {
+		s.add(numbered(i))
+	}
+	for i := range 1 << 10 {
+		if s.has(numbered(-1 - i)) {
+			t.Fatalf("digest %d was never added", -1-i)
+		}
+	}
+	if s.has(digest.Digest{}) {
+		t.Fatal("the zero digest names nothing and cannot be in a set")
+	}
+}
