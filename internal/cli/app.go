@@ -98,3 +98,28 @@ func join[S ~string](list []S) string {
 	}
 	return b.String()
 }
+
+// amount is bytes of a kind.
+type amount struct {
+	bytes int64
+	word  string
+}
+
+// amounts is "1.5 GiB new, 2 GiB known", without what there is nothing of.
+func amounts(list ...amount) string {
+	var parts []string
+	for _, a := range list {
+		if a.bytes > 0 {
+			parts = append(parts, ui.Rough(a.bytes)+" "+a.word)
+		}
+	}
+	return join(parts)
+}
+
+// plural is "1 snapshot", "2 snapshots".
+func plural[N int | int64](n N, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

@@ -216,8 +216,7 @@ func (a *app) runJob(ctx context.Context, r repo.Repository, job backup.Job, tot
 	m := a.meter("backup "+job.Snapshot.GroupPath(), ui.Bytes)
 	stop := a.follow(m, func() (int64, int64, string) {
 		s := job.Options.Counters.Load()
-		return s.Done(), total, fmt.Sprintf("%s new, %s known, %s empty",
-			ui.Rough(s.Stored.Bytes), ui.Rough(s.Known.Bytes+s.Unchanged.Bytes), ui.Rough(s.Zero.Bytes))
+		return s.Done(), total, amounts(amount{s.Stored.Bytes, "new"}, amount{s.Known.Bytes + s.Unchanged.Bytes, "known"}, amount{s.Zero.Bytes, "empty"})
 	})
 	rep, err := backup.Run(ctx, r, job)
 	stop(err == nil)

@@ -67,8 +67,14 @@ func (a *app) showBackup(rep backup.Report, crypt cryptChoice) error {
 		out.Fingerprint = crypt.key.Fingerprint().String()
 	}
 	t := ui.Table{Columns: []ui.Column{
-		{Title: "ARCHIVE"}, {Title: "SIZE", Align: ui.Right}, {Title: "READ", Align: ui.Right}, {Title: "NEW", Align: ui.Right},
-		{Title: "STORED", Align: ui.Right}, {Title: "KNOWN", Align: ui.Right}, {Title: "UNCHANGED", Align: ui.Right}, {Title: "EMPTY", Align: ui.Right},
+		{Title: "ARCHIVE"},
+		{Title: "SIZE", Align: ui.Right},
+		{Title: "READ", Align: ui.Right},
+		{Title: "NEW", Align: ui.Right},
+		{Title: "STORED", Align: ui.Right},
+		{Title: "KNOWN", Align: ui.Right},
+		{Title: "UNCHANGED", Align: ui.Right},
+		{Title: "EMPTY", Align: ui.Right},
 	}}
 	for _, r := range rep.Archives {
 		f := r.Archive

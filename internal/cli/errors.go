@@ -163,6 +163,9 @@ func (a *app) report(err error, command string) {
 	if errors.Is(err, context.Canceled) {
 		text = "interrupted"
 	}
+	if a.format == "" { // it failed before the flags were looked at
+		a.format, _ = ui.ParseFormat(a.outFormat)
+	}
 	if a.format.IsJSON() {
 		_ = ui.JSON.WriteJSON(a.Stderr, failure{text, advice, exitCode(err)})
 		return

@@ -84,11 +84,11 @@ func runGroupForget(ctx context.Context, a *app, arg string) error {
 			return err
 		}
 		err = a.print(map[string]int{"removed-snapshots": res.Removed, "protected-snapshots": res.Protected}, func() error {
-			return a.printf("removed %d snapshots of %s\n", res.Removed, arg)
+			return a.printf("removed %s of %s\n", plural(res.Removed, "snapshot"), arg)
 		})
 		if err == nil && res.Protected > 0 {
 			err = hint(
-				fmt.Errorf("%w: %d protected snapshots of %s are kept, and the group with them", errSkipped, res.Protected, arg),
+				fmt.Errorf("%w: %s of %s kept, and the group with them", errSkipped, plural(res.Protected, "protected snapshot"), arg),
 				"take the protection away with 'holdfast snapshot protected update SNAPSHOT false'",
 			)
 		}

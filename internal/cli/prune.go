@@ -196,9 +196,9 @@ func pruneVerdict(results []repo.PruneResult) error {
 	}
 	switch {
 	case first != nil:
-		return fmt.Errorf("%d snapshots could not be removed: %w", left, first)
+		return fmt.Errorf("%s could not be removed: %w", plural(left, "snapshot"), first)
 	case locked > 0:
-		return hint(fmt.Errorf("%w: %d snapshots in use are kept", errSkipped, locked), "prune again later")
+		return hint(fmt.Errorf("%w: %s in use kept", errSkipped, plural(locked, "snapshot")), "prune again later")
 	}
 	return nil
 }

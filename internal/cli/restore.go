@@ -207,7 +207,7 @@ func (a *app) restoreImage(ctx context.Context, r repo.Repository, s repo.Snapsh
 	m := a.meter("restore "+name.ClientName(), ui.Bytes)
 	stop := a.follow(m, func() (int64, int64, string) {
 		n := opts.Counters.Load()
-		return n.Done(), int64(f.Size), fmt.Sprintf("%s written, %s there already", ui.Rough(n.Written), ui.Rough(n.Same.Bytes))
+		return n.Done(), int64(f.Size), amounts(amount{n.Written, "written"}, amount{n.Same.Bytes, "there already"})
 	})
 	res, err := restore.Image(ctx, s, name, key, to, opts)
 	if cerr := to.Close(); err == nil {
@@ -309,8 +309,8 @@ func (a *app) holesVerdict(res restore.Result) error {
 	if n.Chunks == 0 {
 		return nil
 	}
-	if res.Holes.First != nil {
-		a.warn("%v", res.Holes.First)
+	if c, ok := errors.AsType[*restore.ChunkError](res.Holes.First); ok {
+		a.warn("the first reason: %v", c.Err)
 	}
 	return hint(
 		mark(errSkipped, "%s of %s could not be restored and are zeros", ui.Size(n.Bytes), res.Archive.ClientName()),

@@ -193,7 +193,7 @@ func (a *app) verifyText(rep repo.VerifyReport, span time.Duration) error {
 			return err
 		}
 	}
-	return a.printf("%d snapshots, %d chunks, %s read in %s\n", len(rep.Snapshots), rep.Chunks, ui.Size(rep.Bytes), ui.Duration(span))
+	return a.printf("%s, %s, %s read in %s\n", plural(len(rep.Snapshots), "snapshot"), plural(rep.Chunks, "chunk"), ui.Size(rep.Bytes), ui.Duration(span))
 }
 
 func verifyVerdict(rep repo.VerifyReport) error {
@@ -215,13 +215,13 @@ func verifyVerdict(rep repo.VerifyReport) error {
 	switch {
 	case bad > 0:
 		return hint(
-			mark(errDamaged, "%d of %d snapshots are damaged", bad, len(rep.Snapshots)),
+			mark(errDamaged, "damaged: %d of %s", bad, plural(len(rep.Snapshots), "snapshot")),
 			"back up again: the next backup of a group reads everything and stores damaged chunks anew if the source still has their data",
 		)
 	case unknown > 0:
-		return fmt.Errorf("%w: %d snapshots could not be checked: %w", errSkipped, unknown, why)
+		return fmt.Errorf("%w: %s could not be checked: %w", errSkipped, plural(unknown, "snapshot"), why)
 	case busy > 0:
-		return hint(fmt.Errorf("%w: %d snapshots are in use", errSkipped, busy), "verify again later")
+		return hint(fmt.Errorf("%w: %s in use", errSkipped, plural(busy, "snapshot")), "verify again later")
 	}
 	return nil
 }
