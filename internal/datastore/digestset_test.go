@@ -7,7 +7,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 )
 
-func numbered(i int) digest.Digest { return digest.Of(binary.LittleEndian.AppendUint64(nil, uint64(i))) }
+func numbered(i int) digest.Digest {
+	return digest.Of(binary.LittleEndian.AppendUint64(nil, uint64(i)))
+}
 
 func TestDigestSetRemembersWhatFits(t *testing.T) {
 	s := newDigestSet(1 << 12)
