@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -13,6 +14,9 @@ import (
 // namespace, and removes those that are marked so, oldest first. A snapshot
 // that cannot be removed is reported and the rest goes on.
 func (s *Store) Prune(ctx context.Context, p repo.PruneOptions) ([]repo.PruneResult, error) {
+	if p.Keep.IsZero() { // the decision would be to remove everything
+		return nil, errors.New("prune: nothing says what to keep")
+	}
 	if err := s.needNamespace(p.Namespace); err != nil {
 		return nil, err
 	}
