@@ -38,8 +38,8 @@ func TestBadChangedMapsAreRefused(t *testing.T) {
 		`{` + base + `, "size": 5, "extents": [{"offset": 0, "length": 6}]}`,
 		`{` + base + `, "size": 5, "extents": [{"offset": -1, "length": 2}]}`,
 		`{` + base + `, "size": 5, "extents": [{"offset": 1, "length": -1}]}`,
-		fmt.Sprintf(`{%s, "size": 5, "extents": [{"offset": %d, "length": %d}]}`, base, math.MaxInt64, math.MaxInt64),
-		fmt.Sprintf(`{%s, "size": %d, "extents": [{"offset": %d, "length": 1}]}`, base, math.MaxInt64, math.MaxInt64),
+		fmt.Sprintf(`{%s, "size": 5, "extents": [{"offset": %d, "length": %d}]}`, base, int64(math.MaxInt64), int64(math.MaxInt64)),
+		fmt.Sprintf(`{%s, "size": %d, "extents": [{"offset": %d, "length": 1}]}`, base, int64(math.MaxInt64), int64(math.MaxInt64)),
 		`{` + base + `, "size": 5, "extents": [` + strings.Repeat("{},", 1<<20) + `{}]}`,
 		`{` + base + `, "size": 5, "extents": ` + strings.Repeat("[", 100_000),
 	} {

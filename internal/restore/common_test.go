@@ -26,8 +26,8 @@ const (
 
 // memTarget is a target in memory that holds its users to the contract.
 type memTarget struct {
-	fresh, ordered, blind bool
-	fail                  func(op string) error
+	fresh, ordered bool
+	fail           func(op string) error
 
 	mu       sync.Mutex
 	b        []byte
