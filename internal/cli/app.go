@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/ui"
@@ -16,6 +17,7 @@ type app struct {
 	namespace  string
 	outFormat  string
 	progress   bool
+	sync       datastore.SyncLevel // "" is the default; only backup sets it
 
 	// From the above, when a command starts.
 	format ui.Format

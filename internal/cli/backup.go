@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
+	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/ui"
@@ -24,6 +25,7 @@ type backupOptions struct {
 	sourceFormat string
 	allowBacking []string
 	stdinSize    string
+	syncLevel    string
 	rate         string
 	changedMaps  []string
 	chunkKiB     int
@@ -92,10 +94,12 @@ place: they are listed then, and the exit code is 3.`,
 	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second, as 50M")
 	f.IntVar(&o.chunkKiB, "chunk-size", backup.DefaultChunkSize>>10, "chunk size in KiB, a power of two; other sizes share no data with the default")
 	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
+	f.StringVar(&o.syncLevel, "sync-level", string(datastore.SyncFilesystem), "what is made durable before the snapshot appears: none, filesystem (everything, at the end) or file (each chunk at once)")
 	f.BoolVar(&o.skipErrors, "skip-errors", false, "store zeros for unreadable sectors and list them")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "open the sources and say what would be done")
 	o.key.writeFlags(cmd)
 	complete(cmd, "backup-type", cobra.FixedCompletions([]string{"ct", "host", "vm"}, noFiles))
+	complete(cmd, "sync-level", cobra.FixedCompletions([]string{"file", "filesystem", "none"}, noFiles))
 	complete(cmd, "source-format", cobra.FixedCompletions([]string{"auto", "qcow2", "raw"}, noFiles))
 	return cmd
 }
@@ -143,6 +147,9 @@ func checkOwner(s string) error {
 }
 
 func runBackup(ctx context.Context, a *app, o backupOptions) (err error) {
+	if a.sync, err = datastore.ParseSyncLevel(o.syncLevel); err != nil {
+		return usage(fmt.Errorf("--sync-level: %w", err))
+	}
 	job, err := a.backupJob(o)
 	if err != nil {
 		return err

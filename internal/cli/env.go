@@ -24,7 +24,7 @@ type Env struct {
 	Location       *time.Location // of calendar days when pruning
 	Rand           io.Reader
 	Version        string
-	Open           func(path string) (repo.Repository, error)
+	Open           func(path string, sync datastore.SyncLevel) (repo.Repository, error)
 	Create         func(ctx context.Context, path string, o datastore.CreateOptions) error
 }
 
@@ -44,8 +44,8 @@ func System(version string) Env {
 	}
 }
 
-func openDirectory(path string) (repo.Repository, error) {
-	r, err := dir.Open(path, dir.Options{})
+func openDirectory(path string, sync datastore.SyncLevel) (repo.Repository, error) {
+	r, err := dir.Open(path, dir.Options{Sync: sync})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
+	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
@@ -252,7 +253,7 @@ func testEnv(t *testing.T) Env {
 	e.Stdin, e.Stdout, e.Stderr = strings.NewReader(""), io.Discard, io.Discard
 	e.LookupEnv = func(string) (string, bool) { return "", false }
 	e.Asker = nil
-	e.Open = func(path string) (repo.Repository, error) {
+	e.Open = func(path string, _ datastore.SyncLevel) (repo.Repository, error) {
 		t.Errorf("%s was opened", path)
 		return nil, repo.ErrNotFound
 	}

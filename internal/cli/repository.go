@@ -62,7 +62,7 @@ func (a *app) open() (repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := a.Open(path)
+	r, err := a.Open(path, a.sync)
 	if errors.Is(err, repo.ErrNotFound) {
 		if _, serr := os.Stat(path); errors.Is(serr, os.ErrNotExist) {
 			return nil, hint(err, "check the path; 'holdfast init %s' creates a repository there", path)
