@@ -52,8 +52,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 POINTS ?= 1000000
 SEED   ?= $(shell date +%s)
 torture: build ## POINTS (1000000) random crash points from SEED, then kill -9 on the real binary
-	@echo "torture: HOLDFAST_TORTURE=$(POINTS) HOLDFAST_SEED=$(SEED)"
-	@HOLDFAST_TORTURE=$(POINTS) HOLDFAST_SEED=$(SEED) $(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run Torture ./internal/...
+	@echo "torture: $(POINTS) crash points, seed $(SEED)"
+	@mkdir -p bin
+	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run 'Crash|PowerCut' ./internal/datastore -args -crash-points $(POINTS) -crash-seed $(SEED) | tee bin/torture.log
+	@grep -q '[0-9] crash points, seed $(SEED)' bin/torture.log || { echo "torture: no crash points were tried"; exit 1; }
 	@test/torture/kill9 bin/holdfast $(SEED)
 
 BENCHFLAGS ?=
