@@ -27,6 +27,7 @@ import (
 type checker struct {
 	store    *Store
 	workers  int
+	ahead    int // chunks
 	key      *chunkcrypt.Key
 	progress func(repo.VerifyProgress)
 
@@ -48,6 +49,7 @@ func newChecker(s *Store, opt repo.VerifyOptions, total int) *checker {
 	if c.workers <= 0 {
 		c.workers = runtime.GOMAXPROCS(0) + 1 // one waits for the disk
 	}
+	c.ahead = 2 * lanes * c.workers // one round in work, one on its way from the disk
 	c.at.Total = total
 	return c
 }
@@ -134,6 +136,7 @@ func (c *checker) index(ctx context.Context, snap *Snapshot, f manifest.File, li
 				if err := context.Cause(ctx); err != nil {
 					return err
 				}
+				c.hint(list, first+c.ahead)
 				jobs := batch[:min(lanes, list.Count()-first)]
 				for i := range jobs {
 					jobs[i] = job{}
@@ -156,6 +159,20 @@ func (c *checker) index(ctx context.Context, snap *Snapshot, f manifest.File, li
 	err := eg.Wait()
 	c.report()
 	return errs, err
+}
+
+// hint says that the lanes chunks from first on will be read soon. An index
+// that cannot be read is found out when it is their turn.
+func (c *checker) hint(list chunkList, first int) {
+	for i := first; i < min(first+lanes, list.Count()); i++ {
+		ref, err := list.Chunk(i)
+		if err != nil {
+			return
+		}
+		if known, _ := c.verdict(ref.digest); !known {
+			c.store.fs.WillNeed(names.ChunkPath(ref.digest))
+		}
+	}
 }
 
 // verdict looks up what is known of a chunk.

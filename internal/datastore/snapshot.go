@@ -65,6 +65,13 @@ func (p *Snapshot) ReadChunk(ctx context.Context, d digest.Digest, buf []byte) (
 	return p.store.readChunk(d, buf)
 }
 
+// Prefetch says that these chunks will be read soon.
+func (p *Snapshot) Prefetch(ds []digest.Digest) {
+	for _, d := range ds {
+		p.store.fs.WillNeed(names.ChunkPath(d))
+	}
+}
+
 // OpenFixed opens a fixed index and compares it with the manifest.
 func (p *Snapshot) OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error) {
 	listed, ok := p.m.File(name.String())

@@ -25,7 +25,3 @@ func (h *held) Unlock() error {
 	}
 	return release()
 }
-
-// unknownBoot is the identity where the system does not tell: it never
-// changes, so that no lock is taken for one of an earlier boot.
-const unknownBoot = "unknown boot"

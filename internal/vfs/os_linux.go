@@ -17,7 +17,6 @@ import (
 // that neither a renamed parent nor a planted link leads elsewhere.
 type OS struct {
 	dir      string
-	identity string
 	root     int
 	dev      uint64
 	noBelow2 bool // openat2 is missing or forbidden here
@@ -49,7 +48,6 @@ func OpenOS(dir string) (*OS, error) {
 		return nil, &fs.PathError{Op: "stat", Path: abs, Err: err}
 	}
 	o.dev = st.Dev
-	o.identity = bootIdentity()
 	probe, err := unix.Openat2(fd, ".", o.how(unix.O_PATH|unix.O_DIRECTORY, 0))
 	if err == nil {
 		_ = unix.Close(probe)
@@ -232,6 +230,22 @@ func (o *OS) SyncFS() error {
 	return o.fail("sync file system", ".", err)
 }
 
+// WillNeed implements [FS]. The kernel fetches no more at one call than it
+// would send to the disk as one request, so the file is named piece by piece.
+func (o *OS) WillNeed(name string) {
+	fd, err := o.openAt(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	const piece = 256 << 10
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	for off := int64(0); err == nil && off < st.Size; off += piece {
+		err = unix.Fadvise(fd, off, piece, unix.FADV_WILLNEED)
+	}
+	_ = unix.Close(fd)
+}
+
 // Now implements [FS].
 func (o *OS) Now() time.Time { return time.Now() }
 
@@ -247,9 +261,6 @@ func (o *OS) Usage() (Usage, error) {
 	}
 	return Usage{Total: st.Blocks * unit, Used: (st.Blocks - st.Bfree) * unit, Available: st.Bavail * unit}, nil
 }
-
-// Identity implements [FS].
-func (o *OS) Identity() string { return o.identity }
 
 func (o *OS) path(name string) string { return filepath.Join(o.dir, filepath.FromSlash(name)) }
 

@@ -86,6 +86,35 @@ func TestFifoDoesNotBlockOpen(t *testing.T) {
 	})
 }
 
+func TestHintsKeepNoDescriptorsAndDoNotBlock(t *testing.T) {
+	both(t, func(t *testing.T, o *OS) {
+		if err := syscall.Mkfifo(filepath.Join(o.Dir(), "pipe"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(o.Dir(), "f"), make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := openDescriptors(t)
+		for range 10 {
+			for _, name := range []string{"f", "pipe", ".", "none"} {
+				o.WillNeed(name)
+			}
+		}
+		if after := openDescriptors(t); after > before {
+			t.Errorf("%d descriptors before, %d after", before, after)
+		}
+	})
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
 func TestUmaskDoesNotChangePermissions(t *testing.T) {
 	both(t, func(t *testing.T, o *OS) {
 		defer syscall.Umask(syscall.Umask(0o077))

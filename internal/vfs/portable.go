@@ -22,7 +22,6 @@ import (
 // through this value; what others changed is theirs to sync.
 type portable struct {
 	dir      string
-	identity string
 	root     *os.Root
 	unsynced *unsynced
 	ranges   rangeLocks
@@ -41,7 +40,7 @@ func openPortable(dir string) (*portable, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &portable{dir: abs, identity: bootIdentity(), root: root, unsynced: newUnsynced()}
+	p := &portable{dir: abs, root: root, unsynced: newUnsynced()}
 	return p, nil
 }
 
@@ -277,6 +276,9 @@ func (p *portable) syncOpen(f *os.File) error {
 	return errors.Join(err, p.ranges.close(f))
 }
 
+// WillNeed implements [FS]; there is no portable way.
+func (p *portable) WillNeed(string) {}
+
 // Now implements [FS].
 func (p *portable) Now() time.Time { return time.Now() }
 
@@ -284,40 +286,6 @@ func (p *portable) Now() time.Time { return time.Now() }
 func (p *portable) Usage() (Usage, error) {
 	u, err := diskUsage(p.dir)
 	return u, p.fail("usage", ".", err)
-}
-
-// Identity implements [FS].
-func (p *portable) Identity() string { return p.identity }
-
-// LockDir implements [FS].
-func (p *portable) LockDir(name string, mode LockMode, wait bool) (Unlocker, error) {
-	d, err := p.openDir(name)
-	if err != nil {
-		return nil, p.fail("lock directory", name, err)
-	}
-	if err = lockOpenDir(d, mode, wait); err == nil {
-		err = p.sameDir(d, name)
-	}
-	if err != nil {
-		_ = d.Close()
-		return nil, p.fail("lock directory", name, err)
-	}
-	return &held{release: func() error {
-		return p.fail("unlock directory", name, errors.Join(unlockOpenDir(d), d.Close()))
-	}}, nil
-}
-
-// sameDir checks that a locked directory still has its name.
-func (p *portable) sameDir(d *os.File, name string) error {
-	mine, err := d.Stat()
-	if err != nil {
-		return err
-	}
-	now, err := p.root.Lstat(name)
-	if err == nil && !os.SameFile(mine, now) {
-		err = fs.ErrNotExist
-	}
-	return err
 }
 
 // LockRange implements [FS].

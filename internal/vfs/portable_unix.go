@@ -36,20 +36,6 @@ func diskUsage(dir string) (Usage, error) {
 
 func syncOpenDir(d *os.File) error { return d.Sync() }
 
-func lockOpenDir(d *os.File, mode LockMode, wait bool) error {
-	how := unix.LOCK_SH
-	if mode == Exclusive {
-		how = unix.LOCK_EX
-	}
-	if !wait {
-		how |= unix.LOCK_NB
-	}
-	_, err := retry(func() (int, error) { return 0, unix.Flock(int(d.Fd()), how) })
-	return lockError(err)
-}
-
-func unlockOpenDir(d *os.File) error { return unix.Flock(int(d.Fd()), unix.LOCK_UN) }
-
 // rangeLocks keeps the record locks of this process. The system knows only one
 // owner per process, so conflicts within it are found here; and it drops all
 // locks of a file when any descriptor of it is closed, so that files with locks

@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -9,28 +8,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
-	"golang.org/x/sys/windows/registry"
 )
 
 func addSystemInfo(info *Info, st fs.FileInfo) {
 	if sys, ok := st.Sys().(*syscall.Win32FileAttributeData); ok {
 		info.Atime = time.Unix(0, sys.LastAccessTime.Nanoseconds())
 	}
-}
-
-// bootIdentity is the number that Windows gives to each start.
-func bootIdentity() string {
-	const key = `SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters`
-	k, err := registry.OpenKey(registry.LOCAL_MACHINE, key, registry.QUERY_VALUE)
-	if err != nil {
-		return unknownBoot
-	}
-	defer k.Close()
-	n, _, err := k.GetIntegerValue("BootId")
-	if err != nil {
-		return unknownBoot
-	}
-	return fmt.Sprintf("boot %d", n)
 }
 
 func diskUsage(dir string) (Usage, error) {
@@ -48,11 +31,6 @@ func diskUsage(dir string) (Usage, error) {
 // syncOpenDir has nothing to do: NTFS logs changes of directories, and a
 // directory opened for reading cannot be flushed.
 func syncOpenDir(*os.File) error { return nil }
-
-// lockOpenDir: Windows locks bytes, and a directory has none.
-func lockOpenDir(*os.File, LockMode, bool) error { return ErrNoLocks }
-
-func unlockOpenDir(*os.File) error { return nil }
 
 // rangeLocks are LockFileEx locks, each on a handle of its own. They are
 // mandatory: others cannot read or write the locked bytes.

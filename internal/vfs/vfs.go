@@ -48,8 +48,8 @@ import (
 // has a conflicting one.
 var ErrLocked = errors.New("locked by another process or operation")
 
-// ErrNoLocks is wrapped when the file system offers no locks of that kind
-// (some network file systems refuse locks on directories).
+// ErrNoLocks is wrapped when the file system offers no locks, as some network
+// file systems do.
 var ErrNoLocks = errors.New("the file system offers no such locks")
 
 // FS is a file system rooted at a datastore's base directory. All methods are
@@ -83,25 +83,23 @@ type FS interface {
 	// error nobody knows what was lost; [OS] on Linux then refuses every later
 	// SyncFS, until the file system is opened again.
 	SyncFS() error
-	// LockDir takes a lock on a directory (flock semantics: it belongs to the
-	// returned Unlocker alone, also within one process, and ends with the
-	// process). With wait it blocks until the lock is there; without, it fails
-	// with ErrLocked. If the directory was removed or replaced while the lock
-	// was waited for, the error wraps fs.ErrNotExist.
-	LockDir(name string, mode LockMode, wait bool) (Unlocker, error)
 	// LockRange takes a lock on the byte range [off, off+length) of a regular
-	// file that exists; length 0 means to the end of all bytes. It never waits.
-	// The lock conflicts with POSIX record locks of other programs, and with
-	// every other LockRange result, in this process too.
+	// file that exists; length 0 means to the end of all bytes. The bytes need
+	// not exist. It never waits: it fails with ErrLocked, and who wants to wait
+	// asks again. The lock conflicts with POSIX record locks of other programs,
+	// and with every other LockRange result, in this process too. It belongs to
+	// the returned Unlocker alone and ends with the process at the latest. It is
+	// on the file, not on its name: after a rename, it is where the file is. Who
+	// does not ask for a lock is not stopped, except on Windows.
 	LockRange(name string, off, length int64, mode LockMode) (Unlocker, error)
+	// WillNeed says that the whole of a file will be read soon. It promises
+	// nothing, is free to do nothing, and tells no errors. It may take as long
+	// as Open takes, but does not wait for the content.
+	WillNeed(name string)
 	// Now is the clock that the file system stamps times with.
 	Now() time.Time
 	// Usage reports the capacity in bytes.
 	Usage() (Usage, error)
-	// Identity tells which host boot the callers live in: it changes when the
-	// machine restarts, so that locks of an earlier boot are known to be gone.
-	// Where the system does not tell, it is constant.
-	Identity() string
 }
 
 // LockMode says how a lock is shared.

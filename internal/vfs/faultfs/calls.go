@@ -96,20 +96,11 @@ func (f *FS) SyncFS() error {
 	return f.do(Call{Op: SyncFS, Name: "."}, whole(f.base.SyncFS))
 }
 
-// LockDir implements [vfs.FS].
-func (f *FS) LockDir(name string, mode vfs.LockMode, wait bool) (vfs.Unlocker, error) {
-	return f.locked(LockDir, name, func() (vfs.Unlocker, error) { return f.base.LockDir(name, mode, wait) })
-}
-
 // LockRange implements [vfs.FS].
 func (f *FS) LockRange(name string, off, length int64, mode vfs.LockMode) (vfs.Unlocker, error) {
-	return f.locked(LockRange, name, func() (vfs.Unlocker, error) { return f.base.LockRange(name, off, length, mode) })
-}
-
-func (f *FS) locked(op Op, name string, take func() (vfs.Unlocker, error)) (vfs.Unlocker, error) {
 	var u vfs.Unlocker
-	err := f.do(Call{Op: op, Name: name}, whole(func() (err error) {
-		u, err = take()
+	err := f.do(Call{Op: LockRange, Name: name}, whole(func() (err error) {
+		u, err = f.base.LockRange(name, off, length, mode)
 		return err
 	}))
 	if err != nil {
@@ -120,6 +111,9 @@ func (f *FS) locked(op Op, name string, take func() (vfs.Unlocker, error)) (vfs.
 	}
 	return &heldLock{u: u, fs: f, name: name}, nil
 }
+
+// WillNeed implements [vfs.FS].
+func (f *FS) WillNeed(name string) { f.base.WillNeed(name) }
 
 // Now implements [vfs.FS].
 func (f *FS) Now() time.Time { return f.base.Now() }
@@ -135,9 +129,6 @@ func (f *FS) Usage() (u vfs.Usage, err error) {
 	}
 	return u, nil
 }
-
-// Identity implements [vfs.FS].
-func (f *FS) Identity() string { return f.base.Identity() }
 
 type heldLock struct {
 	u    vfs.Unlocker

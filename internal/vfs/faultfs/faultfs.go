@@ -31,7 +31,7 @@ import (
 // Op is one kind of call.
 type Op string
 
-// The kinds of call. Read is ReadAt; Write is Write and WriteAt; Now, Identity
+// The kinds of call. Read is ReadAt; Write is Write and WriteAt; Now, WillNeed
 // and StartWriteback cannot fail and are not counted.
 const (
 	Open      Op = "open"
@@ -44,7 +44,6 @@ const (
 	Touch     Op = "touch"
 	SyncDir   Op = "syncdir"
 	SyncFS    Op = "syncfs"
-	LockDir   Op = "lockdir"
 	LockRange Op = "lockrange"
 	Unlock    Op = "unlock"
 	Usage     Op = "usage"

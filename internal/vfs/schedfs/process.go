@@ -9,7 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
 
-// process is the file system as one process sees it. Now, Identity, Close and
+// process is the file system as one process sees it. Now, WillNeed, Close and
 // StartWriteback are no points of choice: nobody else can notice them.
 type process struct {
 	*simdisk.Process
@@ -22,51 +22,54 @@ type process struct {
 	killed  bool
 	calls   int
 	pending []*call
+	refused map[string]bool // what to ask for again is of no use yet
 }
 
 var _ vfs.FS = (*process)(nil)
 
-// yield waits until the call is granted; blocked: not before a lock is released.
-func (p *process) yield(what string, blocked bool) error {
+// yield waits until the call is granted.
+func (p *process) yield(what string) error {
 	s := p.s
 	s.mu.Lock()
 	if s.aborted != nil {
 		s.mu.Unlock()
 		return s.aborted
 	}
-	c := &call{what: what, grant: make(chan error, 1), blocked: blocked}
+	c := &call{what: what, grant: make(chan error, 1), blocked: p.refused[what]}
 	p.pending = append(p.pending, c)
-	if blocked {
-		p.running = false
-	}
 	s.mu.Unlock()
 	s.changed()
 	return <-c.grant
 }
 
-// finish ends a granted call. What waits for a lock need not try again unless
-// some lock was released.
-func (p *process) finish(err error, released bool) {
+// finish ends a granted call. freed: a lock may be had now that was not before.
+func (p *process) finish(what string, err error, freed bool) {
 	s := p.s
 	s.note(err)
 	s.mu.Lock()
 	p.running = false
-	if !errors.Is(err, vfs.ErrLocked) {
-		s.retried = false
+	if errors.Is(err, vfs.ErrLocked) {
+		p.refused[what] = true
+		s.refusals++
+	} else {
+		s.refusals = 0
 	}
-	if released {
+	if freed {
 		s.wake()
 	}
 	s.mu.Unlock()
 	s.changed()
 }
 
-func (p *process) do(what string, call func() error) error {
-	if err := p.yield(what, false); err != nil {
+func (p *process) do(what string, call func() error) error { return p.doing(what, false, call) }
+
+// doing is do for a call that may let others have a lock.
+func (p *process) doing(what string, freeing bool, call func() error) error {
+	if err := p.yield(what); err != nil {
 		return err
 	}
 	err := call()
-	p.finish(err, false)
+	p.finish(what, err, freeing)
 	return err
 }
 
@@ -99,12 +102,13 @@ func (p *process) Mkdir(name string, perm fs.FileMode) error {
 
 // Rename implements [vfs.FS].
 func (p *process) Rename(oldName, newName string) error {
-	return p.do("rename "+oldName+" "+newName, func() error { return p.Process.Rename(oldName, newName) })
+	// A lock is on a file: under the new name there may be one without.
+	return p.doing("rename "+oldName+" "+newName, true, func() error { return p.Process.Rename(oldName, newName) })
 }
 
 // Remove implements [vfs.FS].
 func (p *process) Remove(name string) error {
-	return p.do("remove "+name, func() error { return p.Process.Remove(name) })
+	return p.doing("remove "+name, true, func() error { return p.Process.Remove(name) })
 }
 
 // ReadDir implements [vfs.FS].
@@ -161,34 +165,6 @@ func (p *process) LockRange(name string, off, length int64, mode vfs.LockMode) (
 	return &unlocker{u, p, name}, nil
 }
 
-// LockDir implements [vfs.FS]. The scheduler does the waiting.
-func (p *process) LockDir(name string, mode vfs.LockMode, wait bool) (vfs.Unlocker, error) {
-	what := "lockdir " + name + " " + modeName(mode)
-	if wait {
-		what += " waiting"
-	}
-	if err := p.yield(what, false); err != nil {
-		return nil, err
-	}
-	try, err := p.BeginLockDir(name, mode)
-	for err == nil {
-		var u vfs.Unlocker
-		if u, err = try(); err == nil {
-			p.finish(nil, false)
-			return &unlocker{u, p, name}, nil
-		}
-		if !wait || !errors.Is(err, vfs.ErrLocked) {
-			break
-		}
-		p.s.note(err)
-		if err = p.yield(what, true); err != nil {
-			return nil, err
-		}
-	}
-	p.finish(err, false)
-	return nil, err
-}
-
 func modeName(m vfs.LockMode) string {
 	if m == vfs.Exclusive {
 		return "exclusive"
@@ -205,11 +181,12 @@ type unlocker struct {
 // Unlock implements [vfs.Unlocker]. It works after an abort too, for deferred
 // calls.
 func (l *unlocker) Unlock() error {
-	if err := l.p.yield("unlock "+l.name, false); err != nil {
+	what := "unlock " + l.name
+	if err := l.p.yield(what); err != nil {
 		return l.u.Unlock()
 	}
 	err := l.u.Unlock()
-	l.p.finish(err, true)
+	l.p.finish(what, err, true)
 	return err
 }
 

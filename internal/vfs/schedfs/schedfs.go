@@ -4,9 +4,18 @@
 // Every call to the file system that another process could notice is a point
 // where the scheduler chooses: the call waits until it is granted, runs alone,
 // and its process computes on until its next call. A [Strategy] chooses, from a
-// seed; the same seed gives the same run again. A process that waits for a lock
-// is out of the choice until some lock is released. When all wait, that is a
-// deadlock: the run ends and says so.
+// seed; the same seed gives the same run again.
+//
+// # Waiting for locks
+//
+// Locks never wait; who wants one that is held asks again, after a sleep that
+// costs no real time. The same request of the same process would be refused
+// again until a lock is released, a file is renamed or removed, or a process ends;
+// until then it is out of the choice, so that a strategy that prefers this
+// process does not ask for ever. When all that is pending are such requests, all
+// ask again: their callers may count the attempts and give up, after which the
+// run goes on. When ten thousand in a row are refused, with no other call in
+// between, nobody gives up: that is a deadlock, the run ends and says so.
 //
 // # When the scheduler chooses
 //
@@ -41,7 +50,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
 
-// ErrDeadlock is wrapped when every process waits for a lock.
+// ErrDeadlock is wrapped when every process asks for a lock, again and again.
 var ErrDeadlock = errors.New("deadlock: every process waits for a lock")
 
 // ErrStuck is wrapped when a process neither calls nor returns.
@@ -107,7 +116,7 @@ func Run(c Config, d *simdisk.Disk, procs ...func(vfs.FS) error) Result {
 	}
 	s.pick = c.Strategy(s.rng, len(procs))
 	for i := range procs {
-		s.procs = append(s.procs, &process{Process: d.Process(), s: s, id: i, live: true})
+		s.procs = append(s.procs, &process{Process: d.Process(), s: s, id: i, live: true, refused: map[string]bool{}})
 	}
 	for i, body := range procs {
 		go s.procs[i].run(body)
@@ -126,19 +135,19 @@ type scheduler struct {
 	pick  Picker
 	event chan struct{} // something below has changed
 
-	mu      sync.Mutex
-	procs   []*process
-	steps   int
-	retried bool // blocked calls were tried again since something was done
-	aborted error
-	result  Result
+	mu       sync.Mutex
+	procs    []*process
+	steps    int
+	refusals int // of locks, since anything else was done
+	aborted  error
+	result   Result
 }
 
 // call is a call that waits to be granted.
 type call struct {
 	what    string
 	grant   chan error
-	blocked bool // until some lock is released
+	blocked bool // a lock that cannot be had yet
 }
 
 func (s *scheduler) changed() {
@@ -164,24 +173,43 @@ func (s *scheduler) step() bool {
 		s.abort(ErrStuck)
 	case len(ready) > 0:
 		s.grant(ready)
-	case !s.retried: // the power may have gone
-		s.retried = true
-		s.wake()
 	default:
-		s.mu.Unlock()
-		if !s.wait(s.grace()) {
-			s.mu.Lock()
-			s.abort(s.reason())
-			s.mu.Unlock()
-		}
-		return true
+		s.again()
 	}
 	s.mu.Unlock()
 	return true
 }
 
-// grace is how long nothing must happen before that is a deadlock: goroutines
-// without a pending call may still make one.
+// maxRefusals is more than any caller asks before it gives up: the store, for
+// one, asks some 1200 times.
+const maxRefusals = 10_000
+
+// again lets refused requests be made again when nothing else is pending.
+// Goroutines that sleep or compute may still make other calls; they go first.
+func (s *scheduler) again() {
+	grace, last := time.Duration(0), s.refusals >= maxRefusals
+	switch {
+	case last:
+		grace = s.grace()
+	case s.c.Quiet != nil:
+		grace = time.Second // of the bubble's time
+	}
+	if grace > 0 {
+		s.mu.Unlock()
+		more := s.wait(grace)
+		s.mu.Lock()
+		if more {
+			return
+		}
+	}
+	if last {
+		s.abort(s.reason())
+		return
+	}
+	s.wake()
+}
+
+// grace is how long nothing must happen before the run is given up.
 func (s *scheduler) grace() time.Duration {
 	if s.c.Quiet != nil {
 		return 24 * time.Hour // of the bubble's time
@@ -246,9 +274,10 @@ func (s *scheduler) note(err error) {
 	s.result.Trace[len(s.result.Trace)-1].Err = err
 }
 
-// wake makes calls that wait for a lock try again.
+// wake lets everybody ask again for what was refused.
 func (s *scheduler) wake() {
 	for _, p := range s.procs {
+		clear(p.refused)
 		for _, c := range p.pending {
 			c.blocked = false
 		}
@@ -340,7 +369,7 @@ func (p *process) run(body func(vfs.FS) error) {
 		s.mu.Lock()
 		p.live = false
 		s.result.Errors[p.id] = err
-		s.retried = false
+		s.refusals = 0
 		s.wake()
 		s.mu.Unlock()
 		s.changed()

@@ -3,6 +3,7 @@ package schedfs_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -41,12 +42,12 @@ func TestOneProcessSeesTheFileSystem(t *testing.T) {
 func counter(t *testing.T, lock bool) (*simdisk.Disk, func(v vfs.FS) error) {
 	t.Helper()
 	d := simdisk.New(simdisk.Options{})
-	if err := add(d, 0); err != nil {
+	if err := errors.Join(add(d, 0), touch(d, "n.lock")); err != nil {
 		t.Fatal(err)
 	}
 	return d, func(v vfs.FS) error {
 		if lock {
-			u, err := v.LockDir(".", vfs.Exclusive, true)
+			u, err := poll(v, "n.lock", forever)
 			if err != nil {
 				return err
 			}
@@ -162,11 +163,31 @@ func TestSameSeedSameSchedule(t *testing.T) {
 	}
 }
 
+const forever = 1 << 62
+
+// poll asks for a lock, at most so many times.
+func poll(v vfs.FS, name string, attempts int) (u vfs.Unlocker, err error) {
+	for range attempts {
+		if u, err = v.LockRange(name, 0, 0, vfs.Exclusive); !errors.Is(err, vfs.ErrLocked) {
+			break
+		}
+	}
+	return u, err
+}
+
+func touch(v vfs.FS, name string) error {
+	f, err := v.Create(name, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // inOrder takes locks one after the other and holds them to the end.
 func inOrder(names ...string) func(vfs.FS) error {
 	return func(v vfs.FS) error {
 		for _, n := range names {
-			u, err := v.LockDir(n, vfs.Exclusive, true)
+			u, err := poll(v, n, forever)
 			if err != nil {
 				return err
 			}
@@ -176,10 +197,10 @@ func inOrder(names ...string) func(vfs.FS) error {
 	}
 }
 
-func twoDirs(t *testing.T) *simdisk.Disk {
+func twoFiles(t *testing.T) *simdisk.Disk {
 	t.Helper()
 	d := simdisk.New(simdisk.Options{})
-	if err := errors.Join(d.Mkdir("a", 0o755), d.Mkdir("b", 0o755)); err != nil {
+	if err := errors.Join(touch(d, "a"), touch(d, "b")); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -187,11 +208,11 @@ func twoDirs(t *testing.T) *simdisk.Disk {
 
 func TestDeadlockIsFoundAndReported(t *testing.T) {
 	for s := schedfs.NewSearch(1); s.More(); {
-		r := schedfs.Run(schedfs.Config{Strategy: s.Strategy()}, twoDirs(t), inOrder("a", "b"), inOrder("b", "a"))
+		r := schedfs.Run(schedfs.Config{Strategy: s.Strategy()}, twoFiles(t), inOrder("a", "b"), inOrder("b", "a"))
 		if r.Err == nil {
 			continue
 		}
-		if !errors.Is(r.Err, schedfs.ErrDeadlock) || !strings.Contains(r.Err.Error(), "lockdir a exclusive") {
+		if !errors.Is(r.Err, schedfs.ErrDeadlock) || !strings.Contains(r.Err.Error(), "lockrange a 0+0 exclusive") {
 			t.Errorf("err = %v", r.Err)
 		}
 		for i, err := range r.Errors {
@@ -204,9 +225,116 @@ func TestDeadlockIsFoundAndReported(t *testing.T) {
 	t.Error("one interruption suffices for a deadlock, but none was found")
 }
 
+func TestWhoGivesUpIsNoDeadlock(t *testing.T) {
+	gaveUp := 0
+	for s := schedfs.NewSearch(1); s.More(); {
+		both := func(first, second string) func(vfs.FS) error {
+			return func(v vfs.FS) error {
+				a, err := poll(v, first, 1)
+				if err != nil {
+					return err
+				}
+				b, err := poll(v, second, 1000)
+				if err == nil {
+					err = b.Unlock()
+				}
+				return errors.Join(err, a.Unlock())
+			}
+		}
+		r := schedfs.Run(schedfs.Config{Strategy: s.Strategy()}, twoFiles(t), both("a", "b"), both("b", "a"))
+		if r.Err != nil {
+			t.Fatal(r)
+		}
+		if slices.ContainsFunc(r.Errors, func(err error) bool { return errors.Is(err, vfs.ErrLocked) }) {
+			gaveUp++
+		}
+	}
+	if gaveUp == 0 {
+		t.Error("no schedule in which somebody gives up")
+	}
+}
+
+func TestRefusedRequestIsHeldBackUntilItMayBeGranted(t *testing.T) {
+	for what, free := range map[string]func(v vfs.FS, u vfs.Unlocker) error{
+		"unlock": func(_ vfs.FS, u vfs.Unlocker) error { return u.Unlock() },
+		"end":    func(vfs.FS, vfs.Unlocker) error { return nil },
+		"rename": func(v vfs.FS, _ vfs.Unlocker) error { return errors.Join(v.Rename("b", "a"), v.SyncFS()) },
+	} {
+		held := false
+		holder := func(v vfs.FS) error {
+			u, err := v.LockRange("a", 0, 0, vfs.Exclusive)
+			if err != nil {
+				return err
+			}
+			held = true
+			for range 20 {
+				if err := v.SyncFS(); err != nil {
+					return err
+				}
+			}
+			return free(v, u)
+		}
+		asks := 0
+		asker := func(v vfs.FS) error {
+			for {
+				u, err := v.LockRange("a", 0, 0, vfs.Exclusive)
+				if err == nil && held {
+					return u.Unlock()
+				}
+				if err == nil {
+					err = u.Unlock()
+				} else if asks++; errors.Is(err, vfs.ErrLocked) {
+					err = nil
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+		// The asker is always preferred, but for the moment when the holder begins.
+		begin := func(*rand.Rand, int) schedfs.Picker {
+			return func(step int, ready []int) int {
+				if step == 0 {
+					return 0
+				}
+				return ready[len(ready)-1]
+			}
+		}
+		r := schedfs.Run(schedfs.Config{Strategy: begin}, twoFiles(t), holder, asker)
+		if err := errors.Join(r.Errors...); err != nil || r.Err != nil || asks != 1 {
+			t.Errorf("%s: refused %d times, %v\n%s", what, asks, err, r)
+		}
+	}
+}
+
+func TestSleepingHolderIsNoDeadlockInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		holder := func(v vfs.FS) error {
+			u, err := poll(v, "a", 1)
+			if err != nil {
+				return err
+			}
+			time.Sleep(time.Minute)
+			return u.Unlock()
+		}
+		asker := func(v vfs.FS) error {
+			time.Sleep(time.Second)
+			u, err := poll(v, "a", forever)
+			if err != nil {
+				return err
+			}
+			return u.Unlock()
+		}
+		r := schedfs.Run(schedfs.Config{Quiet: synctest.Wait}, twoFiles(t), holder, asker)
+		if err := errors.Join(r.Errors...); err != nil || r.Err != nil {
+			t.Errorf("%v\n%s", err, r)
+		}
+	})
+}
+
 func TestKilledProcessFreesWhoWaitsForIt(t *testing.T) {
 	for calls := range 4 {
-		r := schedfs.Run(schedfs.Config{Kill: map[int]int{0: calls}, Strategy: schedfs.PCT(1, 1)}, twoDirs(t),
+		r := schedfs.Run(schedfs.Config{Kill: map[int]int{0: calls}, Strategy: schedfs.PCT(1, 1)}, twoFiles(t),
 			inOrder("a", "b"), inOrder("a", "b"))
 		if r.Err != nil || !errors.Is(r.Errors[0], simdisk.ErrKilled) && calls < 2 || r.Errors[1] != nil {
 			t.Errorf("killed before call %d: %v\n%s", calls, r.Errors, r)
@@ -216,10 +344,10 @@ func TestKilledProcessFreesWhoWaitsForIt(t *testing.T) {
 
 func TestPowerCutEndsWaiting(t *testing.T) {
 	for n := range 3 {
-		d := twoDirs(t)
+		d := twoFiles(t)
 		d.StopAfter(n)
 		work := func(v vfs.FS) error {
-			u, err := v.LockDir("a", vfs.Exclusive, true)
+			u, err := poll(v, "a", forever)
 			if err != nil {
 				return err
 			}
@@ -267,7 +395,7 @@ func TestProcessOfManyGoroutinesIsExactInABubble(t *testing.T) {
 func TestDeadlockInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for s := schedfs.NewSearch(1); s.More(); {
-			r := schedfs.Run(schedfs.Config{Strategy: s.Strategy(), Quiet: synctest.Wait}, twoDirs(t), inOrder("a", "b"), inOrder("b", "a"))
+			r := schedfs.Run(schedfs.Config{Strategy: s.Strategy(), Quiet: synctest.Wait}, twoFiles(t), inOrder("a", "b"), inOrder("b", "a"))
 			if errors.Is(r.Err, schedfs.ErrDeadlock) {
 				return
 			}
@@ -277,7 +405,7 @@ func TestDeadlockInABubble(t *testing.T) {
 }
 
 func TestPanicIsAnError(t *testing.T) {
-	r := schedfs.Run(schedfs.Config{}, twoDirs(t), func(vfs.FS) error { panic("ouch") }, inOrder("a"))
+	r := schedfs.Run(schedfs.Config{}, twoFiles(t), func(vfs.FS) error { panic("ouch") }, inOrder("a"))
 	if r.Errors[0] == nil || !strings.Contains(r.Errors[0].Error(), "ouch") || r.Errors[1] != nil {
 		t.Errorf("got %v", r.Errors)
 	}
@@ -286,7 +414,7 @@ func TestPanicIsAnError(t *testing.T) {
 func TestStuckProcessIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the plain rule, but with a clock that need not be waited for
 		never := make(chan struct{})
-		r := schedfs.Run(schedfs.Config{}, twoDirs(t), func(vfs.FS) error { <-never; return nil }, inOrder("a"))
+		r := schedfs.Run(schedfs.Config{}, twoFiles(t), func(vfs.FS) error { <-never; return nil }, inOrder("a"))
 		close(never)
 		if !errors.Is(r.Err, schedfs.ErrStuck) || !errors.Is(r.Errors[1], schedfs.ErrStuck) {
 			t.Errorf("%v, %v", r.Err, r.Errors)

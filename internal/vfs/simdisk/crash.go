@@ -46,7 +46,7 @@ func (d *Disk) Crash(rng *rand.Rand) *Disk {
 func (d *Disk) CrashAs(mode Mode, rng *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := &Disk{next: d.next, seq: d.seq, now: d.now, boot: d.boot + 1, capacity: d.capacity}
+	c := &Disk{next: d.next, seq: d.seq, now: d.now, capacity: d.capacity}
 	c.power()
 	c.durable = d.durable.fork()
 	d.crashEntries(&c.durable, mode, rng)

@@ -18,7 +18,7 @@
 //     content, an older one (zeros where there was none), or rarely garbage. The
 //     length is the old one, the new one or in between.
 //   - Access and modification times are the old or the new ones.
-//   - All locks are gone and Identity has changed.
+//   - All locks are gone.
 //
 // One crash in several is of an extreme kind (see [Mode]) because bugs live there.
 // A crash depends only on the state and the random source.
@@ -32,7 +32,6 @@ package simdisk
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -58,7 +57,6 @@ type Disk struct {
 	*first // what a disk does as a file system, its first process does
 
 	mu       sync.Mutex
-	changed  *sync.Cond // a lock was released, a process killed, the power cut
 	live     tree
 	durable  tree
 	next     uint64              // highest inode number
@@ -70,7 +68,6 @@ type Disk struct {
 	orphans  map[uint64]orphan   // without a name
 	locks    []*lock
 	now      int64 // nanoseconds since 1970
-	boot     int
 	ops      int
 	stopAt   int // -1: never
 	capacity int64
@@ -82,7 +79,7 @@ func New(o Options) *Disk {
 	if o.Start.IsZero() {
 		o.Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	}
-	d := &Disk{live: newTree(), durable: newTree(), now: o.Start.UnixNano(), capacity: o.Capacity, boot: 1}
+	d := &Disk{live: newTree(), durable: newTree(), now: o.Start.UnixNano(), capacity: o.Capacity}
 	d.power()
 	d.newNode(dirMode(0o755))
 	return d
@@ -93,7 +90,6 @@ type first = Process
 
 // power sets up what a machine has right after it starts.
 func (d *Disk) power() {
-	d.changed = sync.NewCond(&d.mu)
 	d.last = map[key]uint64{}
 	d.dirty = map[uint64]struct{}{}
 	d.opens = map[uint64]int{}
@@ -119,7 +115,6 @@ func (d *Disk) StopAfter(n int) {
 	if n >= 0 {
 		d.stopAt = d.ops + n
 	}
-	d.changed.Broadcast()
 }
 
 // Advance moves the clock.
@@ -136,7 +131,7 @@ func (d *Disk) Clone() *Disk {
 	defer d.mu.Unlock()
 	c := &Disk{
 		live: d.live.fork(), durable: d.durable.fork(), next: d.next, seq: d.seq,
-		now: d.now, boot: d.boot, ops: d.ops, capacity: d.capacity, used: d.used,
+		now: d.now, ops: d.ops, capacity: d.capacity, used: d.used,
 	}
 	c.power()
 	c.pending = append(c.pending, d.pending...)
@@ -189,8 +184,6 @@ func (p *Process) enter(changing bool) error {
 	}
 	return nil
 }
-
-func (d *Disk) identity() string { return fmt.Sprintf("simulated boot %d", d.boot) }
 
 var (
 	_ vfs.FS = (*Disk)(nil)

@@ -271,6 +271,9 @@ func (p *Process) SyncFS() error {
 	return nil
 }
 
+// WillNeed implements [vfs.FS]. It does nothing and counts as nothing.
+func (p *Process) WillNeed(string) {}
+
 // Now implements [vfs.FS]. It works without power: it is only a number.
 func (p *Process) Now() time.Time {
 	p.d.mu.Lock()
@@ -292,9 +295,6 @@ func (p *Process) Usage() (vfs.Usage, error) {
 	}
 	return vfs.Usage{Total: uint64(total), Used: uint64(used), Available: uint64(max(0, total-used))}, nil
 }
-
-// Identity implements [vfs.FS].
-func (p *Process) Identity() string { return p.d.identity() }
 
 // room says whether so many more bytes fit.
 func (d *Disk) room(bytes int64) error {

@@ -3,106 +3,9 @@ package vfstest
 import (
 	"io/fs"
 	"testing"
-	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
-
-func dirLocks(t *testing.T, v vfs.FS) {
-	must(t, v.Mkdir("d", 0o755))
-	must(t, v.Mkdir("e", 0o755))
-	a, err := v.LockDir("d", vfs.Shared, false)
-	must(t, err)
-	b, err := v.LockDir("d", vfs.Shared, false)
-	must(t, err)
-	_, err = v.LockDir("d", vfs.Exclusive, false)
-	wantErr(t, "exclusive over shared", err, vfs.ErrLocked)
-	other, err := v.LockDir("e", vfs.Exclusive, false)
-	must(t, err)
-	must(t, other.Unlock())
-	must(t, a.Unlock())
-	_, err = v.LockDir("d", vfs.Exclusive, false)
-	wantErr(t, "exclusive over the other shared", err, vfs.ErrLocked)
-	must(t, b.Unlock())
-	x, err := v.LockDir("d", vfs.Exclusive, false)
-	must(t, err)
-	for _, mode := range []vfs.LockMode{vfs.Shared, vfs.Exclusive} {
-		_, err = v.LockDir("d", mode, false)
-		wantErr(t, "over exclusive", err, vfs.ErrLocked)
-	}
-	put(t, v, "d/f", "a lock is advice: it stops nobody from writing")
-	must(t, x.Unlock())
-	x, err = v.LockDir("d", vfs.Exclusive, true)
-	must(t, err)
-	must(t, x.Unlock())
-	_, err = v.LockDir("none", vfs.Shared, true)
-	wantErr(t, "missing", err, fs.ErrNotExist)
-	if _, err = v.LockDir("d/f", vfs.Shared, false); err == nil {
-		t.Error("locked a file as a directory")
-	}
-	root, err := v.LockDir(".", vfs.Exclusive, false)
-	must(t, err)
-	must(t, root.Unlock())
-}
-
-type granted struct {
-	u   vfs.Unlocker
-	err error
-}
-
-// waiter asks for a lock that somebody holds, and gives it time to wait. That
-// it waits cannot be seen from outside; too short a time only makes the test
-// weaker, not wrong.
-func waiter(t *testing.T, v vfs.FS, name string) <-chan granted {
-	t.Helper()
-	done := make(chan granted, 1)
-	go func() {
-		u, err := v.LockDir(name, vfs.Exclusive, true)
-		done <- granted{u, err}
-	}()
-	select {
-	case g := <-done:
-		t.Fatalf("got the lock of another holder: %v", g.err)
-	case <-time.After(30 * time.Millisecond):
-	}
-	return done
-}
-
-func dirLockWaits(t *testing.T, v vfs.FS) {
-	must(t, v.Mkdir("d", 0o755))
-	x, err := v.LockDir("d", vfs.Exclusive, false)
-	must(t, err)
-	done := waiter(t, v, "d")
-	must(t, x.Unlock())
-	g := <-done
-	must(t, g.err)
-	must(t, g.u.Unlock())
-}
-
-func dirLockRemoved(t *testing.T, v vfs.FS) {
-	must(t, v.Mkdir("d", 0o755))
-	x, err := v.LockDir("d", vfs.Exclusive, false)
-	must(t, err)
-	done := waiter(t, v, "d")
-	must(t, v.Remove("d"))
-	must(t, x.Unlock())
-	wantErr(t, "lock of a removed directory", (<-done).err, fs.ErrNotExist)
-}
-
-func dirLockReplaced(t *testing.T, v vfs.FS) {
-	must(t, v.Mkdir("d", 0o755))
-	must(t, v.Mkdir("new", 0o755))
-	x, err := v.LockDir("d", vfs.Exclusive, false)
-	must(t, err)
-	done := waiter(t, v, "d")
-	must(t, v.Rename("d", "old"))
-	must(t, v.Rename("new", "d"))
-	y, err := v.LockDir("d", vfs.Exclusive, false)
-	must(t, err)
-	must(t, x.Unlock())
-	wantErr(t, "lock of a replaced directory", (<-done).err, fs.ErrNotExist)
-	must(t, y.Unlock())
-}
 
 func rangeLocks(t *testing.T, v vfs.FS) {
 	put(t, v, "f", "")
@@ -165,15 +68,24 @@ func rangeLockRefused(t *testing.T, v vfs.FS) {
 	}
 }
 
-func unlockTwice(t *testing.T, v vfs.FS) {
-	must(t, v.Mkdir("d", 0o755))
+func rangeLockFollows(t *testing.T, v vfs.FS) {
 	put(t, v, "f", "")
-	a, err := v.LockDir("d", vfs.Exclusive, false)
+	a, err := v.LockRange("f", 0, 0, vfs.Exclusive)
 	must(t, err)
+	must(t, v.Rename("f", "moved"))
+	put(t, v, "f", "another")
 	b, err := v.LockRange("f", 0, 0, vfs.Exclusive)
 	must(t, err)
-	for _, u := range []vfs.Unlocker{a, b} {
-		must(t, u.Unlock())
-		wantErr(t, "second unlock", u.Unlock(), vfs.ErrClosed)
-	}
+	_, err = v.LockRange("moved", 0, 0, vfs.Exclusive)
+	wantErr(t, "lock of the renamed file", err, vfs.ErrLocked)
+	must(t, a.Unlock())
+	must(t, b.Unlock())
+}
+
+func unlockTwice(t *testing.T, v vfs.FS) {
+	put(t, v, "f", "")
+	a, err := v.LockRange("f", 0, 0, vfs.Exclusive)
+	must(t, err)
+	must(t, a.Unlock())
+	wantErr(t, "second unlock", a.Unlock(), vfs.ErrClosed)
 }

@@ -41,15 +41,13 @@ func Run(t *testing.T, open func(t *testing.T) vfs.FS) {
 		{"missing parents are missing", missingParents},
 		{"touch moves the access time only", touched},
 		{"sync of everything works", synced},
-		{"directory locks exclude as flock does", dirLocks},
-		{"waiting lock is granted when the holder lets go", dirLockWaits},
-		{"lock on a removed directory is refused", dirLockRemoved},
-		{"lock on a replaced directory is refused", dirLockReplaced},
 		{"range locks exclude by overlap", rangeLocks},
 		{"range lock survives other uses of the file", rangeLockSurvives},
 		{"range lock on a missing file or a directory is refused", rangeLockRefused},
+		{"range lock is on the file and not on its name", rangeLockFollows},
 		{"lock is released once", unlockTwice},
-		{"usage and identity are plausible", usage},
+		{"hint changes nothing, whatever it names", hinted},
+		{"usage is plausible", usage},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, open(t)) })
 	}
@@ -346,8 +344,6 @@ func illegalNames(t *testing.T, v vfs.FS) {
 		wantErr(t, fmt.Sprintf("lstat %q", name), err, fs.ErrInvalid)
 		_, err = v.ReadDir(name)
 		wantErr(t, fmt.Sprintf("list %q", name), err, fs.ErrInvalid)
-		_, err = v.LockDir(name, vfs.Shared, false)
-		wantErr(t, fmt.Sprintf("lock %q", name), err, fs.ErrInvalid)
 		_, err = v.LockRange(name, 0, 0, vfs.Shared)
 		wantErr(t, fmt.Sprintf("lock range of %q", name), err, fs.ErrInvalid)
 		wantErr(t, fmt.Sprintf("mkdir %q", name), v.Mkdir(name, 0o755), fs.ErrInvalid)
@@ -411,9 +407,19 @@ func usage(t *testing.T, v vfs.FS) {
 	if u.Total == 0 || u.Used > u.Total || u.Available > u.Total {
 		t.Errorf("usage %+v", u)
 	}
-	if id := v.Identity(); id == "" || id != v.Identity() {
-		t.Errorf("identity %q", id)
-	}
 	_, err = v.LockRange("none", math.MaxInt64, 0, vfs.Shared)
 	wantErr(t, "lock nothing", err, fs.ErrNotExist)
+}
+
+func hinted(t *testing.T, v vfs.FS) {
+	must(t, v.Mkdir("d", 0o755))
+	put(t, v, "d/f", "content")
+	for _, name := range []string{"d/f", "d", "none", "none/f", "", "../f"} {
+		v.WillNeed(name)
+	}
+	if got := get(t, v, "d/f"); got != "content" {
+		t.Errorf("content %q", got)
+	}
+	must(t, v.Remove("d/f"))
+	must(t, v.Remove("d"))
 }
