@@ -27,13 +27,16 @@ func newGCCommand(a *app) *cobra.Command {
 A chunk is removed only when nobody has needed it for 24 hours and 5 minutes
 (--cutoff), and never if it is newer than a backup that is running. So the space
 of a snapshot becomes free by a collection a day after its removal; until then
-it is shown as pending.
+it is shown as pending. --cutoff 0 frees it at once: backups that run meanwhile
+are known and safe. Keep the default where the file system is slow to store
+access times, as some network file systems are.
 
 Before it begins, gc makes sure that the file system keeps access times when
 asked to, as the decision rests on them. Chunks that snapshots name but that are
 missing are reported.`,
 		Example: `  holdfast gc
   holdfast gc --dry-run
+  holdfast gc --cutoff 0
   holdfast gc status --output-format json-pretty`,
 		Args:              exactly(0),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -43,7 +46,7 @@ missing are reported.`,
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only count what would be removed")
-	f.StringVar(&o.cutoff, "cutoff", "", "how long unneeded chunks stay, as 36h (default 24h5m, at least 1m)")
+	f.StringVar(&o.cutoff, "cutoff", "", "how long unneeded chunks stay, as 36h; 0: not at all (default 24h5m)")
 	f.BoolVar(&o.skipAtime, "skip-atime-check", false, "do not test whether the file system keeps access times")
 	cmd.AddCommand(&cobra.Command{
 		Use:   "status",
@@ -65,8 +68,8 @@ func runGC(ctx context.Context, a *app, o gcOptions) error {
 	g := repo.GCOptions{DryRun: o.dryRun, SkipAtimeCheck: o.skipAtime, Cutoff: sweep.DefaultCutoff}
 	if o.cutoff != "" {
 		d, err := time.ParseDuration(o.cutoff)
-		if err != nil || d < time.Minute {
-			return usagef("--cutoff %q is not a time of at least a minute, such as 90m or 36h", o.cutoff)
+		if err != nil || d < 0 {
+			return usagef("--cutoff %q is not a time such as 90m, 36h or 0", o.cutoff)
 		}
 		g.Cutoff = d
 	}
