@@ -20,6 +20,7 @@ type OS struct {
 	root     int
 	dev      uint64
 	noBelow2 bool // openat2 is missing or forbidden here
+	heir     *ids // whom new files are given to; nil: they stay with who makes them
 
 	mu      sync.Mutex
 	mounts  map[uint64]int // other file systems mounted below root that were written to
@@ -48,6 +49,9 @@ func OpenOS(dir string) (*OS, error) {
 		return nil, &fs.PathError{Op: "stat", Path: abs, Err: err}
 	}
 	o.dev = st.Dev
+	if unix.Geteuid() == 0 && st.Uid != 0 {
+		o.heir = &ids{int(st.Uid), int(st.Gid)}
+	}
 	probe, err := unix.Openat2(fd, ".", o.how(unix.O_PATH|unix.O_DIRECTORY, 0))
 	if err == nil {
 		_ = unix.Close(probe)
@@ -107,7 +111,7 @@ func (o *OS) Create(name string, perm fs.FileMode) (File, error) {
 		if err != nil {
 			return err
 		}
-		if err := exactMode(fd, perm); err != nil {
+		if err := errors.Join(o.bequeath(dir, base), exactMode(fd, perm)); err != nil {
 			_ = unix.Close(fd)
 			_ = unix.Unlinkat(dir, base, 0)
 			return err
@@ -122,6 +126,9 @@ func (o *OS) Create(name string, perm fs.FileMode) (File, error) {
 func (o *OS) Mkdir(name string, perm fs.FileMode) error {
 	return o.inParent("mkdir", name, true, func(dir int, base string) error {
 		if err := unix.Mkdirat(dir, base, uint32(perm.Perm())); err != nil {
+			return err
+		}
+		if err := o.bequeath(dir, base); err != nil {
 			return err
 		}
 		var st unix.Stat_t
@@ -292,6 +299,19 @@ func (f *file) StartWriteback() {
 	_ = rc.Control(func(fd uintptr) {
 		_ = unix.SyncFileRange(int(fd), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	})
+}
+
+// ids are a user and a group.
+type ids struct{ uid, gid int }
+
+// bequeath gives a new name to the owner of the root directory. So root may
+// write to the datastore of a server that runs as another user, and that
+// server can still manage what was written.
+func (o *OS) bequeath(dir int, base string) error {
+	if o.heir == nil {
+		return nil
+	}
+	return unix.Fchownat(dir, base, o.heir.uid, o.heir.gid, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // exactMode undoes what umask or a default ACL did to the permissions.

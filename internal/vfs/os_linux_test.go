@@ -180,3 +180,35 @@ func TestErrorsTellNoLocksFromLocked(t *testing.T) {
 		t.Errorf("EIO: %v", err)
 	}
 }
+
+func TestRootLeavesFilesToTheOwnerOfTheDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 34, 35); err != nil {
+		t.Fatal(err)
+	}
+	o, err := OpenOS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	f, err := o.Create("file", 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Close(), o.Mkdir("sub", 0o750)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"file", "sub"} {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		if st.Uid != 34 || st.Gid != 35 {
+			t.Errorf("%s belongs to %d:%d, want 34:35 as its directory", name, st.Uid, st.Gid)
+		}
+	}
+}
