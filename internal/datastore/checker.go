@@ -242,8 +242,12 @@ func (w *checkWorker) check(ctx context.Context, jobs []job) {
 			continue
 		}
 		if bad, ok := errors.AsType[*repo.CorruptError](j.err); ok && !errors.Is(bad.Err, errMode) {
-			if aside := w.c.store.setAside(ctx, j.chunk.digest); aside != nil && !readOnly(aside) {
-				j.err = errors.Join(j.err, aside)
+			sound, err := w.c.store.setAside(ctx, j.chunk.digest, func() error { return w.again(j.chunk, &w.plain[i]) })
+			switch {
+			case sound:
+				j.err = nil
+			case err != nil && !readOnly(err):
+				j.err = errors.Join(j.err, err)
 			}
 		}
 		w.c.remember(j.chunk.digest, j.err)
@@ -251,6 +255,17 @@ func (w *checkWorker) check(ctx context.Context, jobs []job) {
 			w.c.report()
 		}
 	}
+}
+
+// again checks one chunk in full.
+func (w *checkWorker) again(chunk chunkRef, buf *[]byte) error {
+	plain, err := w.read(chunk, buf)
+	if err != nil || plain == nil {
+		return err
+	}
+	one := []job{{chunk: chunk, plain: plain}}
+	w.compare(one)
+	return one[0].err
 }
 
 // compare hashes what was decoded, two at a time.

@@ -174,18 +174,23 @@ func (s *Store) readChunk(d digest.Digest, buf []byte) ([]byte, error) {
 
 // setAside renames a damaged chunk, so that the next backup that has the data
 // stores it again. A name is free unless there are ten already; the last is
-// then reused.
-func (s *Store) setAside(ctx context.Context, d digest.Digest) (err error) {
+// then reused. check is asked under the lock, for a backup may have put a sound
+// chunk there since the damage was seen; sound reports that.
+func (s *Store) setAside(ctx context.Context, d digest.Digest, check func() error) (sound bool, err error) {
 	u, err := s.lockChunkDir(ctx, prefixOf(d), vfs.Exclusive)
 	if err != nil {
-		return fmt.Errorf("set chunk %s aside: %w", d, err)
+		return false, fmt.Errorf("set chunk %s aside: %w", d, err)
 	}
 	defer func() { err = errors.Join(err, u.Unlock()) }()
+	now := check()
+	if _, damaged := errors.AsType[*repo.CorruptError](now); !damaged {
+		return now == nil, nil
+	}
 	to := names.BadChunkPath(d, names.MaxBad)
 	for n := range names.MaxBad {
 		there, err := exists(s.fs, names.BadChunkPath(d, n))
 		if err != nil {
-			return fmt.Errorf("set chunk %s aside: %w", d, err)
+			return false, fmt.Errorf("set chunk %s aside: %w", d, err)
 		}
 		if !there {
 			to = names.BadChunkPath(d, n)
@@ -193,9 +198,9 @@ func (s *Store) setAside(ctx context.Context, d digest.Digest) (err error) {
 		}
 	}
 	if err := s.fs.Rename(names.ChunkPath(d), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("set chunk %s aside: %w", d, err)
+		return false, fmt.Errorf("set chunk %s aside: %w", d, err)
 	}
-	return nil
+	return false, nil
 }
 
 func prefixOf(d digest.Digest) uint16 { return uint16(d[0])<<8 | uint16(d[1]) }

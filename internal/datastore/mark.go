@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
@@ -13,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
 // marker touches what every index names.
@@ -20,9 +22,15 @@ import (
 // Indexes are found by walking the directories, dot directories left out, so
 // that an index at a strange place counts too. Backups and removals go on
 // meanwhile: a session may reuse the chunks of a snapshot that is removed as
-// soon as the session ends. Its own index is then in place before the other
-// vanishes; so the walk is repeated until one finds no new index and none that
-// vanished under its hands.
+// soon as the session ends. The walk sees one of the two, or sees that it
+// missed something and is repeated:
+//
+//   - A session whose directory was there when the group was listed held the
+//     lock of its base from before that, and the base, being older, is looked
+//     at first: it is complete then.
+//   - A session that began later shows when the group is listed again after
+//     all its snapshots were looked at. One that begins later still finds a
+//     base that the walk has seen complete, or that is such a session itself.
 type marker struct {
 	store    *Store
 	progress func(repo.GCProgress)
@@ -46,8 +54,8 @@ func (m *marker) markAll(ctx context.Context) error {
 	return fmt.Errorf("snapshots came and went during each of %d looks at the repository; try again when it is quieter", maxWalks)
 }
 
-// walk marks every index that is not marked yet. stable is false when it
-// marked one or missed one.
+// walk marks every index that is not marked yet. stable is false when something
+// came or went meanwhile that it may have missed.
 func (m *marker) walk(ctx context.Context) (stable bool, err error) {
 	paths, missed, err := m.find(".", nil)
 	if err != nil {
@@ -58,13 +66,13 @@ func (m *marker) walk(ctx context.Context) (stable bool, err error) {
 		if m.marked[p] {
 			continue
 		}
-		stable = false
 		if err := context.Cause(ctx); err != nil {
 			return false, err
 		}
 		m.progress(repo.GCProgress{Phase: "mark", Done: i, Total: len(paths)})
 		err := m.markIndex(ctx, p)
 		if errors.Is(err, fs.ErrNotExist) {
+			stable = false
 			continue
 		}
 		if err != nil {
@@ -75,8 +83,8 @@ func (m *marker) walk(ctx context.Context) (stable bool, err error) {
 	return stable, nil
 }
 
-// find collects the paths of indexes below dir. missed reports that something
-// vanished while it looked.
+// find collects the paths of indexes below dir. missed reports that directories
+// came or went while it looked.
 func (m *marker) find(dir string, into []string) (paths []string, missed bool, err error) {
 	entries, err := m.store.fs.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,7 +110,24 @@ func (m *marker) find(dir string, into []string) (paths []string, missed bool, e
 			into = append(into, name)
 		}
 	}
-	return into, missed, nil
+	if missed || !slices.ContainsFunc(entries, vfs.DirEntry.IsDir) {
+		return into, missed, nil
+	}
+	again, err := m.store.fs.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return into, true, nil
+	}
+	return into, !slices.Equal(directories(entries), directories(again)), err
+}
+
+func directories(entries []vfs.DirEntry) []string {
+	var all []string
+	for _, e := range entries {
+		if e.IsDir() {
+			all = append(all, e.Name)
+		}
+	}
+	return all
 }
 
 // markIndex marks one index. A damaged one stops the collection, for nobody

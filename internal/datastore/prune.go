@@ -3,6 +3,7 @@ package datastore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -71,7 +72,17 @@ func (s *Store) pruneGroup(ctx context.Context, g names.Group, p repo.PruneOptio
 		if err := context.Cause(ctx); err != nil {
 			return results[:i], err
 		}
-		results[i].Err = s.Forget(ctx, n)
+		results[i].Err = s.forgetIf(ctx, n, func() error { return s.still(n, facts[i].Finished) })
 	}
 	return results, nil
+}
+
+// still fails when a backup that was not finished when prune decided on it is
+// now.
+func (s *Store) still(n names.Snapshot, finished bool) error {
+	now, err := s.finished(n)
+	if err == nil && now && !finished {
+		return fmt.Errorf("it was being written and is finished now: %w", repo.ErrLocked)
+	}
+	return err
 }

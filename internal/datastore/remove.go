@@ -18,7 +18,12 @@ func (s *Store) Forget(ctx context.Context, n names.Snapshot) error {
 	if err := n.Check(); err != nil {
 		return err
 	}
-	if err := s.forget(ctx, n); err != nil {
+	return s.forgetIf(ctx, n, func() error { return nil })
+}
+
+// forgetIf removes a snapshot if allowed agrees, once nobody else can change it.
+func (s *Store) forgetIf(ctx context.Context, n names.Snapshot, allowed func() error) error {
+	if err := s.forget(ctx, n, allowed); err != nil {
 		return fmt.Errorf("forget %s: %w", n, err)
 	}
 	u, err := s.lockGroup(n.NS, n.Group)
@@ -34,7 +39,7 @@ func (s *Store) Forget(ctx context.Context, n names.Snapshot) error {
 // forget removes one snapshot. Without its manifest it is gone for every
 // reader; that is made durable before anything else goes, so that no power cut
 // shows a finished snapshot that lacks a part.
-func (s *Store) forget(ctx context.Context, n names.Snapshot) (err error) {
+func (s *Store) forget(ctx context.Context, n names.Snapshot, allowed func() error) (err error) {
 	u, err := s.lockSnapshot(n, lockExclusive)
 	if err != nil {
 		return err
@@ -48,6 +53,9 @@ func (s *Store) forget(ctx context.Context, n names.Snapshot) (err error) {
 	if !there {
 		return repo.ErrNotFound
 	}
+	if err := allowed(); err != nil {
+		return err
+	}
 	kept, err := exists(s.fs, dir+"/"+names.Protected)
 	if err != nil {
 		return err
@@ -60,11 +68,17 @@ func (s *Store) forget(ctx context.Context, n names.Snapshot) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, mu.Unlock()) }()
+	return s.removeSnapshot(dir)
+}
+
+// removeSnapshot removes a snapshot's directory, the manifest durably before
+// the rest.
+func (s *Store) removeSnapshot(dir string) error {
 	if err := ignoreMissing(s.fs.Remove(dir + "/" + manifestName)); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(dir); err != nil {
-		return err
+		return ignoreMissing(err)
 	}
 	return s.removeDir(dir)
 }
@@ -122,7 +136,7 @@ func (s *Store) ForgetGroup(ctx context.Context, ns names.Namespace, g names.Gro
 			return err
 		}
 		for _, n := range snaps {
-			err := s.forget(ctx, n)
+			err := s.forget(ctx, n, func() error { return nil })
 			switch {
 			case errors.Is(err, repo.ErrProtected):
 				res.Protected++

@@ -60,6 +60,9 @@ func (s *Store) begin(ctx context.Context, b repo.Begin) (_ *Session, err error)
 	ses.scratch.New = func() any { return new([]byte) }
 	defer func() {
 		if err != nil {
+			if ses.newGroup {
+				err = errors.Join(err, s.removeEmptyGroup(n.NS, n.Group))
+			}
 			err = errors.Join(err, ses.release())
 		}
 	}()
@@ -241,12 +244,16 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 		return errors.New("it holds no archive")
 	}
 	if b.previous != nil { // its index vouches for the chunks that were not sent
-		done, err := b.store.finished(b.previous.name)
-		if err != nil {
-			return err
-		}
-		if !done {
+		m, err := b.store.loadManifest(b.previous.name)
+		if errors.Is(err, repo.ErrNotFound) {
 			return fmt.Errorf("the previous snapshot %s vanished meanwhile", b.previous.name)
+		}
+		if err != nil {
+			return fmt.Errorf("the previous snapshot: %w", err)
+		}
+		if v := m.VerifyState(); v != nil && v.State == manifest.VerifyFailed {
+			return fmt.Errorf("the previous snapshot %s, whose chunks it shares, was found damaged meanwhile; "+
+				"the next backup stores them again", b.previous.name)
 		}
 	}
 	if err := b.sync(); err != nil {
@@ -265,7 +272,10 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 	b.mu.Lock()
 	b.ended = true
 	b.mu.Unlock()
-	return b.release()
+	// The snapshot is there for good. A lock that cannot be given back ends
+	// with the process at the latest: no reason to call a backup failed.
+	_ = b.release()
+	return nil
 }
 
 // sync makes everything below the manifest durable.
@@ -296,7 +306,8 @@ func (b *Session) Abort() error {
 	if ended {
 		return nil
 	}
-	err := b.store.removeDir(b.name.Path())
+	// The manifest is there when making it durable failed.
+	err := b.store.removeSnapshot(b.name.Path())
 	if b.newGroup {
 		err = errors.Join(err, b.store.removeEmptyGroup(b.name.NS, b.name.Group))
 	}

@@ -121,8 +121,17 @@ func checkFixed(x *fidx.Index, listed manifest.File) error {
 	if err != nil {
 		return err
 	}
+	return compareSums(sum, x.Header.Sum, listed)
+}
+
+// compareSums compares the checksum of an index with its two records. Nobody
+// needs the one in the header, but it tells when the file is not as written.
+func compareSums(sum, header digest.Digest, listed manifest.File) error {
 	if sum != listed.Csum {
 		return fmt.Errorf("checksum %s, the manifest says %s", sum, listed.Csum)
+	}
+	if sum != header {
+		return fmt.Errorf("checksum %s, its own header says %s", sum, header)
 	}
 	return nil
 }

@@ -121,6 +121,11 @@ func (s *Store) verifyOne(ctx context.Context, n names.Snapshot, opt repo.Verify
 		v.Skipped = "verified already"
 		return v, snap.Close()
 	}
+	if c.fits(snap.m) {
+		if err := snap.m.Verify(c.key); err != nil {
+			v.Errors = append(v.Errors, badManifest(n, err))
+		}
+	}
 	for _, f := range snap.m.Files {
 		errs, err := s.verifyFile(ctx, snap, f, c)
 		if err != nil {
@@ -227,8 +232,10 @@ func (s *Store) openDynamic(n names.Snapshot, name names.Archive, listed manifes
 		err = s.indexError(n, name, err)
 	case uint64(x.Size()) != listed.Size:
 		err = s.badArchive(n, name, fmt.Errorf("it ends at %d, the manifest says %d", x.Size(), listed.Size))
-	case sum != listed.Csum:
-		err = s.badArchive(n, name, fmt.Errorf("checksum %s, the manifest says %s", sum, listed.Csum))
+	default:
+		if err = compareSums(sum, x.Header.Sum, listed); err != nil {
+			err = s.badArchive(n, name, err)
+		}
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
