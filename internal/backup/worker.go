@@ -211,12 +211,11 @@ func (k *worker) place(ctx context.Context, a *archive, pieces []piece) error {
 
 func (k *worker) hash(sums []digest.Digest, pieces []piece) {
 	key := k.w.opts.chunkKey()
-	for i, p := range pieces {
-		if key != nil {
-			sums[i] = key.Digest(p.data)
-		} else {
-			sums[i] = digest.Of(p.data)
-		}
+	for ; len(pieces) >= 2; sums, pieces = sums[2:], pieces[2:] {
+		sums[0], sums[1] = digestOf2(key, pieces[0].data, pieces[1].data)
+	}
+	if len(pieces) > 0 {
+		sums[0] = digestOf(key, pieces[0].data)
 	}
 }
 

@@ -98,3 +98,11 @@ func digestOf(key *chunkcrypt.Key, plain []byte) digest.Digest {
 	}
 	return digest.Of(plain)
 }
+
+// digestOf2 names two chunks in less time than twice digestOf.
+func digestOf2(key *chunkcrypt.Key, a, b []byte) (digest.Digest, digest.Digest) {
+	if key != nil {
+		return key.Digest2(a, b)
+	}
+	return digest.Of2(a, b)
+}
