@@ -12,16 +12,19 @@ import (
 type what uint8
 
 const (
-	chunkSlot what = iota // one slot: fetch and write
-	zeroRun               // slots that are all zero
-	sameRun               // slots that the base has too
+	chunkRun what = iota // slots to fetch and write, at most lanes
+	zeroRun              // slots that are all zero
+	sameRun              // slots that the base has too
 )
+
+// lanes is how many chunks a worker takes at a time, to hash them together.
+const lanes = 2
 
 // step is a piece of work. In order, it waits for turn and then closes done.
 type step struct {
 	what     what
 	first, n int
-	digest   digest.Digest // of a chunkSlot
+	digests  [lanes]digest.Digest // of a chunkRun
 	turn     <-chan struct{}
 	done     chan struct{}
 }
@@ -61,17 +64,18 @@ func (p *plan) take(ahead int) (s step, soon []digest.Digest, ok bool, err error
 		}
 	}
 	end := p.start + len(p.want)
-	s = step{what: p.kind(p.next), first: p.next, digest: p.want[p.next-p.start]}
+	s = step{what: p.kind(p.next), first: p.next}
 	for {
 		p.next++
-		if p.next == end || s.what == chunkSlot || p.kind(p.next) != s.what {
+		s.n++
+		if p.next == end || s.what == chunkRun && s.n == lanes || p.kind(p.next) != s.what {
 			break
 		}
 	}
-	s.n = p.next - s.first
+	copy(s.digests[:], p.want[s.first-p.start:p.next-p.start])
 	p.told = max(p.told, p.next)
 	for ; p.told < end && p.told < p.next+ahead; p.told++ {
-		if p.kind(p.told) == chunkSlot {
+		if p.kind(p.told) == chunkRun {
 			soon = append(soon, p.want[p.told-p.start])
 		}
 	}
@@ -116,5 +120,5 @@ func (p *plan) kind(slot int) what {
 	case p.src.IsZero(slot, d):
 		return zeroRun
 	}
-	return chunkSlot
+	return chunkRun
 }

@@ -22,9 +22,10 @@
 //
 // # Workers and memory
 //
-// Each worker fetches, decodes, checks and writes in one loop, with buffers of
-// its own: one encoded and one plain chunk, and one of the target's when in
-// place; 8 or 12 MiB a worker at 4 MiB, outside the Go heap. A snapshot that is a
+// Each worker fetches, decodes, checks and writes in one loop, two chunks at a
+// time to hash them together, with buffers of its own: one encoded and two plain
+// chunks, and two of the target's when in place; 12 or 20 MiB a worker at 4 MiB,
+// outside the Go heap. A snapshot that is a
 // [fetch.Prefetcher] is told some chunks ahead, the more the longer the workers
 // wait for it.
 //
@@ -160,8 +161,9 @@ func Blob(snap repo.Snapshot, name names.Archive, key *chunkcrypt.Key) ([]byte, 
 // memoryBudget bounds what the workers take by default.
 const memoryBudget = 64 << 20
 
-func defaultWorkers(chunk int) int {
-	return max(2, min(runtime.GOMAXPROCS(0), memoryBudget/(3*chunk)))
+// defaultWorkers is for workers with so many buffers of one chunk.
+func defaultWorkers(chunk, buffers int) int {
+	return max(2, min(runtime.GOMAXPROCS(0), memoryBudget/(buffers*chunk)))
 }
 
 // restoring is one restore while it runs.
@@ -182,7 +184,11 @@ type restoring struct {
 func (j *restoring) work(ctx context.Context) error {
 	n := j.opts.Workers
 	if n <= 0 {
-		n = defaultWorkers(int(j.src.ChunkSize))
+		buffers := 1 + lanes
+		if j.in != nil {
+			buffers += lanes
+		}
+		n = defaultWorkers(int(j.src.ChunkSize), buffers)
 	}
 	var workers []*worker
 	defer func() {

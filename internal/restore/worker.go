@@ -17,8 +17,9 @@ import (
 type worker struct {
 	j     *restoring
 	read  *fetch.Reader
-	plain *pagebuf.Buffer
-	old   *pagebuf.Buffer // of the target; nil when it is not read
+	plain [lanes]*pagebuf.Buffer
+	old   [lanes]*pagebuf.Buffer // of the target; nil when it is not read
+	chunk [lanes]fetch.Chunk     // on their way
 }
 
 func newWorker(j *restoring) (*worker, error) {
@@ -27,12 +28,12 @@ func newWorker(j *restoring) (*worker, error) {
 	if k.read, err = fetch.NewReader(j.snap, j.src); err != nil {
 		return nil, err
 	}
-	if k.plain, err = pagebuf.New(int(j.src.ChunkSize) + fetch.Slack); err != nil {
-		k.close()
-		return nil, err
-	}
-	if j.in != nil {
-		if k.old, err = pagebuf.New(int(j.src.ChunkSize)); err != nil {
+	for i := range lanes {
+		k.plain[i], err = pagebuf.New(int(j.src.ChunkSize) + fetch.Slack)
+		if err == nil && j.in != nil {
+			k.old[i], err = pagebuf.New(int(j.src.ChunkSize))
+		}
+		if err != nil {
 			k.close()
 			return nil, err
 		}
@@ -42,8 +43,8 @@ func newWorker(j *restoring) (*worker, error) {
 
 func (k *worker) close() {
 	k.read.Close()
-	k.plain.Free()
-	k.old.Free()
+	pagebuf.FreeAll(k.plain[:])
+	pagebuf.FreeAll(k.old[:])
 }
 
 // run works until the plan is at its end.
@@ -68,8 +69,8 @@ func (k *worker) run(ctx context.Context) error {
 			err = k.same(ctx, s)
 		case zeroRun:
 			err = k.zeros(ctx, s)
-		case chunkSlot:
-			err = k.chunk(ctx, s)
+		case chunkRun:
+			err = k.chunks(ctx, s)
 		}
 		if err != nil {
 			return err
@@ -98,8 +99,12 @@ func (k *worker) same(ctx context.Context, s step) error {
 		return err
 	}
 	_, n := k.span(s)
-	k.j.each(func(c *Counters) { c.same.add(int64(s.n), n) })
+	k.countSame(s.n, n)
 	return nil
+}
+
+func (k *worker) countSame(chunks int, bytes int64) {
+	k.j.each(func(c *Counters) { c.same.add(int64(chunks), bytes) })
 }
 
 // span is where in the image a step works.
@@ -124,56 +129,111 @@ func (k *worker) zeros(ctx context.Context, s step) error {
 	return nil
 }
 
-// chunk makes one slot read as its chunk.
-func (k *worker) chunk(ctx context.Context, s step) error {
-	off, n := k.span(s)
+// slot is one chunk of a step.
+type slot struct {
+	off    int64
+	digest digest.Digest
+	plain  []byte
+	old    []byte // what the target holds; nil when that is not known
+	same   bool   // and that is right
+	fetch  *fetch.Chunk
+}
+
+// chunks makes slots read as their chunks.
+func (k *worker) chunks(ctx context.Context, s step) error {
 	begin := time.Now()
-	known := false
-	if k.j.in != nil {
-		if err := k.look(k.old.Bytes()[:n], off); err != nil {
-			return err
+	var room [lanes]slot
+	slots := room[:s.n]
+	for i := range slots {
+		start, end := k.j.src.Bounds(s.first + i)
+		slots[i] = slot{off: start, digest: s.digests[i], plain: k.plain[i].Bytes()[:end-start]}
+		if k.j.in == nil {
+			continue
 		}
-		known = true
-		if k.j.plan.base == nil && fetch.Digest(k.j.src.Key, k.old.Bytes()[:n]) == s.digest {
-			return k.same(ctx, s)
-		}
-	}
-	plain := k.plain.Bytes()[:n]
-	err := k.fetch(ctx, s.digest, plain, begin)
-	if err != nil {
-		err = &ChunkError{Archive: k.j.src.Name, Offset: off, Length: n, Digest: s.digest, Err: err}
-		if !k.j.opts.AllowHoles || !fetch.IsDamage(err) {
+		slots[i].old = k.old[i].Bytes()[:end-start]
+		if err := k.look(slots[i].old, start); err != nil {
 			return err
 		}
 	}
-	if werr := await(ctx, s); werr != nil {
-		return werr
+	if k.j.in != nil && k.j.plan.base == nil {
+		k.compare(slots)
 	}
-	if err != nil {
-		return k.hole(ctx, off, n, err)
+	if err := k.fetch(ctx, slots, begin); err != nil {
+		return err
 	}
-	if known {
-		err = k.writeChanges(plain, k.old.Bytes()[:n], off)
-	} else {
-		err = k.writeRuns(plain, off)
+	if err := await(ctx, s); err != nil {
+		return err
+	}
+	for i := range slots {
+		if err := k.write(ctx, &slots[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare finds the slots that the target has already.
+func (k *worker) compare(slots []slot) {
+	key := k.j.src.Key
+	for ; len(slots) >= 2; slots = slots[2:] {
+		a, b := fetch.Digest2(key, slots[0].old, slots[1].old)
+		slots[0].same, slots[1].same = a == slots[0].digest, b == slots[1].digest
+	}
+	for i := range slots {
+		slots[i].same = fetch.Digest(key, slots[i].old) == slots[i].digest
+	}
+}
+
+// fetch reads the chunks of those slots that need it and adapts the
+// read-ahead. What may become a hole is no error here.
+func (k *worker) fetch(ctx context.Context, slots []slot, begin time.Time) error {
+	chunks := k.chunk[:0]
+	for i := range slots {
+		if s := &slots[i]; !s.same {
+			chunks = append(chunks, fetch.Chunk{Digest: s.digest, Data: s.plain})
+			s.fetch = &chunks[len(chunks)-1]
+		}
+	}
+	if len(chunks) == 0 {
+		return nil
+	}
+	k.read.ReadAll(ctx, chunks)
+	for i := range slots {
+		s := &slots[i]
+		if s.same || s.fetch.Err == nil {
+			continue
+		}
+		s.fetch.Err = &ChunkError{Archive: k.j.src.Name, Offset: s.off, Length: int64(len(s.plain)), Digest: s.digest, Err: s.fetch.Err}
+		if !k.j.opts.AllowHoles || !fetch.IsDamage(s.fetch.Err) {
+			return s.fetch.Err
+		}
+	}
+	k.j.ahead.note(k.read.Waited(), time.Since(begin))
+	return k.j.limit.Wait(ctx, k.read.Encoded())
+}
+
+// write brings one slot to the target.
+func (k *worker) write(ctx context.Context, s *slot) (err error) {
+	n := int64(len(s.plain))
+	switch {
+	case s.same:
+		k.countSame(1, n)
+		return nil
+	case s.fetch.Err != nil:
+		return k.hole(ctx, s.off, n, s.fetch.Err)
+	case s.old != nil:
+		err = k.writeChanges(s.plain, s.old, s.off)
+	default:
+		err = k.writeRuns(s.plain, s.off)
 	}
 	if err != nil {
 		return err
 	}
 	k.j.each(func(c *Counters) {
 		c.fetched.add(1, n)
-		c.encoded.Add(int64(k.read.Encoded()))
+		c.encoded.Add(int64(s.fetch.Encoded))
 	})
 	return nil
-}
-
-// fetch reads a chunk and adapts the read-ahead.
-func (k *worker) fetch(ctx context.Context, d digest.Digest, plain []byte, begin time.Time) error {
-	if err := k.read.Read(ctx, d, plain); err != nil {
-		return err
-	}
-	k.j.ahead.note(k.read.Waited(), time.Since(begin))
-	return k.j.limit.Wait(ctx, k.read.Encoded())
 }
 
 // hole leaves zeros where a chunk should be.

@@ -92,7 +92,7 @@ func (k *worker) zeroRange(ctx context.Context, off, n int64) error {
 			off = min(e.End(), end)
 			continue
 		}
-		old := k.old.Bytes()
+		old := k.old[0].Bytes()
 		old = old[:min(int64(len(old)), e.Length, end-off)]
 		if err := k.look(old, off); err != nil {
 			return err

@@ -106,6 +106,14 @@ func Digest(key *chunkcrypt.Key, plain []byte) digest.Digest {
 	return digest.Of(plain)
 }
 
+// Digest2 names two pieces of plain data, in less time than twice [Digest].
+func Digest2(key *chunkcrypt.Key, a, b []byte) (digest.Digest, digest.Digest) {
+	if key != nil {
+		return key.Digest2(a, b)
+	}
+	return digest.Of2(a, b)
+}
+
 // CheckKey compares a key with the manifest of a snapshot: fingerprint and
 // signature. An unsigned manifest passes.
 func CheckKey(snap repo.Snapshot, key *chunkcrypt.Key) error {

@@ -18,7 +18,7 @@ import (
 // that decryption needs no other.
 const Slack = chunkcrypt.TagSize
 
-// Reader reads and checks chunks, one at a time. It owns one buffer for an
+// Reader reads and checks chunks. It owns one buffer for an
 // encoded chunk.
 type Reader struct {
 	snap repo.Snapshot
@@ -49,31 +49,82 @@ func (r *Reader) Close() {
 	r.raw.Free()
 }
 
-// Encoded returns the size of the last chunk as it is stored, 0 after an error.
+// Encoded returns the size of what was read last as it is stored; what failed
+// does not count.
 func (r *Reader) Encoded() int { return r.n }
 
-// Waited returns how long the last chunk took to come, before it was decoded.
+// Waited returns how long what was read last took to come, before it was
+// decoded.
 func (r *Reader) Waited() time.Duration { return r.wait }
 
 // Read fills dst with the plain data of chunk d, which must have exactly that
 // length. It may use the capacity behind dst, see [Slack]. After an error dst
 // holds nothing of use.
 func (r *Reader) Read(ctx context.Context, d digest.Digest, dst []byte) error {
-	r.n = 0
-	begin := time.Now()
-	raw, err := r.snap.ReadChunk(ctx, d, r.raw.Bytes()[:0])
-	r.wait = time.Since(begin)
-	if err != nil {
-		return err
-	}
-	if err := r.decode(d, raw, dst); err != nil {
-		return &repo.CorruptError{What: "chunk " + d.String(), Err: err}
-	}
-	r.n = len(raw)
-	return nil
+	one := [1]Chunk{{Digest: d, Data: dst}}
+	r.ReadAll(ctx, one[:])
+	return one[0].Err
 }
 
-func (r *Reader) decode(d digest.Digest, raw, dst []byte) error {
+// Chunk is a chunk to be read.
+type Chunk struct {
+	Digest  digest.Digest
+	Data    []byte // to be filled, as dst of [Reader.Read]
+	Encoded int    // size as it is stored
+	Err     error
+}
+
+// ReadAll reads chunks one after the other and hashes them two at a time, see
+// [Digest2]. Each has its own error.
+func (r *Reader) ReadAll(ctx context.Context, chunks []Chunk) {
+	r.n, r.wait = 0, 0
+	for i := range chunks {
+		chunks[i].Encoded, chunks[i].Err = r.unpack(ctx, chunks[i].Digest, chunks[i].Data)
+	}
+	var first *Chunk
+	for i := range chunks {
+		switch second := &chunks[i]; {
+		case second.Err != nil:
+		case first == nil:
+			first = second
+		default:
+			a, b := Digest2(r.key, first.Data, second.Data)
+			r.compare(first, a)
+			r.compare(second, b)
+			first = nil
+		}
+	}
+	if first != nil {
+		r.compare(first, Digest(r.key, first.Data))
+	}
+}
+
+func (r *Reader) compare(c *Chunk, got digest.Digest) {
+	if got != c.Digest {
+		c.Encoded, c.Err = 0, corrupt(c.Digest, fmt.Errorf("its data is called %s", got))
+	}
+	r.n += c.Encoded
+}
+
+func corrupt(d digest.Digest, err error) error {
+	return &repo.CorruptError{What: "chunk " + d.String(), Err: err}
+}
+
+// unpack does all of a chunk but its digest.
+func (r *Reader) unpack(ctx context.Context, d digest.Digest, dst []byte) (encoded int, err error) {
+	begin := time.Now()
+	raw, err := r.snap.ReadChunk(ctx, d, r.raw.Bytes()[:0])
+	r.wait += time.Since(begin)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.decode(raw, dst); err != nil {
+		return 0, corrupt(d, err)
+	}
+	return len(raw), nil
+}
+
+func (r *Reader) decode(raw, dst []byte) error {
 	h, err := blob.ParseHeader(raw)
 	if err != nil {
 		return err
@@ -90,9 +141,6 @@ func (r *Reader) decode(d digest.Digest, raw, dst []byte) error {
 	}
 	if len(dst) > 0 && &plain[0] != &dst[0] {
 		copy(dst, plain) // dst had no slack
-	}
-	if got := Digest(r.key, dst); got != d {
-		return fmt.Errorf("its data is called %s", got)
 	}
 	return nil
 }
