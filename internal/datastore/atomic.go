@@ -28,15 +28,15 @@ func (s *Store) replaceFile(name string, content []byte, sync bool) (err error) 
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // even after a failed Create: the answer may have been lost
+			err = errors.Join(err, ignoreMissing(s.fs.Remove(tmp)))
+		}
+	}()
 	f, err := s.fs.Create(tmp, filePerm)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreMissing(s.fs.Remove(tmp)))
-		}
-	}()
 	if err := writeFile(f, content, sync); err != nil {
 		return err
 	}

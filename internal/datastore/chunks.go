@@ -116,6 +116,11 @@ func (s *Store) writeChunk(name string, raw []byte) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreMissing(s.fs.Remove(tmp)))
+		}
+	}()
 	f, err := s.fs.Create(tmp, filePerm)
 	if errors.Is(err, fs.ErrNotExist) { // a store with lazy chunk directories
 		if err := makeDir(s.fs, path.Dir(name), chunkPerm); err != nil {
@@ -126,11 +131,6 @@ func (s *Store) writeChunk(name string, raw []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreMissing(s.fs.Remove(tmp)))
-		}
-	}()
 	if _, err := f.Write(raw); err != nil {
 		return errors.Join(err, f.Close())
 	}

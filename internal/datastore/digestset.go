@@ -1,16 +1,19 @@
 package datastore
 
 import (
-	"encoding/binary"
+	"hash/maphash"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 )
 
 // digestSet remembers digests in a bounded amount of memory: 16 bytes of each,
 // in a table that doubles up to its limit and where a newcomer then replaces
-// who sits in its place. It may forget, never invent: 128 equal bits of SHA-256
-// do not happen by chance.
+// who sits in its place. It may forget, never invent. The 16 bytes are a hash
+// of the whole digest under a random seed: what an index names need not be a
+// digest, and a name that is half zeros, after a torn write, or that someone
+// made up to look like another must not pass for that other.
 type digestSet struct {
+	seeds [2]maphash.Seed
 	slots [][2]uint64
 	used  int
 	limit int // slots
@@ -19,19 +22,21 @@ type digestSet struct {
 // newDigestSet returns a set of at most limit slots of 16 bytes; limit is a
 // power of two.
 func newDigestSet(limit int) *digestSet {
-	return &digestSet{slots: make([][2]uint64, min(256, limit)), limit: limit}
+	return &digestSet{
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		slots: make([][2]uint64, min(256, limit)), limit: limit,
+	}
 }
 
-func keyOf(d digest.Digest) [2]uint64 {
-	return [2]uint64{binary.LittleEndian.Uint64(d[0:]), binary.LittleEndian.Uint64(d[8:])}
+func (s *digestSet) keyOf(d digest.Digest) [2]uint64 {
+	return [2]uint64{maphash.Bytes(s.seeds[0], d[:]), maphash.Bytes(s.seeds[1], d[:])}
 }
 
 // probes is how many places a key may sit in.
 const probes = 8
 
 // slot is where a key sits, or else a place for it: a free one, or one whose
-// owner has to go. Chunks of one directory share the first bytes of their
-// digests, so the place comes from the last.
+// owner has to go.
 func (s *digestSet) slot(key [2]uint64) *[2]uint64 {
 	mask := uint64(len(s.slots) - 1)
 	home := key[1] >> 8
@@ -45,7 +50,7 @@ func (s *digestSet) slot(key [2]uint64) *[2]uint64 {
 }
 
 func (s *digestSet) has(d digest.Digest) bool {
-	key := keyOf(d)
+	key := s.keyOf(d)
 	return *s.slot(key) == key && key != [2]uint64{}
 }
 
@@ -53,7 +58,7 @@ func (s *digestSet) add(d digest.Digest) {
 	if s.used > len(s.slots)/2 && len(s.slots) < s.limit {
 		s.grow()
 	}
-	s.place(keyOf(d))
+	s.place(s.keyOf(d))
 }
 
 func (s *digestSet) place(key [2]uint64) {

@@ -25,6 +25,7 @@ type fixedWriter struct {
 	mu     sync.Mutex
 	header fidx.Header
 	closed bool
+	failed error // of a write; what it left in the slot is anybody's guess
 }
 
 // CreateFixed begins a fixed index. size -1 announces a stream, whose size
@@ -89,6 +90,9 @@ func (w *fixedWriter) SetRun(i, n int, d digest.Digest) error {
 	for n > 0 {
 		k := min(n, runBlock)
 		if _, err := w.file.WriteAt(block[:k*digest.Size], fidx.SlotOffset(i)); err != nil {
+			w.mu.Lock()
+			w.failed = err
+			w.mu.Unlock()
 			return fmt.Errorf("index %s: %w", w.name, err)
 		}
 		i, n = i+k, n-k
@@ -141,6 +145,9 @@ func (w *fixedWriter) Close() (digest.Digest, error) {
 }
 
 func (w *fixedWriter) complete() (digest.Digest, error) {
+	if w.failed != nil {
+		return digest.Digest{}, fmt.Errorf("an earlier write failed: %w", w.failed)
+	}
 	if err := w.header.Validate(); err != nil {
 		return digest.Digest{}, err
 	}

@@ -382,3 +382,35 @@ func count(d *simdisk.Disk, part string) int {
 	}
 	return n
 }
+
+// An index of an unfinished snapshot, torn in the middle of a digest, names
+// what looks like the beginning of another chunk.
+func TestTornIndexDoesNotMakeTheCollectionOverlookAChunk(t *testing.T) {
+	r := newRace(t)
+	index := r.cast.base.Path() + "/disk.img.fidx"
+	b, err := r.w.disk.Content(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(b[4096+16 : 4096+32])
+	dead := "ct/1/2000-01-01T00:00:00Z" // looked at first
+	for _, dir := range []string{"ct", "ct/1", dead} {
+		if err := r.w.disk.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := r.w.disk.Create(dead+"/disk.img.fidx", 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := collect(r.plain()); err != nil {
+		t.Fatal(err)
+	}
+	r.finish()
+}

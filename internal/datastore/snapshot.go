@@ -82,8 +82,7 @@ func (p *Snapshot) OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := checkFixed(x, listed); err != nil {
-		err = p.store.badArchive(p.name, name, err)
+	if err := p.store.checkFixed(x, p.name, name, listed); err != nil {
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	return x, f, nil
@@ -113,15 +112,18 @@ func (s *Store) openFixed(n names.Snapshot, name names.Archive) (*fidx.Index, vf
 }
 
 // checkFixed compares an index with what the manifest says of it.
-func checkFixed(x *fidx.Index, listed manifest.File) error {
+func (s *Store) checkFixed(x *fidx.Index, n names.Snapshot, name names.Archive, listed manifest.File) error {
 	if x.Size != listed.Size {
-		return fmt.Errorf("the image has %d bytes, the manifest says %d", x.Size, listed.Size)
+		return s.badArchive(n, name, fmt.Errorf("the image has %d bytes, the manifest says %d", x.Size, listed.Size))
 	}
 	sum, err := x.Sum()
 	if err != nil {
-		return err
+		return s.indexError(n, name, err)
 	}
-	return compareSums(sum, x.Header.Sum, listed)
+	if err := compareSums(sum, x.Header.Sum, listed); err != nil {
+		return s.badArchive(n, name, err)
+	}
+	return nil
 }
 
 // compareSums compares the checksum of an index with its two records. Nobody

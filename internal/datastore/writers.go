@@ -50,7 +50,7 @@ func (s *Store) register() (*writer, error) {
 	}
 	w.held = append(w.held, own)
 	if err := touchFile(s.fs, w.name, filePerm); err != nil {
-		return nil, errors.Join(fmt.Errorf("register writer: %w", err), w.held.Unlock())
+		return nil, errors.Join(fmt.Errorf("register writer: %w", err), w.release())
 	}
 	return w, nil
 }
