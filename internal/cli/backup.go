@@ -73,7 +73,7 @@ place: they are listed then, and the exit code is 3.`,
 		Example: `  holdfast backup disk.img:/dev/vg0/vm-100 vm.conf:/etc/pve/qemu-server/100.conf --backup-type vm --backup-id 100
   holdfast backup root.img:server.qcow2 --keyfile key.json --notes "before the upgrade"
   lvcreate -s -n snap -L 5G vg0/data && holdfast backup data.img:/dev/vg0/snap --rate 100M
-  qemu-img convert -O raw vm.vmdk /dev/stdout | holdfast backup disk.img:- --backup-id imported`,
+  ssh host cat /dev/vg0/data | holdfast backup data.img:- --backup-id host`,
 		Args: between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.specs = args

@@ -295,6 +295,9 @@ func (a *app) keyFor(ctx context.Context, o keyOptions, name string, m *manifest
 	if err := m.Verify(key); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	if !m.Signed() {
+		a.warn("%s is not signed: its checksums prove nothing about who put it together", name)
+	}
 	return key, nil
 }
 

@@ -62,7 +62,7 @@ archive index.json is the manifest.`,
 		Example: `  holdfast restore vm/100/latest disk.img restored.img
   holdfast restore vm/100/2026-11-22T10:00:00Z disk.img /dev/vg0/vm-100 --in-place
   holdfast restore vm/100 disk.img disk.raw --in-place --base vm/100/2026-11-21T10:00:00Z
-  holdfast restore vm/100 disk.img - | qemu-img convert -O qcow2 /dev/stdin disk.qcow2
+  holdfast restore vm/100 disk.img - | ssh host 'cat > /dev/vg0/data'
   holdfast restore vm/100 vm.conf -`,
 		Args:              exactly(3),
 		ValidArgsFunction: a.completeArchives,

@@ -97,7 +97,7 @@ Exit codes:
 	}
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newNamespaceCommand(a), newStatusCommand(a))
-	section(groupTools, newKeyCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a))
+	section(groupTools, newKeyCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
 	root.SetHelpCommandGroupID(groupTools)
 	root.InitDefaultHelpCmd()
 	parents(root)
