@@ -38,6 +38,7 @@ var rooms = []room{
 	{dir: "internal/chunker", may: formats, std: noIO},
 	{dir: "internal/kernel"}, // thin shells over system calls
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
+	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire}, // key files that no crash spoils
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/repo", may: storage, std: noWire},
 	{dir: "internal/datastore", may: face, std: noWire},

@@ -31,6 +31,7 @@ type backupOptions struct {
 	chunkKiB     int
 	workers      int
 	skipErrors   bool
+	readHoles    bool
 	forceShare   bool
 	dryRun       bool
 	key          keyOptions
@@ -51,10 +52,11 @@ whose ending says what it is, and its source:
 The snapshot is called type/id/time. It appears when everything in it is safely
 stored; a backup that stops before leaves nothing visible.
 
-Only data that the repository does not have is stored. Holes are not read. With
---changed-map NAME.img=FILE, a JSON file {"base": "type/id/time", "size": bytes,
-"extents": [{"offset": bytes, "length": bytes}, ...]} that lists what changed
-since the newest snapshot, the rest of the image is not read either.
+Only data that the repository does not have is stored. Holes are not read,
+unless --read-holes asks for it. With --changed-map NAME.img=FILE, a JSON file
+{"base": "type/id/time", "size": bytes, "extents": [{"offset": bytes, "length":
+bytes}, ...]} that lists what changed since the newest snapshot, the rest of the
+image is not read either.
 
 Encryption: if --keyfile names a key, or there is one at
 ~/.config/holdfast/encryption-key.json or
@@ -91,6 +93,7 @@ place: they are listed then, and the exit code is 3.`,
 	f.BoolVar(&o.forceShare, "force-share", false, "read an image that a virtual machine writes to; what is read may be torn")
 	f.StringVar(&o.stdinSize, "stdin-size", "", "bytes that must come from standard input")
 	f.StringArrayVar(&o.changedMaps, "changed-map", nil, "NAME.img=FILE: read only what FILE lists as changed")
+	f.BoolVar(&o.readHoles, "read-holes", false, "read holes too, for file systems that report them wrongly")
 	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second, as 50M")
 	f.IntVar(&o.chunkKiB, "chunk-size", backup.DefaultChunkSize>>10, "chunk size in KiB, a power of two; other sizes share no data with the default")
 	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
@@ -261,7 +264,7 @@ func (a *app) follow(m ui.Progress, state func() (done, total int64, note string
 func explainBackup(err error) error {
 	switch {
 	case errors.Is(err, backup.ErrOtherBase), errors.Is(err, backup.ErrMap):
-		return hint(err, "leave out --changed-map: the image is read in full then")
+		return hint(err, "without --changed-map the image is read in full")
 	case errors.Is(err, repo.ErrExists):
 		return hint(err, "wait a second, or choose another --backup-time")
 	}

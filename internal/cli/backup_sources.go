@@ -41,7 +41,7 @@ func (a *app) parseSources(o backupOptions) (*backupSources, error) {
 	}
 	s.openWith = source.Options{
 		Format: format, Shared: o.forceShare,
-		File:  image.FileOptions{Sequential: true},
+		File:  image.FileOptions{Sequential: true, NoHoles: o.readHoles},
 		Qcow2: qcow2.Options{AllowDirs: o.allowBacking},
 	}
 	if o.stdinSize != "" {
@@ -168,7 +168,7 @@ func (a *app) smallFile(path string) ([]byte, error) {
 
 func explainSource(err error) error {
 	if errors.Is(err, source.ErrInUse) {
-		return hint(err, "pass --force-share to accept a torn image")
+		return hint(err, "--force-share accepts it as it is")
 	}
 	return err
 }

@@ -145,7 +145,7 @@ func hintFor(err error, command string) string {
 	case errors.Is(err, keyfile.ErrPassword):
 		return "check PBS_ENCRYPTION_PASSWORD; the key file may carry a password hint, see 'holdfast key show'"
 	case code == exitRefused && !errors.Is(err, errRefused):
-		return "name the right key file with --keyfile; 'holdfast key show' prints its fingerprint"
+		return "--keyfile names it; 'holdfast key show FILE' prints the fingerprint of the key in a file"
 	}
 	return ""
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
+	"github.com/holdfast-backup/holdfast/internal/keystore"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
@@ -89,10 +89,11 @@ func (a *app) newPath(args []string, name string) (string, error) {
 	if dirs == nil {
 		return "", usagef("neither HOME nor XDG_CONFIG_HOME is set: name the file")
 	}
-	if err := os.MkdirAll(dirs[0], 0o700); err != nil {
-		return "", err
+	path := filepath.Join(dirs[0], name)
+	if err := keystore.MakeDir(dirs[0]); err != nil {
+		return "", notWritten(path, "was not written", err)
 	}
-	return filepath.Join(dirs[0], name), nil
+	return path, nil
 }
 
 func newKeyCreateCommand(a *app) *cobra.Command {
@@ -151,7 +152,11 @@ func (a *app) storeKey(ctx context.Context, o keyWriteOptions, kdf keyfile.KDF, 
 	if err != nil {
 		return err
 	}
-	if err := writePrivate(o.path, text, replace); err != nil {
+	write := a.saveKey
+	if replace {
+		write = a.replaceKey
+	}
+	if err := write(o.path, text); err != nil {
 		return err
 	}
 	print := key.Fingerprint().String()
@@ -226,7 +231,10 @@ func newKeyChangeCommand(a *app) *cobra.Command {
 		Use:   "change-passphrase [FILE]",
 		Short: "Change the password of an encryption key",
 		Long: `Protects a key by another password. The key stays the same, so all backups remain
-readable. The file is replaced at once, never half.
+readable. The file is replaced at once, never half: whatever happens, it holds
+the key under the old password or under the new one. It keeps its owner and
+group; others lose the permission to read it. If FILE is a symbolic link, the
+file that it leads to is replaced.
 
 The old password comes from PBS_ENCRYPTION_PASSWORD, the new one from
 PBS_NEW_ENCRYPTION_PASSWORD, or both from the terminal.`,
@@ -260,11 +268,6 @@ func runKeyChange(ctx context.Context, a *app, o keyWriteOptions) error {
 	return a.storeKey(ctx, o, kdf, key, created, "NEW_ENCRYPTION_PASSWORD", true)
 }
 
-// existing refuses to overwrite a key.
-func existing(path string) error {
-	return hint(fmt.Errorf("%s exists already and is left alone", path), "name another file, or move that one away if nothing needs it")
-}
-
 // random fills b.
 func (a *app) random(b []byte) error {
 	for len(b) > 0 {
@@ -275,54 +278,4 @@ func (a *app) random(b []byte) error {
 		b = b[n:]
 	}
 	return nil
-}
-
-// writePrivate writes a file that only its owner may read, durable and at
-// once: whoever looks sees the old content or the new one.
-func writePrivate(path string, b []byte, replace bool) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".holdfast-*.tmp") // mode 0600
-	if err != nil {
-		return pathError(err)
-	}
-	temp := f.Name()
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(temp)
-			err = pathError(err)
-		}
-	}()
-	if _, err = f.Write(b); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if replace {
-		err = os.Rename(temp, path)
-	} else if err = os.Link(temp, path); err == nil { // fails when it exists, unlike rename
-		err = os.Remove(temp)
-	} else if !errors.Is(err, os.ErrExist) {
-		err = renameFree(temp, path) // no hard links here
-	}
-	if errors.Is(err, os.ErrExist) {
-		_ = os.Remove(temp)
-		return existing(path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// renameFree renames onto a name that is free at the moment.
-func renameFree(from, to string) error {
-	if _, err := os.Lstat(to); err == nil {
-		return os.ErrExist
-	}
-	return os.Rename(from, to)
 }

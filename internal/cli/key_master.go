@@ -48,11 +48,11 @@ func runMasterCreate(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := writePrivate(masterPrivateFile, private, false); err != nil {
+	if err := a.saveKey(masterPrivateFile, private); err != nil {
 		return err
 	}
-	if err := writePrivate(masterPublicFile, public, false); err != nil {
-		return err
+	if err := a.saveKey(masterPublicFile, public); err != nil {
+		return hint(err, "remove %s, which is of no use without its public half, and run the command again where there is room", masterPrivateFile)
 	}
 	return a.print(map[string]string{"private": masterPrivateFile, "public": masterPublicFile}, func() error {
 		return a.printf("private master key: %s (lock it away)\npublic master key: %s (for 'holdfast key import-master-pubkey')\n",
@@ -84,7 +84,11 @@ func runMasterImport(a *app, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := writePrivate(to, pub, true); err != nil {
+	write := a.saveKey
+	if _, err := os.Stat(to); err == nil {
+		write = a.replaceKey
+	}
+	if err := write(to, pub); err != nil {
 		return err
 	}
 	return a.print(map[string]string{"path": to}, func() error {
@@ -94,7 +98,7 @@ func runMasterImport(a *app, path string) error {
 
 // readMasterPublic returns the PEM text of a valid public key.
 func readMasterPublic(path string) ([]byte, error) {
-	b, err := readSmall(path, maxKeyFile)
+	b, err := readKeyFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -174,14 +178,14 @@ func runMasterRecover(ctx context.Context, a *app, o masterRecoverOptions) error
 	if _, err := os.Lstat(o.path); err == nil {
 		return existing(o.path)
 	}
-	sealed, err := readSmall(o.encryptedFile, maxKeyFile)
+	sealed, err := readKeyFile(o.encryptedFile)
 	if err != nil {
 		return err
 	}
 	if plain, err := unwrapBlob(sealed); err == nil {
 		sealed = plain
 	}
-	text, err := readSmall(o.masterFile, maxKeyFile)
+	text, err := readKeyFile(o.masterFile)
 	if err != nil {
 		return err
 	}

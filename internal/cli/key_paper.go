@@ -48,7 +48,7 @@ func runPaper(a *app, o paperOptions) error {
 	default:
 		return usagef("unknown --output-format %q: a paper key is text or html", o.format)
 	}
-	key, err := readSmall(o.path, maxKeyFile)
+	key, err := readKeyFile(o.path)
 	if err != nil {
 		return err
 	}

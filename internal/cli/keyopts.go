@@ -13,7 +13,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
+	"github.com/holdfast-backup/holdfast/internal/keystore"
 	"github.com/holdfast-backup/holdfast/internal/secret"
+	"github.com/holdfast-backup/holdfast/internal/vfs"
 	"github.com/spf13/cobra"
 )
 
@@ -28,7 +30,7 @@ type keyOptions struct {
 const (
 	keyName       = "encryption-key.json"
 	masterKeyName = "master-public.pem"
-	maxKeyFile    = keyfile.MaxSize
+	maxKeyFile    = keystore.MaxSize
 )
 
 // readFlags adds the flags of commands that read backups.
@@ -98,7 +100,7 @@ func (a *app) readKey(o keyOptions) (k lockedKey, ok bool, err error) {
 			}
 		}
 		k.where = path
-		text, err = readSmall(path, maxKeyFile)
+		text, err = readKeyFile(path)
 	}
 	if err != nil {
 		return k, false, fmt.Errorf("key file: %w", err)
@@ -122,6 +124,20 @@ func readDescriptor(fd int) ([]byte, error) {
 	}
 	defer func() { _ = f.Close() }()
 	return io.ReadAll(io.LimitReader(f, maxKeyFile))
+}
+
+// readKeyFile reads a key or PEM file, through links and from pipes too.
+func readKeyFile(path string) ([]byte, error) {
+	b, err := keystore.Load(path)
+	switch {
+	case errors.Is(err, keystore.ErrTooLarge):
+		return nil, hint(fmt.Errorf("%s is too large for a key file: it has more than %d bytes", path, keystore.MaxSize), "check the path")
+	case errors.Is(err, vfs.ErrNotRegular):
+		return nil, hint(fmt.Errorf("%s is a directory, not a file", path), "name the key file in it")
+	case err != nil:
+		return nil, pathError(err)
+	}
+	return b, nil
 }
 
 // readSmall reads a regular file of at most limit bytes.
@@ -168,7 +184,7 @@ func wrapKey(k lockedKey, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, keyfile.ErrPassword):
-		return fmt.Errorf("the password does not open the encryption key %s: %w", k.where, err)
+		return mark(err, "the password does not open the encryption key %s", k.where)
 	}
 	return fmt.Errorf("encryption key %s: %w", k.where, err)
 }
@@ -240,7 +256,7 @@ func (a *app) masterPublic(o keyOptions, mode manifest.CryptMode) (*rsa.PublicKe
 			return nil, nil
 		}
 	}
-	b, err := readSmall(path, maxKeyFile)
+	b, err := readKeyFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("master key: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
@@ -175,14 +176,14 @@ func (a *app) writeBlob(o restoreOptions, s repo.Snapshot, name names.Archive, t
 	}
 	to, err := target.Create(o.target, int64(len(text)), target.Options{Overwrite: o.overwrite})
 	if err != nil {
-		return explainTarget(err)
+		return explainTarget(err, o.target)
 	}
 	defer func() { _ = to.Close() }() // after Finish it does nothing
 	if _, err := to.WriteAt(text, 0); err != nil {
 		return err
 	}
 	if err := to.Finish(); err != nil {
-		return explainTarget(err)
+		return explainTarget(err, o.target)
 	}
 	return a.print(map[string]any{"snapshot": show(s.Name()), "archive": string(name), "target": o.target, "size": len(text)}, func() error {
 		return a.printf("restored %s of %s to %s: %s\n", name.ClientName(), show(s.Name()), o.target, ui.Size(int64(len(text))))
@@ -200,7 +201,7 @@ func (a *app) restoreImage(ctx context.Context, r repo.Repository, s repo.Snapsh
 	}
 	to, err := openTarget(a.Stdout, o, int64(f.Size))
 	if err != nil {
-		return explainTarget(err)
+		return explainTarget(err, o.target)
 	}
 	name := f.Archive()
 	start := a.Now()
@@ -252,9 +253,18 @@ func openTarget(stdout io.Writer, o restoreOptions, size int64) (image.Target, e
 	return f, nil
 }
 
-func explainTarget(err error) error {
-	if errors.Is(err, fs.ErrExist) {
-		return hint(err, "name another file, pass --overwrite to replace it, or --in-place to write only what differs")
+// explainTarget adds the flags to what the error advises.
+func explainTarget(err error, path string) error {
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, serr := os.Lstat(path)
+	switch {
+	case serr != nil:
+	case info.Mode().IsRegular():
+		return hint(err, "--overwrite replaces it, --in-place writes only what differs")
+	case info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0:
+		return hint(err, "the flag is --in-place")
 	}
 	return err
 }

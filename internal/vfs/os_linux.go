@@ -304,6 +304,9 @@ func (f *file) StartWriteback() {
 // ids are a user and a group.
 type ids struct{ uid, gid int }
 
+// KeepOwner lets what root makes stay root's. Call it before anything is made.
+func (o *OS) KeepOwner() { o.heir = nil }
+
 // bequeath gives a new name to the owner of the root directory. So root may
 // write to the datastore of a server that runs as another user, and that
 // server can still manage what was written.

@@ -1,0 +1,39 @@
+//go:build unix
+
+package keystore
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Inherit implements [Disk].
+func (d *osDisk) Inherit(name, model string) error {
+	want, err := os.Lstat(d.path(model))
+	if err != nil {
+		return err
+	}
+	have, err := os.Lstat(d.path(name))
+	if err != nil {
+		return err
+	}
+	w, ok := want.Sys().(*syscall.Stat_t)
+	h, also := have.Sys().(*syscall.Stat_t)
+	if !ok || !also {
+		return nil
+	}
+	if w.Uid != h.Uid || w.Gid != h.Gid {
+		if err := os.Lchown(d.path(name), int(w.Uid), int(w.Gid)); err != nil {
+			if w.Uid != h.Uid {
+				return fmt.Errorf("keep its owner, user %d: %w", w.Uid, err)
+			}
+			return nil // not for a group that could not read it before
+		}
+	}
+	if perm := private | want.Mode().Perm()&0o770; perm != fs.FileMode(private) {
+		return os.Chmod(d.path(name), perm)
+	}
+	return nil
+}
