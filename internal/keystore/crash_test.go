@@ -283,6 +283,21 @@ func (p *protected) afterFault(t *testing.T, w task, d *simdisk.Disk, err error)
 	p.check(t, w, d, true)
 }
 
+func TestMadeDirectoriesAreDurable(t *testing.T) {
+	d := simdisk.New(simdisk.Options{})
+	if err := storeOn(d).MakeDir(dirName); err != nil {
+		t.Fatal(err)
+	}
+	d = d.CrashAs(simdisk.Nothing, rand.New(rand.NewPCG(1, 1)))
+	info, err := d.Lstat(dirName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode != fs.ModeDir|0o700 {
+		t.Errorf("mode %v", info.Mode)
+	}
+}
+
 func TestFullDiskKeepsTheOldKey(t *testing.T) {
 	p := newProtected(t)
 	for capacity := int64(4096); capacity < 16<<10; capacity += 512 {
