@@ -161,9 +161,10 @@ func Blob(snap repo.Snapshot, name names.Archive, key *chunkcrypt.Key) ([]byte, 
 // memoryBudget bounds what the workers take by default.
 const memoryBudget = 64 << 20
 
-// defaultWorkers is for workers with so many buffers of one chunk.
+// defaultWorkers is for workers with so many buffers of one chunk: one for each
+// CPU and one that waits for the disk, if the budget holds them.
 func defaultWorkers(chunk, buffers int) int {
-	return max(2, min(runtime.GOMAXPROCS(0), memoryBudget/(buffers*chunk)))
+	return max(2, min(runtime.GOMAXPROCS(0)+1, memoryBudget/(buffers*chunk)))
 }
 
 // restoring is one restore while it runs.

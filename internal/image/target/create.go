@@ -32,7 +32,7 @@ func Create(path string, size int64, opts Options) (*File, error) {
 	if err != nil {
 		return nil, createError(path, dir, err)
 	}
-	t := &File{f: f, path: path, size: size, fresh: &fresh{temp: f.Name(), opts: opts}}
+	t := &File{f: f, direct: openDirect(f), path: path, size: size, fresh: &fresh{temp: f.Name(), opts: opts}}
 	err = sparse(f)
 	if err == nil {
 		err = f.Truncate(size)
@@ -104,7 +104,7 @@ func (f *File) finishFresh() error {
 		return f.failed("sync", -1, err)
 	}
 	f.closed = true // some systems do not rename an open file
-	if err := f.f.Close(); err != nil {
+	if err := f.closeBoth(); err != nil {
 		return f.failed("close", -1, err)
 	}
 	if err := f.rename(); err != nil {

@@ -43,6 +43,7 @@ func OpenExisting(path string, size int64) (*File, error) {
 		_ = f.Close()
 		return nil, err
 	}
+	t.direct = openDirect(f)
 	return t, nil
 }
 

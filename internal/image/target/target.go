@@ -24,6 +24,11 @@
 // unmap). Plain discard promises nothing and is not used. Otherwise zeros are
 // written.
 //
+// # Cache
+//
+// Long aligned writes go past the kernel's cache where the system can do that,
+// so WriteAt waits for the disk: have some at a time.
+//
 // # Pipe
 //
 // [NewStream] takes its bytes in order; what is left out comes out as zeros.
@@ -43,16 +48,17 @@ import (
 // File is a target in a regular file or on a block device. It can also be
 // read, to compare it with what it should become.
 type File struct {
-	f     *os.File
-	path  string // that the user gave
-	size  int64  // of the image
-	zero  zeroer
-	fresh *fresh // nil in place
+	f      *os.File
+	direct *direct // the same file; nil when there is no such way
+	path   string  // that the user gave
+	size   int64   // of the image
+	zero   zeroer
+	fresh  *fresh // nil in place
 
 	done   bool // finished, or given up
 	closed bool
 
-	written atomic.Int64 // bytes since the start, for write-back
+	written atomic.Int64 // bytes through the cache, for write-back
 }
 
 // fresh is what a new file needs at the end.
@@ -99,15 +105,20 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.within(off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	n, err := f.f.WriteAt(p, off)
+	done, err := f.direct.write(p, off)
+	if err == nil && done < len(p) {
+		var n int
+		n, err = f.f.WriteAt(p[done:], off+int64(done))
+		done += n
+		after := f.written.Add(int64(n))
+		if (after-int64(n))/writebackStep != after/writebackStep {
+			startWriteback(f.f)
+		}
+	}
 	if err != nil {
-		return n, f.failed("write", off+int64(n), err)
+		return done, f.failed("write", off+int64(done), err)
 	}
-	after := f.written.Add(int64(n))
-	if (after-int64(n))/writebackStep != after/writebackStep {
-		startWriteback(f.f)
-	}
-	return n, nil
+	return done, nil
 }
 
 // Zero makes [off, off+n) read as zeros.
@@ -164,7 +175,7 @@ func (f *File) Close() error {
 	var err error
 	if !f.closed {
 		f.closed = true
-		err = f.f.Close()
+		err = f.closeBoth()
 	}
 	if f.fresh != nil && !f.done {
 		f.done = true
@@ -174,6 +185,8 @@ func (f *File) Close() error {
 	}
 	return err
 }
+
+func (f *File) closeBoth() error { return errors.Join(f.direct.close(), f.f.Close()) }
 
 func (f *File) within(off, n int64) error {
 	if off < 0 || n < 0 || off > f.size-n {
