@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build demo test test-short lint fmt fuzz torture bench bench-quick bench-peers release deb tools clean
+.PHONY: help build demo test test-short lint fmt fuzz torture bench bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ release: ## dist/: static linux amd64 and arm64 with checksums; checks that clie
 
 deb: ## dist/*.deb for this machine's architecture
 	@deploy/deb/build
+
+man: build ## dist/holdfast.1, the manual page
+	@mkdir -p dist && bin/holdfast man >dist/holdfast.1 && echo dist/holdfast.1
+
+docs: ## write anew what the documentation shows of the program; look at the difference
+	@$(GO) test -count=1 ./test/docs -update
 
 tools: ## bin/tools: staticcheck, golangci-lint, gofumpt in the versions of tools/go.mod
 	@mkdir -p bin/tools && CGO_ENABLED=0 $(GO) -C tools build -o ../bin/tools/ tool
