@@ -1,6 +1,7 @@
 package canonjson_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -126,6 +127,7 @@ func TestSurrogatePairsAndEscapedBackslashesAreRead(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"b":[true,false,null,"x\u00e9\ud83d\ude00"],"a":{"n":12345678901234567890123,"f":-1.5e-7}}`))
 	f.Add([]byte(` [ ] `))
+	f.Add([]byte("\t{ \"a\\\"b\" :\r\n[ 1 , { } , [ ] , \"\" ] , \"\": -0 } "))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := canonjson.Parse(b)
 		if err != nil {
@@ -133,6 +135,12 @@ func FuzzParse(f *testing.F) {
 		}
 		if !json.Valid(b) {
 			t.Fatal("accepts what is no JSON")
+		}
+		var want any
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		if err := d.Decode(&want); err != nil || !reflect.DeepEqual(v, want) {
+			t.Fatalf("%q is %#v to us and %#v to encoding/json, %v", b, v, want, err)
 		}
 		text, err := canonjson.AppendIndent(nil, v)
 		if err != nil {
