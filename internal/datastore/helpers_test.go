@@ -3,6 +3,7 @@ package datastore_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -20,7 +21,7 @@ import (
 )
 
 const (
-	chunkSize = 4096 // small, so that many disks fit through the tests
+	chunkSize = 1024 // small, so that many disks fit through the tests; two sectors
 	imageName = names.Archive("disk.img.fidx")
 	confName  = names.Archive("vm.conf.blob")
 )
@@ -143,13 +144,14 @@ func (c *client) restore(ctx context.Context, s *datastore.Store, n names.Snapsh
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
+	img = make([]byte, 0, min(x.Size, 1<<20))
+	var raw []byte
 	for i := range x.Count() {
 		d, err := x.Digest(i)
 		if err != nil {
 			return nil, nil, err
 		}
-		raw, err := snap.ReadChunk(ctx, d, nil)
-		if err != nil {
+		if raw, err = snap.ReadChunk(ctx, d, raw); err != nil {
 			return nil, nil, fmt.Errorf("chunk %d: %w", i, err)
 		}
 		before := len(img)
@@ -160,8 +162,7 @@ func (c *client) restore(ctx context.Context, s *datastore.Store, n names.Snapsh
 			return nil, nil, fmt.Errorf("chunk %d has the wrong content", i)
 		}
 	}
-	raw, err := snap.Blob(confName)
-	if err != nil {
+	if raw, err = snap.Blob(confName); err != nil {
 		return nil, nil, err
 	}
 	conf, err = c.dec.Append(nil, raw, 1<<20)
@@ -188,8 +189,10 @@ func (c content) changed(rng *rand.Rand) content {
 }
 
 func fill(rng *rand.Rand, b []byte) {
-	for i := range b {
-		b[i] = byte(rng.Uint32())
+	var word [8]byte
+	for i := 0; i < len(b); i += len(word) {
+		binary.LittleEndian.PutUint64(word[:], rng.Uint64())
+		copy(b[i:], word[:])
 	}
 }
 

@@ -243,7 +243,7 @@ func (s *Store) Snapshots(ctx context.Context, ns names.Namespace, group *names.
 func (s *Store) describe(ctx context.Context, infos []repo.SnapshotInfo) ([]repo.SnapshotInfo, error) {
 	gone := make([]bool, len(infos))
 	eg, ctx := errgroup.WithContext(ctx)
-	eg.SetLimit(listers)
+	eg.SetLimit(max(1, min(listers, len(infos)/2))) // a few are read faster than goroutines start
 	for i := range infos {
 		eg.Go(func() error {
 			if err := context.Cause(ctx); err != nil {
