@@ -21,9 +21,10 @@
 //
 // The previous snapshot helps only where its digests mean the same: its
 // archive of the same name has the same chunk size, is encrypted with the same
-// key or not at all, and the manifest's signature fits the key, if there is
-// one. For slots that are not read the image must have the same size too.
-// Otherwise everything is read, and [Result.NotReused] says why.
+// key or not at all, and with a key the manifest is signed with it, so that
+// nothing is signed here on someone else's word. For slots that are not read
+// the image must have the same size too. Otherwise everything is read, and
+// [Result.NotReused] says why.
 //
 // # Workers and memory
 //

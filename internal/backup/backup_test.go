@@ -187,7 +187,7 @@ func TestPreviousIsUsedOnlyWhereItsDigestsMeanTheSame(t *testing.T) {
 	}{
 		{"plain", plain, plain, true, ""},
 		{"same key", crypt(k1), crypt(k1), true, ""},
-		{"plain to signed", plain, sign, true, ""},
+		{"plain to signed", plain, sign, false, "is not signed"},
 		{"signed", sign, sign, true, ""},
 		{"other key", crypt(k1), crypt(k2), false, "another key"},
 		{"plain to encrypted", plain, crypt(k1), false, "is not encrypted"},

@@ -67,6 +67,8 @@ func (w *Writer) compatible(m *manifest.Manifest, f manifest.File) string {
 		return "it is not encrypted, and this backup is"
 	case now && print != w.opts.Key.Fingerprint():
 		return "it is encrypted with another key"
+	case w.opts.Key != nil && !m.Signed(): // what is not read would be signed on its word
+		return "it is not signed, and this backup is"
 	}
 	return ""
 }
