@@ -272,6 +272,12 @@ func TestBlobsSurviveARoundTrip(t *testing.T) {
 						t.Errorf("room for %d was not used", room)
 					}
 				}
+				for _, spare := range []int{0, chunkcrypt.TagSize} { // the last: raw is gone then
+					raw := append(make([]byte, 0, len(raw)+spare), raw...)
+					if got, err := d.Consume(nil, raw, len(tc.plain)); err != nil || !bytes.Equal(got, tc.plain) {
+						t.Fatalf("consumed with %d spare: %d bytes, %v", spare, len(got), err)
+					}
+				}
 			}
 		})
 	}
@@ -417,17 +423,19 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			e, d := encoder(t, tc.key, true), decoder(t, tc.key)
 			raw := make([]byte, 0, blob.MaxEncoded(size))
 			plain := make([]byte, 0, size)
-			n := testing.AllocsPerRun(10, func() {
-				enc, err := e.Append(raw, tc.plain)
-				if err != nil {
-					t.Fatal(err)
+			for _, decode := range []func(dst, raw []byte, limit int) ([]byte, error){d.Consume, d.Append} {
+				n := testing.AllocsPerRun(10, func() {
+					enc, err := e.Append(raw, tc.plain)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := decode(plain, enc, size); err != nil {
+						t.Fatal(err)
+					}
+				})
+				if n != 0 {
+					t.Errorf("%v allocations per blob", n)
 				}
-				if _, err := d.Append(plain, enc, size); err != nil {
-					t.Fatal(err)
-				}
-			})
-			if n != 0 {
-				t.Errorf("%v allocations per blob", n)
 			}
 		})
 	}
@@ -455,6 +463,10 @@ func FuzzDecode(f *testing.F) {
 		}
 		d := decoder(t, key)
 		plain, err := d.Append(nil, raw, limit)
+		consumed, cerr := d.Consume(nil, append(make([]byte, 0, len(raw)+chunkcrypt.TagSize), raw...), limit)
+		if (err == nil) != (cerr == nil) || !bytes.Equal(plain, consumed) {
+			t.Fatalf("%d bytes and %v, when consumed %d and %v", len(plain), err, len(consumed), cerr)
+		}
 		if err != nil {
 			if !errors.Is(err, blob.ErrFormat) || plain != nil {
 				t.Fatalf("%d bytes, err = %v", len(plain), err)

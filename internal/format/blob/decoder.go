@@ -34,6 +34,17 @@ func NewDecoder(key *chunkcrypt.Key) (*Decoder, error) {
 // It allocates nothing, and may overwrite the spare capacity of dst, if that
 // is at least limit. raw must not overlap it.
 func (d *Decoder) Append(dst, raw []byte, limit int) ([]byte, error) {
+	return d.append(dst, raw, limit, false)
+}
+
+// Consume is Append for a raw that nobody needs any more: it may be overwritten,
+// up to its capacity. With [chunkcrypt.TagSize] bytes of that to spare, what is
+// encrypted and compressed takes no memory of the decoder.
+func (d *Decoder) Consume(dst, raw []byte, limit int) ([]byte, error) {
+	return d.append(dst, raw, limit, true)
+}
+
+func (d *Decoder) append(dst, raw []byte, limit int, consume bool) ([]byte, error) {
 	h, err := Check(raw)
 	if err != nil {
 		return nil, err
@@ -50,10 +61,17 @@ func (d *Decoder) Append(dst, raw []byte, limit int) ([]byte, error) {
 		if inPlace {
 			return d.open(dst, raw)
 		}
-		if payload, err = d.open(d.scratch[:0], raw); err != nil {
+		between := d.scratch[:0]
+		consume = consume && cap(raw)-len(raw) >= chunkcrypt.TagSize
+		if consume {
+			between = payload[:0]
+		}
+		if payload, err = d.open(between, raw); err != nil {
 			return nil, err
 		}
-		d.scratch = payload
+		if !consume {
+			d.scratch = payload
+		}
 	}
 	if h.Kind.Compressed() {
 		return d.decompress(dst, payload, limit)

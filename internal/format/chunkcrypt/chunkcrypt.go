@@ -137,7 +137,8 @@ func (k *Key) Seal(dst, iv, plain []byte) (ciphertext []byte, tag [TagSize]byte)
 // Open appends the plain data of a ciphertext to dst, or returns [ErrAuth] and
 // releases nothing. It allocates nothing if dst has room for
 // len(ciphertext)+[TagSize] more bytes, and may overwrite that room, which must
-// not overlap the ciphertext.
+// not overlap the ciphertext, except that the ciphertext may start exactly at
+// it; then it is gone, after an error too.
 func (k *Key) Open(dst, iv, tag, ciphertext []byte) ([]byte, error) {
 	if len(iv) != IVSize || len(tag) != TagSize {
 		return nil, fmt.Errorf("%w: IV of %d and tag of %d bytes", ErrAuth, len(iv), len(tag))

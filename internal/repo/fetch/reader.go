@@ -132,7 +132,7 @@ func (r *Reader) decode(raw, dst []byte) error {
 	if h.Kind.Encrypted() != (r.key != nil) {
 		return fmt.Errorf("it is %s, which the archive's crypt mode rules out", h.Kind)
 	}
-	plain, err := r.dec.Append(dst[:0], raw, len(dst))
+	plain, err := r.dec.Consume(dst[:0], raw, len(dst))
 	if err != nil {
 		return err
 	}
