@@ -280,10 +280,8 @@ func (k *worker) unchanged(a *archive, first, n int) error {
 		if err := a.prev.idx.Digests(first, old); err != nil {
 			return k.at(a, first, fmt.Errorf("previous index: %w", err))
 		}
-		for i, d := range old {
-			if err := a.fw.Set(first+i, d); err != nil {
-				return k.at(a, first+i, err)
-			}
+		if err := setDigests(a, first, old); err != nil {
+			return k.at(a, first, err)
 		}
 		first, n = first+len(old), n-len(old)
 	}

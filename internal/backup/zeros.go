@@ -48,6 +48,23 @@ func setRun(a *archive, first, n int, d digest.Digest) error {
 	return nil
 }
 
+// bulkSetter is a FixedWriter that takes many digests at once.
+type bulkSetter interface {
+	SetDigests(first int, ds []digest.Digest) error
+}
+
+func setDigests(a *archive, first int, ds []digest.Digest) error {
+	if s, ok := a.fw.(bulkSetter); ok {
+		return s.SetDigests(first, ds)
+	}
+	for i, d := range ds {
+		if err := a.fw.Set(first+i, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // zero sets one slot of length zero bytes.
 func (k *worker) zero(ctx context.Context, a *archive, slot, length int) error {
 	d, err := k.zeroChunk(ctx, a, length)

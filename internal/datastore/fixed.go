@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
@@ -72,23 +73,43 @@ func (b *Session) CreateFixed(name names.Archive, size int64, chunkSize int) (re
 // Set names the chunk of slot i.
 func (w *fixedWriter) Set(i int, d digest.Digest) error { return w.SetRun(i, 1, d) }
 
-// runBlock is how many slots SetRun writes at once.
+// runBlock is how many slots are written at once.
 const runBlock = 2048
 
 // SetRun names the same chunk for n slots from i on.
 func (w *fixedWriter) SetRun(i, n int, d digest.Digest) error {
+	if n <= 1 {
+		return w.write(i, n, d[:])
+	}
+	return w.write(i, n, bytes.Repeat(d[:], min(n, runBlock)))
+}
+
+// SetDigests names the chunks of the slots from first on.
+func (w *fixedWriter) SetDigests(first int, ds []digest.Digest) error {
+	table := make([]byte, 0, min(len(ds), runBlock)*digest.Size)
+	for part := range slices.Chunk(ds, runBlock) {
+		table = table[:0]
+		for _, d := range part {
+			table = append(table, d[:]...)
+		}
+		if err := w.write(first, len(part), table); err != nil {
+			return err
+		}
+		first += len(part)
+	}
+	return nil
+}
+
+// write fills n slots from i on with the table block, again and again.
+func (w *fixedWriter) write(i, n int, block []byte) error {
 	w.mu.Lock()
 	count := w.header.Count()
 	w.mu.Unlock()
 	if i < 0 || n < 0 || n > count-i {
 		return fmt.Errorf("index %s: slots %d to %d of %d", w.name, i, i+n, count)
 	}
-	block := d[:]
-	if n > 1 {
-		block = bytes.Repeat(d[:], min(n, runBlock))
-	}
 	for n > 0 {
-		k := min(n, runBlock)
+		k := min(n, len(block)/digest.Size)
 		if _, err := w.file.WriteAt(block[:k*digest.Size], fidx.SlotOffset(i)); err != nil {
 			w.mu.Lock()
 			w.failed = err

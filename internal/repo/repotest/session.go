@@ -222,7 +222,7 @@ func (w *writer) Close() (digest.Digest, error) {
 	return h.Sum, w.s.put(w.name, append(h.Append(nil), table...))
 }
 
-// runWriter is a writer that takes runs.
+// runWriter is a writer that takes many slots at once.
 type runWriter struct{ *writer }
 
 func (w runWriter) SetRun(first, n int, d digest.Digest) error {
@@ -230,6 +230,18 @@ func (w runWriter) SetRun(first, n int, d digest.Digest) error {
 		return err
 	}
 	return w.set(first, n, d)
+}
+
+func (w runWriter) SetDigests(first int, ds []digest.Digest) error {
+	if err := w.s.m.call(OpSet); err != nil {
+		return err
+	}
+	for i, d := range ds {
+		if err := w.set(first+i, 1, d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var (
