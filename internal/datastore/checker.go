@@ -250,6 +250,11 @@ func (w *checkWorker) check(ctx context.Context, jobs []job) {
 				j.err = errors.Join(j.err, err)
 			}
 		}
+		if errors.Is(j.err, repo.ErrChunkMissing) {
+			if err := w.c.store.markLost(j.chunk.digest); err != nil && !readOnly(err) {
+				j.err = errors.Join(j.err, err)
+			}
+		}
 		w.c.remember(j.chunk.digest, j.err)
 		if n := w.c.chunks.Add(1); n%64 == 0 {
 			w.c.report()

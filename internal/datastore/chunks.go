@@ -197,6 +197,9 @@ func (s *Store) setAside(ctx context.Context, d digest.Digest, check func() erro
 			break
 		}
 	}
+	if err := s.markLost(d); err != nil {
+		return false, fmt.Errorf("set chunk %s aside: %w", d, err)
+	}
 	if err := s.fs.Rename(names.ChunkPath(d), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("set chunk %s aside: %w", d, err)
 	}

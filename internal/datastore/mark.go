@@ -134,7 +134,7 @@ func directories(entries []vfs.DirEntry) []string {
 // can tell which chunks it needs; unless its snapshot was never finished, so
 // that nobody can restore it either.
 func (m *marker) markIndex(ctx context.Context, name string) error {
-	bytes, err := m.markChunks(ctx, name)
+	bytes, err := m.store.walkIndex(name, func(d digest.Digest) error { return m.touch(ctx, d, name) })
 	if err == nil {
 		m.status.IndexFiles++
 		m.status.IndexDataBytes += bytes
@@ -154,35 +154,6 @@ func (m *marker) markIndex(ctx context.Context, name string) error {
 	return nil
 }
 
-func (m *marker) markChunks(ctx context.Context, name string) (bytes int64, err error) {
-	f, err := m.store.fs.Open(name)
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	size, err := f.Size()
-	if err != nil {
-		return 0, err
-	}
-	mark := func(d digest.Digest) error { return m.touch(ctx, d, name) }
-	if strings.HasSuffix(name, ".fidx") {
-		x, err := fidx.Open(f, size)
-		if err != nil {
-			return 0, err
-		}
-		return int64(x.Size), x.Each(func(_ int, d digest.Digest) error { return mark(d) })
-	}
-	x, err := didx.Open(f, size)
-	if err != nil {
-		return 0, err
-	}
-	return x.Size(), x.Each(func(_ int, _, _ int64, d digest.Digest) error { return mark(d) })
-}
-
 // touch marks one chunk. When it is missing its damaged copies are kept
 // instead, for they are all there is.
 func (m *marker) touch(ctx context.Context, d digest.Digest, index string) error {
@@ -195,6 +166,9 @@ func (m *marker) touch(ctx context.Context, d digest.Digest, index string) error
 	err := m.store.fs.Touch(names.ChunkPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		m.warn("chunk %s is missing, but %s needs it", d, index)
+		if err := m.store.markLost(d); err != nil {
+			return err
+		}
 		for n := range names.MaxBad + 1 {
 			if err := ignoreMissing(m.store.fs.Touch(names.BadChunkPath(d, n))); err != nil {
 				return err

@@ -159,6 +159,14 @@ func (b *Session) pickPrevious(ctx context.Context) error {
 		if v := prev.m.VerifyState(); v != nil && v.State == manifest.VerifyFailed {
 			return prev.Close()
 		}
+		lost, err := s.lost(ctx)
+		if err != nil {
+			return errors.Join(err, prev.Close())
+		}
+		_, lacks, err := s.namesLost(prev.name, lost)
+		if err != nil || lacks {
+			return errors.Join(err, prev.Close())
+		}
 		b.previous = prev
 		return nil
 	}
@@ -255,6 +263,17 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 			return fmt.Errorf("the previous snapshot %s, whose chunks it shares, was found damaged meanwhile; "+
 				"the next backup stores them again", b.previous.name)
 		}
+	}
+	lost, err := b.store.lost(ctx)
+	if err != nil {
+		return err
+	}
+	d, lacks, err := b.store.namesLost(b.name, lost)
+	if err != nil {
+		return err
+	}
+	if lacks {
+		return fmt.Errorf("chunk %s, which it shares with another snapshot, was found damaged meanwhile; the next backup stores it again", d)
 	}
 	if err := b.sync(); err != nil {
 		return err
