@@ -27,14 +27,13 @@ type Session struct {
 	previous *Snapshot // nil: none
 	newGroup bool
 
-	scratch sync.Pool // of *[]byte, for hasChunk
-
 	chunks, plain, encoded, duplicates atomic.Uint64
 
 	mu    sync.Mutex
-	open  int  // index writers not closed
-	files int  // archives in place
-	ended bool // after Finish or Abort
+	open  int      // index writers not closed
+	files int      // archives in place
+	ended bool     // after Finish or Abort
+	spare [][]byte // buffers of hasChunk: as many as calls at a time
 }
 
 // Begin starts a backup. It fails with vfs.ErrLocked when another backup of
@@ -57,7 +56,6 @@ func (s *Store) begin(ctx context.Context, b repo.Begin) (_ *Session, err error)
 		return nil, err
 	}
 	ses := &Session{store: s, name: n}
-	ses.scratch.New = func() any { return new([]byte) }
 	defer func() {
 		if err != nil {
 			if ses.newGroup {
@@ -186,10 +184,16 @@ func (b *Session) Previous() repo.Snapshot {
 
 // Has reports whether a sound chunk is stored, and touches it.
 func (b *Session) Has(ctx context.Context, d digest.Digest) (bool, error) {
-	buf := b.scratch.Get().(*[]byte)
-	defer b.scratch.Put(buf)
-	ok, scratch, err := b.store.hasChunk(ctx, d, *buf)
-	*buf = scratch[:0]
+	var buf []byte
+	b.mu.Lock()
+	if n := len(b.spare); n > 0 {
+		buf, b.spare = b.spare[n-1], b.spare[:n-1]
+	}
+	b.mu.Unlock()
+	ok, buf, err := b.store.hasChunk(ctx, d, buf)
+	b.mu.Lock()
+	b.spare = append(b.spare, buf[:0])
+	b.mu.Unlock()
 	if ok {
 		b.duplicates.Add(1)
 	}
