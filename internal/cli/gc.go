@@ -125,7 +125,7 @@ func (a *app) gcText(st repo.GCStatus, dryRun bool) error {
 		return err
 	}
 	if f := dedupFactor(st); f > 0 {
-		return a.printf("deduplication and compression save a factor of %.2f\n", f)
+		return a.printf("holes, deduplication and compression save a factor of %.2f\n", f)
 	}
 	return nil
 }

@@ -62,7 +62,8 @@ and the group with them; the command ends with exit code 3 then.`,
 		Use:   "change-owner GROUP OWNER",
 		Short: "Give a group to another owner",
 		Long: `Changes the owner of a group, a user such as root@pam or an API token such as
-root@pam!backup. Only the owner backs up into a group.`,
+root@pam!backup. A backup that says
+who it is for (--owner) is refused in a group of somebody else.`,
 		Example:           `  holdfast group change-owner vm/100 backup@pbs`,
 		Args:              exactly(2),
 		ValidArgsFunction: a.completeGroups,

@@ -77,7 +77,7 @@ func openLayer(path string, g *guard, tables *cache) (_ *layer, err error) {
 	case l.h.Crypt != format.CryptNone:
 		return nil, fmt.Errorf("image %s is encrypted with AES: decrypt it with qemu-img convert first (%w)", path, format.ErrUnsupported)
 	case l.h.Incompatible&format.IncompatCorrupt != 0 && !g.opts.Force:
-		return nil, fmt.Errorf("image %s is marked as corrupt (%w): repair it with qemu-img check -r all, or force it to be read", path, format.ErrFormat)
+		return nil, fmt.Errorf("image %s is marked as corrupt (%w): repair it with qemu-img check -r all, or convert it with qemu-img", path, format.ErrFormat)
 	}
 	if !l.h.HasDataFile() {
 		return l, nil

@@ -69,7 +69,7 @@ func Create(ctx context.Context, path string, opt datastore.CreateOptions) error
 	if above, ok := insideRepository(abs); ok {
 		return fmt.Errorf("create repository %s: it lies inside the repository %s", path, above)
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := makeBase(path); err != nil {
 		return fmt.Errorf("create repository %s: %w", path, err)
 	}
 	fsys, err := vfs.OpenOS(path)
@@ -84,6 +84,22 @@ func Create(ctx context.Context, path string, opt datastore.CreateOptions) error
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// makeBase makes the directory unless it is there, readable by all whatever the
+// umask, as a backup server wants it.
+func makeBase(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(path, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // a file there fails when it is opened as a directory
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
 }
 
 // insideRepository looks for a repository among the directories above path:

@@ -24,7 +24,9 @@ const (
 // nil when there is none.
 func peerLocks(path string) (datastore.PeerLocks, error) {
 	config, err := os.ReadFile(serverConfig)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		// A user who may not read the server's configuration may not write to
+		// its datastores or its lock files either.
 		return nil, nil
 	}
 	if err != nil {
