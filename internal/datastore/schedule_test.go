@@ -59,7 +59,9 @@ func newCast(t testing.TB, tt *tester) *cast {
 	}
 	first := randomContent(rng, castChunks)
 	add("100", first)
-	c.base = add("100", first.changed(rng))
+	second := first.changed(rng)
+	fill(rng, second.img[:chunkSize]) // the base alone has the chunk that next takes over
+	c.base = add("100", second)
 	c.other = add("200", randomContent(rng, castChunks))
 	lost := randomContent(rng, castChunks)
 	c.orphan = lost.img

@@ -54,7 +54,11 @@
 //	backup   × forget   the previous snapshot is locked shared
 //	insert   × sweep    the chunk directory's lock
 //	verify   × forget   snapshot lock; who comes second gives up
-//	forget   × GC       an index that vanishes makes the mark phase look again
+//	verify   × insert   a damaged chunk is set aside under its directory's
+//	                    exclusive lock, after another look
+//	verify   × backup   a base that is found damaged fails the backup at its end
+//	prune    × backup   a snapshot judged unfinished stays if it is finished now
+//	forget   × GC       what vanishes or appears makes the mark phase look again
 //
 // # Source
 //
