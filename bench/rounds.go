@@ -45,6 +45,12 @@ func (b *bench) all(ctx context.Context) error {
 		fmt.Println("left out: rounds with a cold cache need root")
 		cold = 0
 	}
+	if err := b.extras(ctx); err != nil {
+		return err
+	}
+	if err := b.res.save(); err != nil {
+		return err
+	}
 	for n := range b.rounds + cold {
 		cache := "hot"
 		if n >= b.rounds {
@@ -52,6 +58,9 @@ func (b *bench) all(ctx context.Context) error {
 		}
 		for i := range b.tools { // another first one each round
 			t := b.tools[(i+n)%len(b.tools)]
+			if t.rounds > 0 && n >= t.rounds {
+				continue
+			}
 			if err := b.round(ctx, t, n, cache); err != nil {
 				return err
 			}
@@ -60,10 +69,7 @@ func (b *bench) all(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.extras(ctx); err != nil {
-		return err
-	}
-	return b.res.save()
+	return nil
 }
 
 // round runs all jobs of one tool. What fails in a peer is recorded and ends

@@ -16,6 +16,7 @@ type tool struct {
 	name, program, version string
 	about                  string // how it was set up, for the page
 	dedup                  bool   // one of those whose fastest is the yardstick
+	rounds                 int    // at most so many; 0: all
 	full                   bool   // knows nothing of an earlier backup: each is a first one
 
 	setup       func(s *site) []command // an empty repository

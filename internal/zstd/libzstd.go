@@ -85,12 +85,13 @@ import (
 // Backend names the library behind this package.
 const Backend = "libzstd 1.5.7 (cgo)"
 
-// Level 1 with twice its table and window: 3 % slower and 3 % smaller on
-// source code and programs. More of either costs more than it gains.
+// Level 1 with twice its window. On a disk of programs, source and packages a
+// table of 2^15 makes chunks 1 % smaller and takes 4 % longer; skipping ahead
+// faster (a target length) gains a fifth in time and costs 11 % in space.
 const (
 	level     = 1
 	windowLog = 20
-	hashLog   = 15
+	hashLog   = 14
 )
 
 // Encoder compresses buffers.
