@@ -37,6 +37,7 @@ var rooms = []room{
 	{dir: "internal/retention", may: "internal/format", std: noIO},
 	{dir: "internal/chunker", may: formats, std: noIO},
 	{dir: "internal/kernel"}, // thin shells over system calls
+	{dir: "internal/daemon", std: noWire}, // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire}, // key files that no crash spoils
 	{dir: "internal/image", may: images, std: noWire},
