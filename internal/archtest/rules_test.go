@@ -36,7 +36,7 @@ var rooms = []room{
 	{dir: "internal/format", may: "internal/digest internal/zero internal/zstd", std: noIO},
 	{dir: "internal/retention", may: "internal/format", std: noIO},
 	{dir: "internal/chunker", may: formats, std: noIO},
-	{dir: "internal/kernel"}, // thin shells over system calls
+	{dir: "internal/kernel"},              // thin shells over system calls
 	{dir: "internal/daemon", std: noWire}, // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire}, // key files that no crash spoils
