@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"syscall"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
@@ -20,7 +21,8 @@ const maxStored = blob.MaxPlain + blob.EncryptedHeaderSize
 
 // hasChunk reports whether a sound chunk is stored and touches it, so that a
 // running garbage collection keeps it. buf is scratch space. A chunk that is
-// there but damaged counts as absent, and the next insert replaces it.
+// there but damaged or unreadable counts as absent, and the next insert
+// replaces it.
 func (s *Store) hasChunk(ctx context.Context, d digest.Digest, buf []byte) (ok bool, scratch []byte, err error) {
 	name := names.ChunkPath(d)
 	if _, err := s.fs.Lstat(name); errors.Is(err, fs.ErrNotExist) { // the common case needs no lock
@@ -33,7 +35,7 @@ func (s *Store) hasChunk(ctx context.Context, d digest.Digest, buf []byte) (ok b
 	defer func() { err = errors.Join(err, u.Unlock()) }()
 	raw, err := s.readFile(name, buf, maxStored)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errTooLong):
+	case errors.Is(err, fs.ErrNotExist), replaceable(err):
 		return false, buf, nil
 	case err != nil:
 		return false, buf, fmt.Errorf("chunk %s: %w", d, err)
@@ -46,6 +48,11 @@ func (s *Store) hasChunk(ctx context.Context, d digest.Digest, buf []byte) (ok b
 	}
 	return true, raw, nil
 }
+
+// replaceable reports that a stored chunk is of no use as it is: too long, or
+// on a bad sector. A session that has the data writes it anew, to another
+// place of the disk.
+func replaceable(err error) bool { return errors.Is(err, errTooLong) || errors.Is(err, syscall.EIO) }
 
 // putChunk stores an encoded chunk. stored is false when the one that is
 // there was kept.
@@ -87,7 +94,7 @@ func (s *Store) keepStored(d digest.Digest, raw []byte) (bool, error) {
 		return false, fmt.Errorf("%s is not a regular file", name)
 	}
 	old, err := s.readFile(name, nil, maxStored)
-	if errors.Is(err, errTooLong) {
+	if replaceable(err) {
 		return false, nil
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
+	"github.com/holdfast-backup/holdfast/internal/vfs/faultfs"
 )
 
 // encoded is plain in the form that a key and compression make of it.
@@ -106,6 +108,34 @@ func TestInsertOfAnExistingChunk(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestChunkOnABadSectorIsStoredAnew(t *testing.T) {
+	d := newDisk(t)
+	text := bytes.Repeat([]byte("all work and no play "), 40)
+	raw, name := encoded(t, text, nil, false), digest.Of(text)
+	f := faultfs.New(d, &faultfs.Rule{Ops: []faultfs.Op{faultfs.Read}, Path: name.String(), Times: -1, Err: syscall.EIO})
+	s, err := open(f, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ses := begin(t, s, snapshotAt("100", d.Now()))
+	for _, want := range []bool{true, true} { // not there; there, and cannot be read
+		if has, err := ses.Has(t.Context(), name); has || err != nil {
+			t.Fatalf("it is sound: %v, %v", has, err)
+		}
+		stored, err := ses.Put(t.Context(), name, len(text), raw)
+		if err != nil || stored != want {
+			t.Fatalf("stored %v, %v", stored, err)
+		}
+	}
+	if got, _ := d.Content(names.ChunkPath(name)); !bytes.Equal(got, raw) || f.Count(name.String(), faultfs.Rename) != 2 {
+		t.Errorf("%d bytes are stored, renamed %d times", len(got), f.Count(name.String(), faultfs.Rename))
+	}
+	if err := ses.Abort(); err != nil {
+		t.Error(err)
 	}
 }
 
