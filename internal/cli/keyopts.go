@@ -107,7 +107,7 @@ func (a *app) readKey(o keyOptions) (k lockedKey, ok bool, err error) {
 	}
 	if k.file, err = keyfile.Parse(text); err != nil {
 		return k, false, hint(
-			fmt.Errorf("%s is not a key file: %w", k.where, err),
+			fmt.Errorf("%s: %w", k.where, err),
 			"'holdfast key create' makes one",
 		)
 	}
