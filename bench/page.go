@@ -3,11 +3,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/bench/page"
 )
 
 // The generated part of the page lies between these lines; what people wrote
@@ -26,23 +29,14 @@ belong to the machine. How it is measured and what the image holds stands in the
 ` + pageStart + "\n" + pageEnd + "\n"
 
 func writePage(name string, res *results) error {
-	old, err := os.ReadFile(name)
-	if os.IsNotExist(err) {
-		old, err = []byte(newPage), os.MkdirAll(filepath.Dir(name), 0o755)
-	}
-	if err != nil {
-		return err
-	}
-	head, rest, ok := strings.Cut(string(old), pageStart)
-	_, foot, ok2 := strings.Cut(rest, pageEnd)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s lacks the lines %q and %q that the results stand between", name, pageStart, pageEnd)
+	if _, err := os.Stat(name); os.IsNotExist(err) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(newPage), 0o644)); err != nil {
+			return err
+		}
 	}
 	var b strings.Builder
-	b.WriteString(head + pageStart + "\n\n")
 	writeResults(&b, res)
-	b.WriteString(pageEnd + foot)
-	return os.WriteFile(name, []byte(b.String()), 0o644)
+	return page.Replace(name, pageStart, pageEnd, b.String())
 }
 
 func writeResults(w io.Writer, res *results) {

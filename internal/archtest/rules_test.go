@@ -65,7 +65,9 @@ var rooms = []room{
 	{dir: "internal/cli", may: "internal"},
 	{dir: "internal/archtest"},
 	{dir: "cmd", may: "internal/cli internal/ui"},
-	{dir: "bench"},
+	{dir: "bench/page"},
+	{dir: "bench", may: "bench/page"},
+	{dir: "bench/serve", may: "bench/page internal"},
 	{dir: "test", may: "internal"},
 }
 
