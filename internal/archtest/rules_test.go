@@ -41,6 +41,7 @@ var rooms = []room{
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire}, // key files that no crash spoils
 	{dir: "internal/image", may: images, std: noWire},
+	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
 	{dir: "internal/datastore", may: face, std: noWire},
 	{dir: "internal/repo/dir", may: face + " internal/datastore", std: noWire}, // a datastore behind the face
@@ -67,7 +68,7 @@ var rooms = []room{
 	{dir: "cmd", may: "internal/cli internal/ui"},
 	{dir: "bench/page"},
 	{dir: "bench", may: "bench/page"},
-	{dir: "bench/serve", may: "bench/page internal"},
+	{dir: "bench/serve", may: "bench/page internal/repo internal/repo/dir internal/format"},
 	{dir: "test", may: "internal"},
 }
 
