@@ -40,15 +40,15 @@
 //
 // # Errors
 //
-// A request that the server refuses is a [*ServerError], which also is the
+// A request that the server refuses is an [*nbd.Error], which also is the
 // system's error of that name: errors.Is(err, syscall.EIO). [ErrProtocol],
 // [ErrChanged] and [ErrTimeout] are wrapped as said above. When the context
 // that an image was opened with ends, its cause is returned from every call.
 //
 // # Memory
 //
-// Data goes from the socket to the caller's buffer, in pieces that are not
-// aligned through one of the request's size. Beside that a connection takes
-// 32 KiB, and the extents of a disk are kept for a window of at most
-// 4 × 16384 runs, 16 bytes each, for each context.
+// Data goes from the socket to the caller's buffer; pieces that are not aligned
+// go through a buffer of at most RequestSize each. Beside that a connection
+// takes 32 KiB. Of the extents of a disk at most 4 × 16384 runs are kept for
+// each context, 16 bytes each, and as many again while a reply is read.
 package nbdclient
