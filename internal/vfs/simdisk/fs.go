@@ -34,7 +34,13 @@ func (p *Process) Kill() {
 }
 
 // Open implements [vfs.FS].
-func (p *Process) Open(name string) (vfs.File, error) {
+func (p *Process) Open(name string) (vfs.File, error) { return p.open(name, false) }
+
+// OpenWrite is Open for reading and writing. It is not in [vfs.FS] because a
+// datastore changes no file in place; others do.
+func (p *Process) OpenWrite(name string) (vfs.File, error) { return p.open(name, true) }
+
+func (p *Process) open(name string, write bool) (vfs.File, error) {
 	d := p.d
 	err := p.enter(false)
 	defer d.mu.Unlock()
@@ -49,7 +55,7 @@ func (p *Process) Open(name string) (vfs.File, error) {
 		return nil, fail("open", name, err)
 	}
 	d.opens[n.ino]++
-	return &file{p: p, name: name, ino: n.ino}, nil
+	return &file{p: p, name: name, ino: n.ino, write: write}, nil
 }
 
 // Create implements [vfs.FS].
