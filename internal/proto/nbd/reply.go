@@ -183,3 +183,14 @@ func ParseChunkFailure(b []byte, t ChunkType) (ChunkFailure, error) {
 	}
 	return f, nil
 }
+
+// AppendOffset appends the first field of an OFFSET_DATA chunk's payload.
+func AppendOffset(b []byte, off uint64) []byte { return be.AppendUint64(b, off) }
+
+// ParseOffset reads the first 8 bytes of an OFFSET_DATA chunk's payload.
+func ParseOffset(b []byte) (uint64, error) {
+	if len(b) < 8 {
+		return 0, short("data chunk", len(b), 8)
+	}
+	return be.Uint64(b), nil
+}
