@@ -1,8 +1,6 @@
 package overlay
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // commit is one flush for all who asked for it before it began.
 type commit struct {
@@ -23,22 +21,22 @@ func (o *Overlay) Flush() error {
 
 // flush lets the first who asks do the work for all who ask until it begins.
 func (o *Overlay) flush() error {
-	o.nextMu.Lock()
+	o.mu.Lock()
 	c := o.next
 	if c != nil {
-		o.nextMu.Unlock()
+		o.mu.Unlock()
 		<-c.done
 		return c.err
 	}
 	c = &commit{done: make(chan struct{})}
 	o.next = c
-	o.nextMu.Unlock()
+	o.mu.Unlock()
 
-	o.flushMu.Lock()
-	defer o.flushMu.Unlock()
-	o.nextMu.Lock()
+	o.turn <- struct{}{}
+	defer func() { <-o.turn }()
+	o.mu.Lock()
 	o.next = nil // who comes from now on needs another one
-	o.nextMu.Unlock()
+	o.mu.Unlock()
 	defer close(c.done)
 	c.err = o.flushNow()
 	return c.err

@@ -104,9 +104,10 @@ type Overlay struct {
 	life   sync.RWMutex // held shared by every call
 	closed bool
 
-	flushMu sync.Mutex // held while a flush runs
-	nextMu  sync.Mutex
-	next    *commit // the flush that has not begun
+	turn chan struct{} // full while a flush runs
+
+	mu   sync.Mutex
+	next *commit // the flush that has not begun
 }
 
 var (
@@ -199,7 +200,7 @@ func open(d disk, path string, base image.Image, m Meta, o Options) (*Overlay, e
 	if err != nil {
 		return nil, err
 	}
-	ov := &Overlay{disk: d, path: path, meta: have, base: base, file: f, data: format.DataOffset(have.Size)}
+	ov := &Overlay{disk: d, path: path, meta: have, base: base, file: f, data: format.DataOffset(have.Size), turn: make(chan struct{}, 1)}
 	err = ov.checkBase(m)
 	if err == nil {
 		ov.m, err = newPageMap(f, have.Size, o.MapPages)
