@@ -10,6 +10,9 @@ import (
 // errEnded is written to by nobody's fault: the stream was over first.
 var errEnded = errors.New("the stream has ended")
 
+// errCancelled is what the guest reads from In after a cancel.
+var errCancelled = errors.New("the request was cancelled")
+
 // receiver is the reading end of a channel: a bounded buffer between the
 // session's reader, which never waits, and whoever reads.
 type receiver struct {
@@ -34,6 +37,9 @@ func (r *receiver) init(s *Stream, c Channel) {
 func (r *receiver) push(p []byte) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.err != nil {
+		return true // cancelled: what was on its way is forgotten
+	}
 	if r.ended || len(r.buf)+r.used+len(p) > Window {
 		return false
 	}

@@ -262,6 +262,7 @@ func (st *Stream) take(f Frame) error {
 	case KindCancel:
 		if ok = st.session.guest; ok {
 			st.cancel()
+			st.in[In].end(errCancelled) // whoever waits for data stops too
 		}
 	case KindResult:
 		return st.takeResult(f)

@@ -106,3 +106,10 @@ func (st *Stream) finish(err error) {
 // IsEnded reports whether a write failed only because the other side was done
 // with the stream: a command may end before it has read its input.
 func IsEnded(err error) bool { return err == errEnded } //nolint:errorlint // it is never wrapped
+
+// Abandon gives the stream up on the host's side: nothing of it is waited for
+// and what still comes is ignored.
+func (st *Stream) Abandon() {
+	st.session.forget(st.id)
+	st.finish(errCancelled)
+}

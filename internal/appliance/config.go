@@ -1,0 +1,88 @@
+package appliance
+
+import (
+	"fmt"
+	"time"
+)
+
+// Accel says how the guest's instructions are run.
+type Accel string
+
+// The ways to run a guest.
+const (
+	AccelAuto Accel = ""    // KVM when it works here, else TCG
+	AccelKVM  Accel = "kvm" // the processor itself
+	AccelTCG  Accel = "tcg" // QEMU's emulation, everywhere
+)
+
+// MaxDrives is how many drives a machine can have.
+const MaxDrives = 20
+
+// Config describes a machine.
+type Config struct {
+	Kernel Kernel
+	Init   string // static program whose main is guest.Main
+
+	Modules []string // loaded at boot, with what they need, besides those of the machine's own devices
+	Later   []string // in the guest, loaded by VM.Load only
+	Tools   []string // programs of the host, by name or path, with their libraries
+	Files   []File
+
+	Drives   []Drive
+	MemoryMB int // 0: 256
+	CPUs     int // 0: 1
+
+	Accel    Accel
+	KVMWait  time.Duration // 0: 5 s
+	BootWait time.Duration // from QEMU's start to the agent's first word; 0: 90 s
+	QEMU     string        // "": qemu-system-x86_64 on the path
+	Append   string        // added to the kernel's command line
+}
+
+// File is something to put into the guest before it starts.
+type File struct {
+	Name    string // absolute, in the guest
+	From    string // file of the host; "": Content
+	Content []byte
+	Mode    uint32 // for Content; 0: 0644
+}
+
+// Drive is a disk of the guest.
+type Drive struct {
+	Path     string // file, block device, or an NBD address such as nbd+unix:///name?socket=PATH
+	Format   string // "raw" (also when empty) or "qcow2"
+	ReadOnly bool
+	Serial   string // at most 20 characters; "": hf000 for the first
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.MemoryMB == 0 {
+		c.MemoryMB = 256
+	}
+	if c.CPUs == 0 {
+		c.CPUs = 1
+	}
+	if c.KVMWait == 0 {
+		c.KVMWait = 5 * time.Second
+	}
+	if c.BootWait == 0 {
+		c.BootWait = 90 * time.Second
+	}
+	switch {
+	case c.Kernel.Image == "" || c.Init == "":
+		return c, fmt.Errorf("appliance: a kernel and a program for %s are needed", "/init")
+	case len(c.Drives) > MaxDrives:
+		return c, fmt.Errorf("appliance: %d drives, at most %d", len(c.Drives), MaxDrives)
+	}
+	c.Drives = append([]Drive(nil), c.Drives...)
+	for i := range c.Drives {
+		d := &c.Drives[i]
+		if d.Serial == "" {
+			d.Serial = fmt.Sprintf("hf%03d", i)
+		}
+		if len(d.Serial) > 20 { // VIRTIO_BLK_ID_BYTES
+			return c, fmt.Errorf("appliance: serial %q has more than 20 characters", d.Serial)
+		}
+	}
+	return c, nil
+}

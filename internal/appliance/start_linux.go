@@ -1,0 +1,151 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-backup/holdfast/internal/appliance/guest"
+	"github.com/holdfast-backup/holdfast/internal/appliance/wire"
+)
+
+// Start builds the guest's file system, runs QEMU and waits until the agent in
+// the guest is ready. ctx bounds the start only: the machine runs until
+// [VM.Close], or until this process ends.
+func Start(ctx context.Context, c Config) (*VM, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	qemu, err := findQEMU(c.QEMU)
+	if err != nil {
+		return nil, err
+	}
+	rd, err := c.buildInitrd()
+	if err != nil {
+		return nil, err
+	}
+	defer rd.file.Close()
+	if c.Accel != AccelAuto {
+		return c.boot(ctx, qemu, rd, c.Accel, 0)
+	}
+	var kvmErr error
+	if tryKVM() {
+		vm, err := c.boot(ctx, qemu, rd, AccelKVM, c.KVMWait)
+		if err == nil || ctx.Err() != nil {
+			return vm, err
+		}
+		kvmErr = err
+	}
+	vm, err := c.boot(ctx, qemu, rd, AccelTCG, 0)
+	switch {
+	case err != nil && kvmErr != nil:
+		return nil, fmt.Errorf("%w\nbefore that, with KVM: %w", err, kvmErr)
+	case err == nil && kvmErr != nil:
+		rememberKVMFails() // the machine itself is sound
+	}
+	return vm, err
+}
+
+// boot starts QEMU and waits for the guest: at most firstSign for its first
+// program, where that is not zero.
+func (c Config) boot(ctx context.Context, qemu string, rd *initrd, accel Accel, firstSign time.Duration) (*VM, error) {
+	args, err := c.arguments(accel)
+	if err != nil {
+		return nil, err
+	}
+	host, inner, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer inner.Close()
+	vm := &VM{
+		Accel: accel, later: rd.later, exited: make(chan struct{}),
+		console: newRing(consoleKeep, guest.Ready), messages: newRing(messagesKeep, ""),
+	}
+	cmd := exec.Command(qemu, args...)
+	cmd.Stdout, cmd.Stderr = vm.console, vm.messages
+	cmd.ExtraFiles = []*os.File{inner, rd.file}
+	cmd.Dir = "/"
+	if err := vm.supervise(cmd); err != nil {
+		_ = host.Close()
+		return nil, fmt.Errorf("appliance: start %s: %w", qemu, err)
+	}
+	vm.session = wire.Dial(host)
+	if err := vm.await(ctx, c.BootWait, firstSign); err != nil {
+		vm.kill()
+		<-vm.exited
+		_ = vm.session.Close()
+		return nil, vm.postMortem(fmt.Errorf("appliance (%s): %w", accel, err))
+	}
+	return vm, nil
+}
+
+// await waits for the guest's hello.
+func (vm *VM) await(ctx context.Context, limit, firstSign time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest is not ready after %v", limit))
+	defer cancel()
+	if firstSign > 0 {
+		select {
+		case <-vm.console.seen:
+		case <-vm.session.Done(): // Hello says it better
+		case <-ctx.Done():
+		case <-time.After(firstSign):
+			return fmt.Errorf("no sign of life from the guest in %v", firstSign)
+		}
+	}
+	var err error
+	vm.Hello, err = vm.session.Hello(ctx)
+	if err != nil && vm.session.Err() != nil {
+		return errors.New("the machine ended before its agent was ready")
+	}
+	return err
+}
+
+// supervise starts QEMU and reaps it. The child dies with the thread that
+// started it, so that thread stays to wait for it.
+func (vm *VM) supervise(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		vm.exitErr = cmd.Wait()
+		close(vm.exited)
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	vm.kill = func() { _ = cmd.Process.Kill() } // it has ended already, then
+	return nil
+}
+
+// socketPair returns the two ends of the control channel: one for this process
+// and one to hand to QEMU.
+func socketPair() (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("appliance: control channel: %w", err)
+	}
+	outer, inner := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
+	conn, err := net.FileConn(outer)
+	_ = outer.Close()
+	if err != nil {
+		_ = inner.Close()
+		return nil, nil, fmt.Errorf("appliance: control channel: %w", err)
+	}
+	return conn, inner, nil
+}
