@@ -4,19 +4,56 @@
 // A read of any size costs at least one chunk: it is fetched, decoded and
 // checked in full, and kept for the next reads. Zeros are known by their digest
 // and cost nothing. Reads of one chunk that come at the same time share one
-// fetch.
+// fetch. What is in the cache is read without a system call and without
+// allocating; [Image.TryReadAt] reads only that.
+//
+// # Cache
+//
+// A [Cache] serves all images of a process. Chunks are known by key and digest,
+// so that snapshots share what they have in common. A chunk goes in the order
+// in which it came, unless it was asked for again by other than a sequential
+// reader: then it is kept, in up to half of the cache, so that a copy of a whole
+// image does not drive out what is in use.
+//
+// # Ahead of the reads
+//
+// Reads that continue each other, in any order and with gaps of zeros, are
+// followed: up to eight streams in an image, each with a window of chunks before
+// it that doubles when its reader has to wait and is halved when chunks were
+// fetched in vain. [Image.WillNeed] and the rest of a long read announce chunks in the same
+// way. Half of the cache at most holds what was fetched ahead and not read yet;
+// it never displaces what is kept or in use. A chunk that cannot be fetched ahead
+// is no error until somebody reads it.
+//
+// # Traces
+//
+// A [Recorder] notes in which order the chunks of an image are first read, for
+// [Image.Prefetch] to fetch them in that order next time, as far as the cache
+// has room. Reads go first. The file is text, each line ended by a newline:
+//
+//	holdfast-trace 1
+//	archive disk.img.fidx     name of the archive
+//	size 34359738368          bytes of the image
+//	chunk 4194304             bytes of a chunk
+//	0-3                       slots 0, 1, 2, 3
+//	4095                      slot 4095
+//
+// Numbers are decimal, without sign or leading zeros. A range rises; no slot comes
+// twice or lies behind the end; slots of zeros are not listed. There are at most
+// [MaxTrace] slots and 4 MiB. Everything else is refused with [ErrTrace].
 //
 // # Memory
 //
-// [Options.Cache] decoded chunks and [Options.Loaders] encoded ones, outside the
-// Go heap, and nothing else that grows. Reads wait for each other when all are
-// in use.
+// The decoded chunks of the cache; at most six encoded ones, together no more
+// than 24 MiB or two; for each image 4 MiB of digests from its index, read in
+// pages of 8 KiB as they are needed; a [Recorder]'s list. Chunks lie outside the
+// Go heap. Reads wait for each other when all chunks of the cache are in use.
 //
 // # Errors
 //
 // A chunk that is missing or damaged fails the reads that touch it, with its
-// place, every time: failures are not cached. No byte that was not checked is
-// ever returned.
+// place, every time: failures are not cached, and what failed for one image is
+// tried again for another. No byte that was not checked is ever returned.
 package archive
 
 import (
@@ -25,7 +62,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"runtime"
+	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
@@ -35,19 +72,32 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
 )
 
-// Options bounds the memory of an image. The zero value is useful.
+// Options says what an image shares and records. The zero value is useful.
 type Options struct {
-	Cache   int // decoded chunks that are kept; 0: 8
-	Loaders int // chunks that are fetched at a time; 0: by the number of CPUs, at most 4
+	Cache   *Cache    // nil: one of its own, of [DefaultCache] bytes
+	Loaders int       // of a cache of its own: chunks fetched at a time; 0: by the number of CPUs
+	Trace   *Recorder // notes what is read; may be nil
 }
 
 // Image is an [image.Image]. Close must be called; the snapshot stays open.
 type Image struct {
-	ctx    context.Context // of all reads: ReadAt has none
+	ctx    context.Context
 	cancel context.CancelCauseFunc
+	unhook func() bool
 	snap   repo.Snapshot
 	x      *fetch.Image
-	cache  *cache
+	table  table
+	cache  *Cache
+	own    bool // the cache goes with the image
+	space  uint32
+	from   *origin
+	trace  *Recorder
+	ahead  readAhead
+	count  counters
+
+	mu     sync.Mutex
+	closed bool
+	tasks  sync.WaitGroup // reads that may wait, and workers
 }
 
 var (
@@ -58,28 +108,63 @@ var (
 
 // Open opens a disk image of a snapshot. When ctx ends, so do all reads.
 func Open(ctx context.Context, snap repo.Snapshot, name names.Archive, key *chunkcrypt.Key, opts Options) (*Image, error) {
-	if opts.Cache <= 0 {
-		opts.Cache = 8
-	}
-	if opts.Loaders <= 0 {
-		opts.Loaders = min(max(runtime.GOMAXPROCS(0), 2), 4)
-	}
 	x, err := fetch.Open(snap, name, key)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	i := &Image{ctx: ctx, cancel: cancel, snap: snap, x: x}
-	i.cache = newCache(snap, x, opts)
+	i := &Image{snap: snap, x: x, cache: opts.Cache, from: new(origin), trace: opts.Trace}
+	if err := i.trace.start(x); err != nil {
+		return nil, errors.Join(err, x.Close())
+	}
+	if i.own = i.cache == nil; i.own {
+		i.cache = newCache(0, opts.Loaders)
+	}
+	i.table.x = x
+	i.space = i.cache.space(x.Key)
+	i.cache.fit(i.ChunkSize())
+	i.ahead.budget = aheadBudget(i.cache.limit, i.ChunkSize())
+	i.ahead.work = make(chan struct{}, 1)
+	i.ahead.streams.chunk = int64(x.ChunkSize)
+	i.ahead.streams.zero = i.isZero
+	i.ctx, i.cancel = context.WithCancelCause(ctx)
+	i.unhook = context.AfterFunc(i.ctx, i.cache.wake)
 	return i, nil
 }
 
-// Close ends reads that are on their way, waits for them and frees everything.
+// Close ends reads that are on their way, waits for them and frees everything
+// but what a shared cache keeps.
 func (i *Image) Close() error {
+	i.mu.Lock()
+	if i.closed {
+		i.mu.Unlock()
+		return nil
+	}
+	i.closed = true
+	i.mu.Unlock()
+	i.unhook()
 	i.cancel(fs.ErrClosed)
-	i.cache.close()
+	i.cache.wake()
+	i.tasks.Wait()
+	i.cache.mu.Lock()
+	i.cache.discard(i)
+	i.cache.mu.Unlock()
+	if i.own {
+		i.cache.Close()
+	}
 	return i.x.Close()
 }
+
+// enter begins something that Close waits for.
+func (i *Image) enter() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.tasks.Add(1)
+	}
+	return !i.closed
+}
+
+func (i *Image) leave() { i.tasks.Done() }
 
 // Size is that of the image.
 func (i *Image) Size() int64 { return int64(i.x.Size) }
@@ -92,13 +177,47 @@ func (i *Image) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("archive %s: read at negative offset %d", i.x.Name, off)
 	}
-	n := 0
+	if i.ctx.Err() != nil {
+		return 0, fmt.Errorf("archive %s: %w", i.x.Name, context.Cause(i.ctx))
+	}
+	r := reading{off: off, last: -1}
+	if off < i.Size() && len(p) > 0 {
+		r.stream, r.sequential = i.observe(off, int(min(int64(len(p)), i.Size()-off)), false)
+		r.last = int((min(off+int64(len(p)), i.Size()) - 1) / int64(i.x.ChunkSize))
+	}
+	n, err := i.read(p, &r)
+	c := &i.count[uint(off>>12)%uint(len(i.count))]
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.errors.Add(1)
+		return n, err
+	}
+	c.reads.Add(1)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+// reading is a read on its way.
+type reading struct {
+	off        int64
+	last       int     // slot
+	asked      int     // slots before this one are announced
+	stream     *stream // that it belongs to; may be nil
+	sequential bool
+}
+
+func (i *Image) read(p []byte, r *reading) (n int, err error) {
 	for n < len(p) {
-		slot, rel, ok := i.x.Find(off + int64(n))
+		slot, rel, ok := i.x.Find(r.off + int64(n))
 		if !ok {
 			return n, io.EOF
 		}
-		m, err := i.readSlot(p[n:], slot, int(rel))
+		if r.last > slot {
+			i.announce(slot, r)
+		}
+		m, ok := i.warm(p[n:], slot, int(rel), r.sequential)
+		if !ok {
+			m, err = i.cold(p[n:], slot, int(rel), r)
+		}
 		n += m
 		if err != nil {
 			return n, err
@@ -107,31 +226,123 @@ func (i *Image) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// readSlot copies from one slot.
-func (i *Image) readSlot(p []byte, slot, rel int) (int, error) {
-	if i.ctx.Err() != nil {
-		return 0, fmt.Errorf("archive %s: %w", i.x.Name, context.Cause(i.ctx))
+// announce has the other chunks of a long read fetched meanwhile.
+func (i *Image) announce(slot int, r *reading) {
+	first := max(slot+1, r.asked)
+	last := min(r.last, slot+max(1, i.ahead.budget/2))
+	if first <= last {
+		i.ask(first, last)
+		r.asked = last + 1
 	}
-	d, err := i.x.Digest(slot)
+}
+
+// TryReadAt is ReadAt for what is at hand: the range must lie within the image,
+// and every chunk of it be in the cache or known to be zero. It neither waits
+// nor allocates. If it returns false, p holds nothing of use.
+func (i *Image) TryReadAt(p []byte, off int64) bool {
+	if off < 0 || off > i.Size()-int64(len(p)) || i.ctx.Err() != nil {
+		return false
+	}
+	_, sequential := i.observe(off, len(p), true)
+	for n := 0; n < len(p); {
+		slot, rel, _ := i.x.Find(off + int64(n))
+		m, ok := i.warm(p[n:], slot, int(rel), sequential)
+		if !ok {
+			return false
+		}
+		n += m
+	}
+	c := &i.count[uint(off>>12)%uint(len(i.count))]
+	c.reads.Add(1)
+	c.bytes.Add(int64(len(p)))
+	return true
+}
+
+// name is what the chunk of a slot is called in the cache.
+func (i *Image) name(slot int, d digest.Digest) name {
+	return name{digest: d, space: i.space, length: uint32(i.x.Length(slot))}
+}
+
+// isZero reports a slot that is known to be zero.
+func (i *Image) isZero(slot int) bool {
+	if slot >= i.x.Count() {
+		return false
+	}
+	d, ok := i.table.peek(slot)
+	return ok && i.x.IsZero(slot, d)
+}
+
+// warm copies from one slot what is there.
+func (i *Image) warm(p []byte, slot, rel int, sequential bool) (n int, ok bool) {
+	d, ok := i.table.peek(slot)
+	if !ok {
+		return 0, false
+	}
+	id := i.name(slot, d)
+	p = p[:min(len(p), int(id.length)-rel)]
+	count := &i.count[slot%len(i.count)]
+	if i.x.IsZero(slot, d) {
+		clear(p)
+		count.zeros.Add(1)
+		return len(p), true
+	}
+	e := i.cache.find(&id)
+	if e == nil {
+		return 0, false
+	}
+	if ok = e.err == nil; ok {
+		i.cache.touch(e, sequential)
+		copy(p, e.data[rel:])
+		count.hits.Add(1)
+	}
+	i.cache.release(e)
+	if ok && i.trace != nil {
+		i.trace.note(slot)
+	}
+	return len(p), ok
+}
+
+// cold copies from one slot, whatever it takes.
+func (i *Image) cold(p []byte, slot, rel int, r *reading) (int, error) {
+	if !i.enter() {
+		return 0, fmt.Errorf("archive %s: %w", i.x.Name, fs.ErrClosed)
+	}
+	defer i.leave()
+	d, err := i.table.at(slot)
 	if err != nil {
 		return 0, fmt.Errorf("archive %s: %w", i.x.Name, err)
 	}
-	length := i.x.Length(slot)
-	p = p[:min(len(p), length-rel)]
+	id := i.name(slot, d)
+	p = p[:min(len(p), int(id.length)-rel)]
+	count := &i.count[slot%len(i.count)]
 	if i.x.IsZero(slot, d) {
 		clear(p)
+		count.zeros.Add(1)
 		return len(p), nil
 	}
-	e, err := i.cache.get(i.ctx, d, length)
+	e, how, err := i.cache.get(i.ctx, i, id)
 	if err != nil {
-		if errors.Is(err, context.Canceled) {
+		if i.ctx.Err() != nil {
 			err = context.Cause(i.ctx)
 		}
 		start, end := i.x.Bounds(slot)
 		return 0, fmt.Errorf("archive %s: bytes %d to %d cannot be read (chunk %s): %w", i.x.Name, start, end, d, err)
 	}
+	i.cache.touch(e, r.sequential || how == missed)
 	copy(p, e.data[rel:])
-	i.cache.put(e)
+	i.cache.release(e)
+	i.trace.note(slot)
+	switch how {
+	case hit:
+		count.hits.Add(1)
+	case shared:
+		count.shared.Add(1)
+	case missed:
+		count.misses.Add(1)
+	}
+	if how != hit && r.stream != nil {
+		i.late(r.stream)
+	}
 	return len(p), nil
 }
 
@@ -142,50 +353,68 @@ func (i *Image) ExtentAt(off int64) (image.Extent, error) {
 	if !ok {
 		return image.Extent{}, fmt.Errorf("archive %s: extent at %d of %d bytes", i.x.Name, off, i.x.Size)
 	}
-	var block [256]digest.Digest
-	ds := block[:min(len(block), i.x.Count()-slot)]
-	if err := i.x.Digests(slot, ds); err != nil {
-		return image.Extent{}, fmt.Errorf("archive %s: %w", i.x.Name, err)
+	if !i.enter() {
+		return image.Extent{}, fmt.Errorf("archive %s: %w", i.x.Name, fs.ErrClosed)
 	}
+	defer i.leave()
 	e := image.Extent{Offset: off, Length: -rel}
-	if i.x.IsZero(slot, ds[0]) {
-		e.Kind = image.Zero
-	}
-	for k, d := range ds {
-		if i.x.IsZero(slot+k, d) != (e.Kind == image.Zero) {
+	for k := slot; k < min(slot+maxExtent, i.x.Count()); k++ {
+		d, err := i.table.at(k)
+		if err != nil {
+			return image.Extent{}, fmt.Errorf("archive %s: %w", i.x.Name, err)
+		}
+		kind := image.Data
+		if i.x.IsZero(k, d) {
+			kind = image.Zero
+		}
+		if k == slot {
+			e.Kind = kind
+		} else if kind != e.Kind {
 			break
 		}
-		e.Length += int64(i.x.Length(slot + k))
+		e.Length += int64(i.x.Length(k))
 	}
 	return e, nil
 }
 
+// maxExtent bounds how many slots one answer covers.
+const maxExtent = 1024
+
 // maxHint bounds how many chunks one hint names.
 const maxHint = 16
 
-// WillNeed passes the hint on to the snapshot, if it takes hints.
+// WillNeed has the range fetched into the cache, as far as there is room for
+// what nobody has asked for yet, and passes the hint on to the snapshot.
 func (i *Image) WillNeed(off, n int64) {
-	p, ok := i.snap.(fetch.Prefetcher)
-	if !ok || n <= 0 {
-		return
-	}
 	first, _, ok := i.x.Find(off)
-	if !ok {
+	if !ok || n <= 0 || !i.enter() {
 		return
 	}
+	defer i.leave()
 	last := i.x.Count() - 1
-	if k, _, ok := i.x.Find(off + n - 1); ok {
-		last = k
+	if n <= i.Size()-off {
+		last, _, _ = i.x.Find(off + n - 1)
 	}
-	ds := make([]digest.Digest, min(last-first+1, maxHint))
-	if err := i.x.Digests(first, ds); err != nil {
-		return // the read will say so
-	}
-	soon := ds[:0]
-	for k, d := range ds {
-		if !i.x.IsZero(first+k, d) {
+	last = min(last, first+maxHint-1)
+	var soon []digest.Digest
+	for k := first; k <= last; k++ {
+		d, err := i.table.at(k)
+		if err != nil {
+			return // the read will say so
+		}
+		if id := i.name(k, d); !i.x.IsZero(k, d) && !i.cache.has(&id) {
 			soon = append(soon, d)
 		}
 	}
-	p.Prefetch(soon)
+	if len(soon) > 0 {
+		i.hint(soon)
+		i.ask(first, last)
+	}
+}
+
+// hint tells the snapshot what will be fetched, if it takes hints.
+func (i *Image) hint(ds []digest.Digest) {
+	if p, ok := i.snap.(fetch.Prefetcher); ok {
+		p.Prefetch(ds)
+	}
 }

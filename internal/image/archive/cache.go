@@ -2,182 +2,293 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"io/fs"
-	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
+	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/pagebuf"
-	"github.com/holdfast-backup/holdfast/internal/repo"
-	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
 )
 
-// cache holds decoded chunks by digest, a fixed number of them. Every user
-// holds at most one entry at a time, so waiting for a free one always ends.
-type cache struct {
-	snap    repo.Snapshot
-	x       *fetch.Image
-	max     int
-	loaders chan *fetch.Reader // nil: not made yet
+// DefaultCache is the size of the cache of an image that is given none.
+const DefaultCache = 64 << 20
+
+// Cache holds decoded chunks for all images of a process. A chunk is known by
+// its key and digest, so that archives and snapshots share what they have in
+// common. See the package comment for what stays and what goes.
+type Cache struct {
+	limit  int64
+	shards [shards]shard
 
 	mu      sync.Mutex
-	freed   sync.Cond // an entry lost its last user
-	entries []*entry  // most recently used last; those that failed are gone
-	bufs    int       // in entries and with users of failed ones
-	users   int
+	changed sync.Cond    // there may be room, or a loader
+	waiting atomic.Int32 // those who wait for users to let go
 	closed  bool
+	spaces  map[chunkcrypt.Fingerprint]uint32
+	segments
+	pool
+}
+
+const shards = 64
+
+// shard is a part of the chunks by name, so that readers do not meet.
+type shard struct {
+	mu sync.Mutex
+	m  map[name]*entry // nil when the cache is closed
+	_  [48]byte        // a cache line of its own
+}
+
+// name is what makes a chunk. The length is that of its slot: an index may be
+// wrong about it, and then only its own image fails.
+type name struct {
+	digest digest.Digest
+	space  uint32 // which key
+	length uint32
 }
 
 // entry is a chunk that is there, or on its way until ready is closed.
 type entry struct {
-	digest digest.Digest
-	buf    *pagebuf.Buffer
-	data   []byte
-	ready  chan struct{}
-	err    error
-	users  int
+	name  name
+	from  *origin
+	users atomic.Int32 // while above zero it stays
+	fresh atomic.Bool  // nobody has asked for it yet
+	freq  atomic.Uint32
+	done  atomic.Bool // data or err is there
+	ready chan struct{}
+	data  []byte
+	err   error
+	buf   *pagebuf.Buffer
+	place
 }
 
-func newCache(snap repo.Snapshot, x *fetch.Image, o Options) *cache {
-	c := &cache{snap: snap, x: x, max: o.Cache, loaders: make(chan *fetch.Reader, o.Loaders)}
-	c.freed.L = &c.mu
-	for range o.Loaders {
-		c.loaders <- nil
+// NewCache returns a cache of so many bytes; 0 means [DefaultCache]. One that is
+// smaller than a chunk holds one chunk at a time.
+func NewCache(bytes int64) *Cache { return newCache(bytes, 0) }
+
+func newCache(bytes int64, loaders int) *Cache {
+	if bytes <= 0 {
+		bytes = DefaultCache
+	}
+	c := &Cache{limit: bytes, spaces: map[chunkcrypt.Fingerprint]uint32{}}
+	c.changed.L = &c.mu
+	c.pool.max = defaultLoaders(loaders)
+	for i := range c.shards {
+		c.shards[i].m = map[name]*entry{}
 	}
 	return c
 }
 
-// get returns the chunk d of the given length, to be given back with put.
-func (c *cache) get(ctx context.Context, d digest.Digest, length int) (*entry, error) {
-	e, mine, err := c.find(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	if mine {
-		c.load(ctx, e, length)
-	}
-	<-e.ready // ends when ctx does: all readers of an image share it
-	if e.err != nil {
-		err := e.err
-		c.put(e)
-		return nil, err
-	}
-	return e, nil
-}
-
-// find returns the entry of d, with a user more. mine says that it is new, and
-// the caller's to load.
-func (c *cache) find(ctx context.Context, d digest.Digest) (e *entry, mine bool, err error) {
+// Close frees everything, after the images that use the cache were closed;
+// reads of one that was not fail.
+func (c *Cache) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		if c.closed {
-			return nil, false, fs.ErrClosed
-		}
-		if ctx.Err() != nil {
-			return nil, false, context.Cause(ctx)
-		}
-		if i := slices.IndexFunc(c.entries, func(e *entry) bool { return e.digest == d }); i >= 0 {
-			e := c.entries[i]
-			c.entries = append(slices.Delete(c.entries, i, i+1), e)
-			e.users++
-			c.users++
-			return e, false, nil
-		}
-		buf, err := c.room()
-		if err != nil {
-			return nil, false, err
-		}
-		if buf != nil {
-			e := &entry{digest: d, buf: buf, ready: make(chan struct{}), users: 1}
-			c.entries = append(c.entries, e)
-			c.users++
-			return e, true, nil
-		}
-		c.freed.Wait()
-	}
-}
-
-// room returns a buffer: a new one, or that of the entry unused for longest;
-// nil when all are in use.
-func (c *cache) room() (*pagebuf.Buffer, error) {
-	if c.bufs < c.max {
-		buf, err := pagebuf.New(int(c.x.ChunkSize) + fetch.Slack)
-		if err == nil {
-			c.bufs++
-		}
-		return buf, err
-	}
-	i := slices.IndexFunc(c.entries, func(e *entry) bool { return e.users == 0 })
-	if i < 0 {
-		return nil, nil
-	}
-	buf := c.entries[i].buf
-	c.entries = slices.Delete(c.entries, i, i+1)
-	return buf, nil
-}
-
-// load fills an entry, or takes it out of the cache with its error.
-func (c *cache) load(ctx context.Context, e *entry, length int) {
-	defer close(e.ready)
-	e.data = e.buf.Bytes()[:length]
-	if e.err = c.fetch(ctx, e); e.err == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.entries = slices.DeleteFunc(c.entries, func(x *entry) bool { return x == e })
-}
-
-func (c *cache) fetch(ctx context.Context, e *entry) (err error) {
-	var r *fetch.Reader
-	select {
-	case r = <-c.loaders:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { c.loaders <- r }()
-	if r == nil {
-		if r, err = fetch.NewReader(c.snap, c.x); err != nil {
-			return err
-		}
-	}
-	return r.Read(ctx, e.digest, e.data)
-}
-
-// put gives an entry back.
-func (c *cache) put(e *entry) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e.users--
-	c.users--
-	if e.users == 0 && e.err != nil {
-		e.buf.Free()
-		c.bufs--
-	}
-	c.freed.Broadcast()
-}
-
-// close waits until nobody uses an entry, and frees everything. The reads must
-// have been cancelled before.
-func (c *cache) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return
-	}
 	c.closed = true
-	c.freed.Broadcast()
-	for c.users > 0 {
-		c.freed.Wait()
+	c.changed.Broadcast()
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.m = nil
+		s.mu.Unlock()
 	}
-	for _, e := range c.entries {
-		e.buf.Free()
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
+	for {
+		for _, e := range c.unused() {
+			c.forget(e)
+			e.buf.Free()
+		}
+		if c.used == 0 && c.busy == 0 {
+			break
+		}
+		c.changed.Wait()
 	}
-	c.entries, c.bufs = nil, 0
-	for range cap(c.loaders) {
-		if r := <-c.loaders; r != nil {
-			r.Close()
+	c.discard(nil)
+}
+
+// space numbers the keys: equal digests under different keys are different
+// chunks. No key is number zero.
+func (c *Cache) space(key *chunkcrypt.Key) uint32 {
+	if key == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.spaces[key.Fingerprint()]
+	if !ok {
+		n = uint32(len(c.spaces)) + 1
+		c.spaces[key.Fingerprint()] = n
+	}
+	return n
+}
+
+func (c *Cache) shard(n *name) *shard { return &c.shards[n.digest[0]%shards] }
+
+// find returns a chunk with a user more, nil if it is not there in full.
+func (c *Cache) find(n *name) *entry {
+	s := c.shard(n)
+	s.mu.Lock()
+	e := s.m[*n]
+	if e == nil || !e.done.Load() {
+		s.mu.Unlock()
+		return nil
+	}
+	e.users.Add(1) // under the lock, where who evicts looks
+	s.mu.Unlock()
+	return e
+}
+
+// has reports whether a chunk is there or on its way.
+func (c *Cache) has(n *name) bool {
+	s := c.shard(n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.m[*n]
+	return ok
+}
+
+// enter returns the entry of a chunk with a user more. mine says that it is new,
+// and the caller's to fetch and finish.
+func (c *Cache) enter(n name, from *origin, unasked bool) (e *entry, mine bool, err error) {
+	s := c.shard(&n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m == nil {
+		return nil, false, fs.ErrClosed
+	}
+	if e := s.m[n]; e != nil {
+		e.users.Add(1)
+		return e, false, nil
+	}
+	e = &entry{name: n, from: from, ready: make(chan struct{})}
+	e.users.Store(1)
+	e.fresh.Store(unasked)
+	s.m[n] = e
+	return e, true, nil
+}
+
+// release gives a chunk back.
+func (c *Cache) release(e *entry) {
+	if e.users.Add(-1) == 0 && c.waiting.Load() > 0 {
+		c.wake()
+	}
+}
+
+// wake lets all who wait look again.
+func (c *Cache) wake() {
+	c.mu.Lock()
+	c.changed.Broadcast()
+	c.mu.Unlock()
+}
+
+// errNotNow is the end of a fetch that nobody asked for and that found no room.
+var errNotNow = errors.New("no room to fetch ahead")
+
+// outcome says how a chunk was come by.
+type outcome int
+
+const (
+	hit    outcome = iota
+	shared         // it was on its way
+	missed
+)
+
+// get returns a chunk with a user more, fetched by i if need be.
+func (c *Cache) get(ctx context.Context, i *Image, n name) (e *entry, how outcome, err error) {
+	for {
+		e, mine, err := c.enter(n, i.from, false)
+		if err != nil {
+			return nil, how, err
+		}
+		if mine {
+			if err := c.load(ctx, i, e); err != nil {
+				c.release(e)
+				return nil, missed, err
+			}
+			return e, missed, nil
+		}
+		if !e.done.Load() {
+			how = shared
+			select {
+			case <-e.ready:
+			case <-ctx.Done():
+				c.release(e)
+				return nil, how, context.Cause(ctx)
+			}
+		}
+		err, from := e.err, e.from
+		if err == nil {
+			return e, how, nil
+		}
+		c.release(e)
+		// What failed for another image, perhaps because it was closed, says
+		// nothing of the chunk as this one finds it.
+		if from == i.from && !errors.Is(err, errNotNow) {
+			return nil, how, err
 		}
 	}
+}
+
+// load fetches a chunk that is waited for.
+func (c *Cache) load(ctx context.Context, i *Image, e *entry) error {
+	err := c.room(ctx, e)
+	if err == nil {
+		err = c.fetch(ctx, i, e)
+	}
+	c.finish(e, err)
+	return err
+}
+
+func (c *Cache) fetch(ctx context.Context, i *Image, e *entry) error {
+	l, err := c.loader(ctx, i, asked)
+	if err != nil {
+		return err
+	}
+	defer c.putLoader(l)
+	err = l.r.Read(ctx, e.name.digest, e.data)
+	i.from.fetched(l.r.Encoded(), err)
+	return err
+}
+
+// finish makes the outcome of a fetch known. What failed leaves the cache.
+func (c *Cache) finish(e *entry, err error) {
+	if err == nil {
+		c.place(e)
+	} else {
+		e.err = err
+		s := c.shard(&e.name)
+		s.mu.Lock()
+		if s.m[e.name] == e {
+			delete(s.m, e.name)
+		}
+		s.mu.Unlock()
+		c.giveUp(e)
+	}
+	e.done.Store(true)
+	close(e.ready)
+}
+
+// CacheStats is a moment of a cache.
+type CacheStats struct {
+	Limit  int64 // bytes
+	Used   int64 // bytes, those of chunks on their way included
+	Ahead  int64 // bytes of them that were fetched ahead and not asked for yet
+	Chunks int
+}
+
+// Stats says how full the cache is.
+func (c *Cache) Stats() CacheStats {
+	s := CacheStats{Limit: c.limit}
+	for i := range c.shards {
+		h := &c.shards[i]
+		h.mu.Lock()
+		s.Chunks += len(h.m)
+		h.mu.Unlock()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.Used, s.Ahead = c.used, c.unread
+	return s
 }
