@@ -57,18 +57,19 @@ func lanes(s State) uint64 { return uint64(s) * 0x5555555555555555 }
 // State is that of block i (0 <= i < PageBlocks).
 func (p *Page) State(i int) State { return State(p.states[i/wordBlocks] >> (i % wordBlocks * 2) & 3) }
 
-// Run is the length of the run of one state that begins at block i.
-func (p *Page) Run(i int) (State, int) {
+// Run is the length of the run of one state that begins at block i, of at most
+// most blocks (0 < most <= PageBlocks-i).
+func (p *Page) Run(i, most int) (State, int) {
 	s := p.State(i)
 	want := lanes(s)
-	for j := i; j < PageBlocks; {
+	for j := i; j < i+most; {
 		rel := j % wordBlocks
 		if d := (p.states[j/wordBlocks] ^ want) >> (2 * rel); d != 0 {
-			return s, j + bits.TrailingZeros64(d)/2 - i
+			return s, min(j+bits.TrailingZeros64(d)/2-i, most)
 		}
 		j += wordBlocks - rel
 	}
-	return s, PageBlocks - i
+	return s, most
 }
 
 // Set gives n blocks from i on a state.
@@ -127,7 +128,8 @@ func (p *Page) parse(b []byte, slot int, blocks int64) string {
 		p.states[i] = w
 	}
 	if end := blocks - p.Index*PageBlocks; end < PageBlocks {
-		if s, n := p.Run(int(end)); s != Base || n != PageBlocks-int(end) {
+		rest := PageBlocks - int(end)
+		if s, n := p.Run(int(end), rest); s != Base || n != rest {
 			return "a block behind the image's end has a state"
 		}
 	}

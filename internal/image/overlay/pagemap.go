@@ -179,9 +179,10 @@ func (m *pageMap) run(block, limit int64) (s format.State, n int64, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		here, k := format.Base, format.PageBlocks-rel
+		most := int(min(limit-n, format.PageBlocks-int64(rel)))
+		here, k := format.Base, most
 		if p != nil {
-			here, k = p.Run(rel)
+			here, k = p.Run(rel, most)
 		}
 		if n == 0 {
 			s = here
@@ -190,11 +191,11 @@ func (m *pageMap) run(block, limit int64) (s format.State, n int64, err error) {
 			break
 		}
 		n += int64(k)
-		if rel+k < format.PageBlocks {
+		if k < most {
 			break
 		}
 	}
-	return s, min(n, limit), nil
+	return s, n, nil
 }
 
 // set gives blocks a state.
@@ -228,7 +229,7 @@ func (m *pageMap) setIn(i int64, rel, n int, s format.State) (done bool, err err
 	if err != nil {
 		return false, err
 	}
-	if here, k := p.Run(rel); here == s && k >= n {
+	if here, k := p.Run(rel, n); here == s && k == n {
 		return true, nil
 	}
 	p.Set(rel, n, s)
