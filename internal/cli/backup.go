@@ -34,6 +34,7 @@ type backupOptions struct {
 	readHoles    bool
 	forceShare   bool
 	dryRun       bool
+	nbd          nbdFlags
 	key          keyOptions
 }
 
@@ -47,6 +48,9 @@ whose ending says what it is, and its source:
 
   NAME.img:PATH    a disk image: raw file, block device, qcow2 image, or - for
                    what comes from standard input
+  NAME.img:URI     an export of an NBD server such as qemu-nbd, QEMU or nbdkit:
+                   nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH; with
+                   TLS nbds:// and nbds+unix://
   NAME.conf:FILE   a small file, up to 16 MiB; also .json, .key and .log
 
 The snapshot is called type/id/time. It appears when everything in it is safely
@@ -75,6 +79,8 @@ place: they are listed then, and the exit code is 3.`,
 		Example: `  holdfast backup disk.img:/dev/vg0/vm-100 vm.conf:/etc/pve/qemu-server/100.conf --backup-type vm --backup-id 100
   holdfast backup root.img:server.qcow2 --keyfile key.json --notes "before the upgrade"
   lvcreate -s -n snap -L 5G vg0/data && holdfast backup data.img:/dev/vg0/snap --rate 100M
+  holdfast backup disk.img:nbd://storage.example:10809/vm-100 --backup-type vm --backup-id 100
+  holdfast backup "disk.img:nbd+unix:///vda?socket=/run/vm-100.sock" --backup-type vm --backup-id 100
   ssh host cat /dev/vg0/data | holdfast backup data.img:- --backup-id host`,
 		Args: between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -100,6 +106,7 @@ place: they are listed then, and the exit code is 3.`,
 	f.StringVar(&o.syncLevel, "sync-level", string(datastore.SyncFilesystem), "what is made durable before the snapshot appears: none, filesystem (everything, at the end) or file (each chunk at once)")
 	f.BoolVar(&o.skipErrors, "skip-errors", false, "store zeros for unreadable sectors and list them")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "open the sources and say what would be done")
+	o.nbd.add(f)
 	o.key.writeFlags(cmd)
 	complete(cmd, "backup-type", cobra.FixedCompletions([]string{"ct", "host", "vm"}, noFiles))
 	complete(cmd, "sync-level", cobra.FixedCompletions([]string{"file", "filesystem", "none"}, noFiles))
@@ -169,7 +176,7 @@ func runBackup(ctx context.Context, a *app, o backupOptions) (err error) {
 			err = cerr
 		}
 	}()
-	if err := sources.open(a); err != nil {
+	if err := sources.open(ctx, a); err != nil {
 		return err
 	}
 	job.Sources = sources.list()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/image"
 	"github.com/holdfast-backup/holdfast/internal/image/qcow2"
 	"github.com/holdfast-backup/holdfast/internal/image/source"
+	"github.com/holdfast-backup/holdfast/internal/proto/nbd"
+	"github.com/holdfast-backup/holdfast/internal/proto/nbd/nbdclient"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 )
 
@@ -19,6 +22,7 @@ import (
 type backupSource struct {
 	archive names.Archive
 	path    string
+	export  *nbd.URI // path is the address of an export; nil: it is not
 	mapFile string
 	src     backup.Source
 	close   func() error
@@ -28,6 +32,7 @@ type backupSource struct {
 type backupSources struct {
 	all        []*backupSource
 	openWith   source.Options
+	exportWith nbdclient.Options
 	skipErrors bool
 	stdinSize  int64
 }
@@ -44,6 +49,8 @@ func (a *app) parseSources(o backupOptions) (*backupSources, error) {
 		File:  image.FileOptions{Sequential: true, NoHoles: o.readHoles},
 		Qcow2: qcow2.Options{AllowDirs: o.allowBacking},
 	}
+	s.exportWith = o.nbd.options()
+	s.exportWith.NoAllocation = o.readHoles
 	if o.stdinSize != "" {
 		if s.stdinSize, err = ui.ParseSize(o.stdinSize); err != nil || s.stdinSize <= 0 {
 			return nil, usagef("--stdin-size %q is not a size", o.stdinSize)
@@ -58,6 +65,9 @@ func (a *app) parseSources(o backupOptions) (*backupSources, error) {
 		}
 		if byName[src.archive] != nil {
 			return nil, usagef("the archive %s is named twice", src.archive.ClientName())
+		}
+		if src.export != nil && format == source.Qcow2 {
+			return nil, hint(usagef("%s: --source-format qcow2 is for files, and an NBD export is the disk itself", spec), "back it up alone, or leave the flag out")
 		}
 		if src.path == "-" {
 			if stdin != "" {
@@ -98,20 +108,29 @@ func parseSpec(spec string) (*backupSource, error) {
 			"back up the file system's image or block device as NAME.img:PATH",
 		)
 	}
-	return &backupSource{archive: archive, path: path}, nil
+	b := &backupSource{archive: archive, path: path}
+	if !isNBD(path) {
+		return b, nil
+	}
+	if archive.Kind() == names.Blob {
+		return nil, hint(usagef("%q: a small file does not come over NBD", spec), "end the name in .img for a disk image")
+	}
+	u, err := parseNBD(path)
+	b.export = &u
+	return b, err
 }
 
 // open opens everything, so that a wrong path fails before the backup starts.
-func (s *backupSources) open(a *app) error {
+func (s *backupSources) open(ctx context.Context, a *app) error {
 	for _, b := range s.all {
-		if err := s.openOne(a, b); err != nil {
+		if err := s.openOne(ctx, a, b); err != nil {
 			return fmt.Errorf("%s: %w", b.archive.ClientName(), err)
 		}
 	}
 	return nil
 }
 
-func (s *backupSources) openOne(a *app, b *backupSource) (err error) {
+func (s *backupSources) openOne(ctx context.Context, a *app, b *backupSource) (err error) {
 	b.src.Name = b.archive
 	switch {
 	case b.archive.Kind() == names.Blob:
@@ -121,14 +140,11 @@ func (s *backupSources) openOne(a *app, b *backupSource) (err error) {
 		b.src.Stream = image.NewStream(a.Stdin, s.stdinSize)
 		return nil
 	}
-	img, err := source.Open(b.path, s.openWith)
-	if err != nil {
-		return explainSource(err)
+	if err := s.openImage(ctx, b); err != nil {
+		return err
 	}
-	b.close = img.Close
-	b.src.Image = img
 	if s.skipErrors {
-		if b.src.Image, err = image.NewBadSectors(img, 0, 0); err != nil {
+		if b.src.Image, err = image.NewBadSectors(b.src.Image, 0, 0); err != nil {
 			return err
 		}
 	}
@@ -136,6 +152,23 @@ func (s *backupSources) openOne(a *app, b *backupSource) (err error) {
 		b.src.Changes, err = readMap(b.mapFile)
 	}
 	return err
+}
+
+func (s *backupSources) openImage(ctx context.Context, b *backupSource) error {
+	if b.export != nil {
+		img, err := nbdclient.Open(ctx, *b.export, s.exportWith)
+		if err != nil {
+			return err
+		}
+		b.src.Image, b.close = img, img.Close
+		return nil
+	}
+	img, err := source.Open(b.path, s.openWith)
+	if err != nil {
+		return explainSource(err)
+	}
+	b.src.Image, b.close = img, img.Close
+	return nil
 }
 
 func readMap(path string) (*backup.ChangedMap, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -30,6 +29,7 @@ type restoreOptions struct {
 	inPlace    bool
 	overwrite  bool
 	allowHoles bool
+	nbd        nbdFlags
 	key        keyOptions
 }
 
@@ -43,9 +43,12 @@ func newRestoreCommand(a *app) *cobra.Command {
   a new file        it appears when it is complete; holes stay holes. A file that
                     exists is left alone unless --overwrite replaces it.
   a block device,   with --in-place: only what differs is written. Without
-  an existing file  --base the target is read and compared first. Nobody else
-                    may use it meanwhile, and a restore that stops in between
-                    leaves a mixture.
+  an existing file, --base the target is read and compared first. Nobody else
+  an NBD export     may use it meanwhile, and a restore that stops in between
+                    leaves a mixture. An export is nbd://HOST:PORT/EXPORT or
+                    nbd+unix:///EXPORT?socket=PATH, with TLS nbds:// and
+                    nbds+unix://. It must be at least as large as the image, as
+                    a device must; what lies behind the image stays as it is.
   -                 standard output
 
 With --in-place --base SNAPSHOT the target is taken to hold the image of that
@@ -63,6 +66,7 @@ archive index.json is the manifest.`,
 		Example: `  holdfast restore vm/100/latest disk.img restored.img
   holdfast restore vm/100/2026-11-22T10:00:00Z disk.img /dev/vg0/vm-100 --in-place
   holdfast restore vm/100 disk.img disk.raw --in-place --base vm/100/2026-11-21T10:00:00Z
+  holdfast restore vm/100 disk.img nbd://storage.example/vm-100 --in-place
   holdfast restore vm/100 disk.img - | ssh host 'cat > /dev/vg0/data'
   holdfast restore vm/100 vm.conf -`,
 		Args:              exactly(3),
@@ -73,12 +77,13 @@ archive index.json is the manifest.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.inPlace, "in-place", false, "write only what differs onto an existing file or block device")
+	f.BoolVar(&o.inPlace, "in-place", false, "write only what differs onto an existing file, block device or NBD export")
 	f.StringVar(&o.base, "base", "", "with --in-place: the snapshot that the target holds")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace a file that exists")
 	f.BoolVar(&o.allowHoles, "allow-holes", false, "put zeros where a chunk is missing or damaged, and go on")
 	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second from the repository, as 50M")
 	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
+	o.nbd.add(f)
 	o.key.readFlags(cmd)
 	complete(cmd, "base", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		return a.completeSnapshots(cmd, nil, prefix)
@@ -92,16 +97,21 @@ func (o restoreOptions) check() (opts restore.Options, err error) {
 	switch {
 	case o.target == "":
 		return opts, usagef("the target's name is empty")
-	case strings.HasPrefix(o.target, "nbd://"), strings.HasPrefix(o.target, "nbd+unix://"):
-		return opts, usagef("%s: this build restores to files, block devices and standard output", o.target)
 	case o.inPlace && o.overwrite:
 		return opts, usagef("--in-place and --overwrite exclude each other")
 	case o.inPlace && o.target == "-":
-		return opts, usagef("--in-place needs a file or block device")
+		return opts, usagef("--in-place needs a file, block device or NBD export")
+	case isNBD(o.target) && !o.inPlace:
+		return opts, hint(usagef("%s is there already, as a block device is, and is only changed in place", o.target), "the flag is --in-place")
 	case o.base != "" && !o.inPlace:
 		return opts, usagef("--base goes with --in-place")
 	case o.workers < 0 || o.workers > 256:
 		return opts, usagef("--workers %d does not lie between 0 and 256", o.workers)
+	}
+	if isNBD(o.target) {
+		if _, err := parseNBD(o.target); err != nil {
+			return opts, err
+		}
 	}
 	if o.rate != "" {
 		if opts.Rate, err = ui.ParseSize(o.rate); err != nil || opts.Rate <= 0 {
@@ -199,7 +209,7 @@ func (a *app) restoreImage(ctx context.Context, r repo.Repository, s repo.Snapsh
 		defer func() { _ = base.Close() }() // was only read
 		opts.Base = base
 	}
-	to, err := openTarget(a.Stdout, o, int64(f.Size))
+	to, err := a.openTarget(ctx, o, int64(f.Size))
 	if err != nil {
 		return explainTarget(err, o.target)
 	}
@@ -236,9 +246,12 @@ func (a *app) openBase(ctx context.Context, r repo.Repository, arg string) (repo
 	return s, nil
 }
 
-func openTarget(stdout io.Writer, o restoreOptions, size int64) (image.Target, error) {
-	if o.target == "-" {
-		return target.NewStream(stdout, size), nil
+func (a *app) openTarget(ctx context.Context, o restoreOptions, size int64) (image.Target, error) {
+	switch {
+	case o.target == "-":
+		return target.NewStream(a.Stdout, size), nil
+	case isNBD(o.target):
+		return a.openExport(ctx, o, size)
 	}
 	var f *target.File
 	var err error

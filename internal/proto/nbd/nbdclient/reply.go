@@ -142,8 +142,8 @@ func (c *conn) failed(k *call, h nbd.Chunk) error {
 
 // data reads a piece of a READ to where it belongs.
 func (c *conn) data(k *call, h nbd.Chunk) error {
-	if h.Length < 9 {
-		return fmt.Errorf("%w: a chunk of data of %d bytes", ErrProtocol, h.Length)
+	if h.Length < 9 || h.Length-8 > uint64(len(k.dst)) {
+		return fmt.Errorf("%w: a chunk of data of %d bytes in answer to a read of %d", ErrProtocol, h.Length, len(k.dst))
 	}
 	b := c.scratch[:8]
 	if _, err := io.ReadFull(c.r, b); err != nil {

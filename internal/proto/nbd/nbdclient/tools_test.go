@@ -112,3 +112,14 @@ func pipeDial(server func(nc net.Conn)) func(context.Context, string, string) (n
 		return a, nil
 	}
 }
+
+func compareFile(t *testing.T, path string, want []byte) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatalf("%s is not what was written", path)
+	}
+}
