@@ -11,9 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/image/archive"
-	"github.com/holdfast-backup/holdfast/internal/pagebuf"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
 
@@ -117,21 +115,6 @@ func TestSnapshotsShareChunksButNotAcrossKeys(t *testing.T) {
 	cache.Close()
 	clean(t, m1)
 	clean(t, m3)
-}
-
-// An index that gives a slot a chunk of another length fails that slot alone.
-func TestChunkOfAnotherLengthIsNotTakenFromTheCache(t *testing.T) {
-	b := solid(3)[:2*chunk+100]
-	m, s := save(t, b, nil)
-	long, short := digest.Of(b[:chunk]), digest.Of(b[2*chunk:])
-	m.Chunks[short] = m.Chunks[long] // what is stored for the last slot is too long
-	img := open(t, s, nil, archive.Options{})
-	scattered(t, img, 0, 1)
-	if _, err := img.ReadAt(make([]byte, 10), 2*chunk); err == nil {
-		t.Error("a chunk of another length was read")
-	}
-	img.Close()
-	clean(t, m)
 }
 
 func TestFailureOfAnotherImageIsTriedAgain(t *testing.T) {
@@ -242,9 +225,8 @@ func TestCacheHoldsWhatFitsWhateverTheOrder(t *testing.T) {
 	clean(t, m)
 }
 
-// model checks an image against its content, under everything that may happen at
-// the same time: several images of different chunk sizes and keys on a cache of a few chunks,
-// copiers, hints, prefetches, failing fetches.
+// Several images, with and without a key, on a cache of a few chunks; copiers,
+// random reads, hints, prefetches, failing fetches.
 func TestAnythingAtOnceReadsWhatWasBackedUp(t *testing.T) {
 	for seed := range uint64(4) {
 		cache := archive.NewCache(int64(1+3*seed) * slotSize)
@@ -324,10 +306,8 @@ func TestAnythingAtOnceReadsWhatWasBackedUp(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if st := cache.Stats(); st.Used > max(st.Limit, slotSize) || st.Used != int64(pagebuf.Outstanding())*slotSize {
-			if st.Chunks > 0 && st.Used > st.Limit {
-				t.Errorf("%+v, %d buffers", st, pagebuf.Outstanding())
-			}
+		if st := cache.Stats(); st.Used > max(st.Limit, slotSize) || st.Ahead > st.Limit/2 {
+			t.Errorf("%+v", st)
 		}
 		cache.Close()
 		if st := cache.Stats(); st.Used != 0 || st.Ahead != 0 || st.Chunks != 0 {

@@ -6,7 +6,7 @@ package archive
 // Reads that touch each other, in any order, grow to a run. A run that is long
 // enough is a stream: from then on reads near its end belong to it, because
 // copiers have many requests on their way and leave out what they know to be
-// zero. A stream whose reads become sparse was none.
+// zero. A stream whose reads become sparse, or come again and again, was none.
 type streams struct {
 	chunk int64
 	zero  func(slot int) bool // known to be zero, without looking far
@@ -17,8 +17,9 @@ type streams struct {
 const (
 	maxRuns    = 16 // runs and streams
 	maxStreams = 8
-	near       = 4 // chunks around its end that belong to a stream
-	minJoins   = 2
+	near       = 4 // chunks before its end that belong to a stream
+	behind     = 8 // chunks behind it that do: what was asked for long ago
+	minJoins   = 3
 	idle       = 256 // reads of others after which a stream has no claim to room
 )
 
@@ -42,7 +43,7 @@ func (s *streams) observe(off, n int64) *stream {
 	end := off + n
 	for k := range s.list {
 		t := &s.list[k]
-		if t.live && off >= t.next-near*s.chunk && off <= max(t.next+near*s.chunk, int64(t.issued)*s.chunk) {
+		if t.live && off >= t.next-behind*s.chunk && off <= max(t.next+near*s.chunk, int64(t.issued)*s.chunk) {
 			return s.follow(t, off, end)
 		}
 	}
@@ -83,14 +84,13 @@ func (s *streams) merge(t *stream) {
 	}
 }
 
-// confirm makes a stream of a run that is long enough, which is less when it has
-// come into another chunk.
+// confirm makes a stream of a run that is long enough.
 func (s *streams) confirm(t *stream, n int64) *stream {
 	long := t.next - t.start
 	switch {
-	case t.joins >= minJoins && long >= s.chunk/8:
-	case long >= s.chunk/4 && n >= s.chunk/8:
-	default:
+	case long < s.chunk/2:
+		return nil
+	case t.joins < minJoins && n < s.chunk/4:
 		return nil
 	}
 	live := 0
@@ -118,11 +118,13 @@ func (s *streams) follow(t *stream, off, end int64) *stream {
 		}
 	}
 	t.next = max(t.next, end)
-	if gone := t.next - t.mark; gone >= 2*s.chunk {
-		if t.bytes*4 < gone {
-			*t = stream{}
-			return nil
-		}
+	gone := t.next - t.mark
+	again := t.bytes > 2*(gone+(behind+near)*s.chunk)
+	if again || gone >= 2*s.chunk && t.bytes*4 < gone {
+		*t = stream{}
+		return nil
+	}
+	if gone >= 2*s.chunk {
 		t.mark, t.bytes = t.next, 0
 	}
 	at := int((t.next - 1) / s.chunk)

@@ -59,7 +59,9 @@ func (t *table) peek(slot int) (d digest.Digest, ok bool) {
 
 // set spreads pages at any distance from each other.
 func set(page int) int {
-	return int(uint64(page) * 0x9e3779b97f4a7c15 >> (64 - 6))
+	x := uint64(page) * 0x9e3779b97f4a7c15
+	x ^= x >> 32
+	return int(x * 0xd6e8feb86659fd93 >> (64 - 6))
 }
 
 var _ [tableSets - 1<<6]struct{} // set makes six bits
