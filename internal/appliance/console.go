@@ -47,7 +47,8 @@ func (r *ring) String() string {
 	return string(r.buf[max(0, len(r.buf)-r.keep):])
 }
 
-// tail returns the last lines for an error's text, without control characters.
+// tail returns lines for an error's text, without control characters: the last
+// ones, or those from the kernel's last words on.
 func (r *ring) tail(lines int) string {
 	text := strings.Map(func(c rune) rune {
 		if c < ' ' && c != '\n' {
@@ -56,5 +57,10 @@ func (r *ring) tail(lines int) string {
 		return c
 	}, r.String())
 	all := strings.Split(strings.TrimSpace(text), "\n")
+	for i, l := range all {
+		if strings.Contains(l, "Kernel panic") {
+			return strings.Join(all[max(0, i-2):min(len(all), i+lines)], "\n")
+		}
+	}
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }

@@ -66,7 +66,6 @@ func (c Config) boot(ctx context.Context, qemu string, rd *initrd, accel Accel, 
 	if err != nil {
 		return nil, err
 	}
-	defer inner.Close()
 	vm := &VM{
 		Accel: accel, later: rd.later, exited: make(chan struct{}),
 		console: newRing(consoleKeep, guest.Ready), messages: newRing(messagesKeep, ""),
@@ -75,7 +74,9 @@ func (c Config) boot(ctx context.Context, qemu string, rd *initrd, accel Accel, 
 	cmd.Stdout, cmd.Stderr = vm.console, vm.messages
 	cmd.ExtraFiles = []*os.File{inner, rd.file}
 	cmd.Dir = "/"
-	if err := vm.supervise(cmd); err != nil {
+	err = vm.supervise(cmd)
+	_ = inner.Close() // QEMU's copy is the only one: its death ends the session
+	if err != nil {
 		_ = host.Close()
 		return nil, fmt.Errorf("appliance: start %s: %w", qemu, err)
 	}
