@@ -58,8 +58,8 @@ func writeOne(dir int, path string) error {
 	return err
 }
 
-// mounted reports whether something is mounted on path.
-func mounted(path string) (bool, error) {
+// Mounted reports whether a FUSE file system is mounted on path.
+func Mounted(path string) (bool, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return false, err
@@ -71,7 +71,8 @@ func mounted(path string) (bool, error) {
 	defer func() { _ = f.Close() }()
 	want := strings.NewReplacer("\\", `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(abs)
 	for s := bufio.NewScanner(f); s.Scan(); {
-		if fields := strings.Fields(s.Text()); len(fields) > 4 && fields[4] == want {
+		left, right, _ := strings.Cut(s.Text(), " - ")
+		if fields := strings.Fields(left); len(fields) > 4 && fields[4] == want && strings.HasPrefix(right, "fuse") {
 			return true, nil
 		}
 	}

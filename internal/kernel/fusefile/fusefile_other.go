@@ -47,3 +47,6 @@ func Unmount(context.Context, string, bool) error { return errNone }
 
 // Abort ends a FUSE connection.
 func Abort(uint64) error { return errNone }
+
+// Mounted reports whether something is mounted on path.
+func Mounted(string) (bool, error) { return false, nil }

@@ -333,7 +333,7 @@ func Unmount(ctx context.Context, path string, lazy bool) error {
 		}
 		return nil
 	}
-	if on, err := mounted(path); err != nil || !on {
+	if on, err := Mounted(path); err != nil || !on {
 		return err
 	}
 	args := []string{"-u", "--", path}
@@ -348,7 +348,7 @@ func Unmount(ctx context.Context, path string, lazy bool) error {
 	if err == nil {
 		return nil
 	}
-	if on, e := mounted(path); e == nil && !on {
+	if on, e := Mounted(path); e == nil && !on {
 		return nil
 	}
 	return fmt.Errorf("unmount %s: %w: %s", path, ErrBusy, out)

@@ -23,7 +23,7 @@ import (
 
 // Holder is one user of a device or file.
 type Holder struct {
-	Kind    string `json:"kind"` // "mount", "swap", "device" or "process"
+	Kind    string `json:"kind"` // "mount", "swap", "device", "process" or "client"; empty: unknown
 	Node    string `json:"node"` // the device, partition or file that is used
 	Where   string `json:"where,omitempty"`
 	PID     int    `json:"pid,omitempty"`
@@ -38,6 +38,8 @@ func (h Holder) String() string {
 		return h.Node + " is swap space"
 	case "device":
 		return fmt.Sprintf("%s is part of %s", h.Node, h.Where)
+	case "client":
+		return fmt.Sprintf("%s has %s", h.Node, h.Where)
 	case "process":
 		return fmt.Sprintf("%s is open in process %d (%s)", h.Node, h.PID, h.Command)
 	}

@@ -89,6 +89,16 @@ func (d *Device) Path() string { return Path(d.index) }
 // FD is the descriptor of the node; the device keeps owning it.
 func (d *Device) FD() int { return d.fd }
 
+// MoveTo makes fd the descriptor of the node, in place of what it was.
+func (d *Device) MoveTo(fd int) error {
+	if err := unix.Dup3(d.fd, fd, unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("move the descriptor of %s: %w", d.Path(), err)
+	}
+	_ = unix.Close(d.fd) // not the last one: nothing happens to the device
+	d.fd = fd
+	return nil
+}
+
 // Close gives the node back, which disconnects the device if nobody else has
 // it open (netlink only).
 func (d *Device) Close() error {

@@ -25,6 +25,9 @@ func (*Device) Path() string { return "" }
 // FD is the descriptor of the node.
 func (*Device) FD() int { return -1 }
 
+// MoveTo makes fd the descriptor of the node.
+func (*Device) MoveTo(int) error { return errNone }
+
 // Close gives the node back.
 func (*Device) Close() error { return nil }
 
