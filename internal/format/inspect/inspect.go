@@ -9,6 +9,7 @@
 //	fixed index   2f7f41ed91fd0fcd
 //	dynamic index 1c914ea519bab3cd
 //	qcow2         "QFI\xfb", header and its extensions
+//	overlay       cdee1babe1813045, header and map
 //	key file      JSON with "kdf" and "data"; the key itself is never shown
 //	other JSON    .gc-status and the like
 //
@@ -94,6 +95,8 @@ func (d *dump) kind(head []byte) (string, func([]byte) error) {
 		return "dynamic index", d.dynamic
 	case bytes.HasPrefix(head, qcow2Magic):
 		return "qcow2 image", d.qcow2
+	case bytes.HasPrefix(head, overlayMagic):
+		return "overlay", d.overlay
 	case bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")):
 		return "JSON", d.plainJSON
 	}

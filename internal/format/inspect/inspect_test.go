@@ -86,6 +86,10 @@ func TestDamageIsShownWhereItIs(t *testing.T) {
 		{"key cut short", "key-none.json", func(b []byte) []byte { return bytes.Replace(b, []byte("AAEC"), nil, 1) }, "not 32"},
 		{"qcow2 version", "v3.qcow2", func(b []byte) []byte { b[7] = 4; return b }, "only 2 and 3"},
 		{"backing name outside", "v3.qcow2", func(b []byte) []byte { b[8] = 0x7f; return b }, "outside the header"},
+		{"overlay's header", "three-blocks.overlay", func(b []byte) []byte { b[50] ^= 1; return b }, "checksum is wrong"},
+		{"overlay's map", "three-blocks.overlay", func(b []byte) []byte { b[5000] ^= 1; b[9000] ^= 1; return b }, "both slots"},
+		{"overlay cut off", "three-blocks.overlay", func(b []byte) []byte { return b[:9000] }, "before map page 0"},
+		{"overlay's end", "three-blocks.overlay", func(b []byte) []byte { return b[:len(b)-1] }, "asks for"},
 		{"empty file", "v3.qcow2", func([]byte) []byte { return nil }, "no format"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

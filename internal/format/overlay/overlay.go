@@ -10,7 +10,7 @@
 //	data offset  block i of the image at data offset + i * 4096
 //
 // The file is sparse. It is as long as the data offset, the first multiple of
-// 1 MiB behind the map, plus the image's size rounded up to whole blocks.
+// 64 KiB behind the map, plus the image's size rounded up to whole blocks.
 //
 // # Header
 //
@@ -76,7 +76,7 @@ const (
 	// MaxSize bounds the image, and with it the map.
 	MaxSize = 1 << 50
 
-	dataAlign = 1 << 20
+	dataAlign = 64 << 10
 )
 
 // Errors that callers tell apart.

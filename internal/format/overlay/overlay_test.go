@@ -89,7 +89,7 @@ func TestValidateRefusesWhatDoesNotFit(t *testing.T) {
 func TestTheFileHasRoomForEveryPage(t *testing.T) {
 	for _, size := range []int64{1, 4096, 4097, overlay.PageBlocks * 4096, overlay.PageBlocks*4096 + 1, 16 << 40, overlay.MaxSize} {
 		end := overlay.SlotOffset(overlay.Pages(size)-1, 1) + overlay.PageSize
-		if at := overlay.DataOffset(size); end > at || at%(1<<20) != 0 {
+		if at := overlay.DataOffset(size); end > at || at%(64<<10) != 0 {
 			t.Errorf("size %d: the map ends at %d, the data begins at %d", size, end, at)
 		}
 		if overlay.Pages(size)*overlay.PageBlocks < overlay.Blocks(size) {

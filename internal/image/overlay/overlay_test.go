@@ -476,7 +476,7 @@ func FuzzOpen(f *testing.F) {
 		return b[:format.HeaderSize+4*format.PageSize]
 	}
 	f.Add(good(10_000, func(*overlay.Overlay) {}), uint32(0))
-	f.Add(good(10_000, func(ov *overlay.Overlay) { _, _ = ov.WriteAt([]byte("x"), 5000) }), uint32(1<<20+3*4096))
+	f.Add(good(10_000, func(ov *overlay.Overlay) { _, _ = ov.WriteAt([]byte("x"), 5000) }), uint32(64<<10+3*4096))
 	f.Fuzz(func(t *testing.T, b []byte, size uint32) {
 		path := filepath.Join(t.TempDir(), "ov")
 		if err := os.WriteFile(path, b, 0o600); err != nil {
