@@ -75,7 +75,10 @@ func (d *Device) ready(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	if d.end == nil {
-		return Reconfigure(ctx, Options{Index: d.index, ClientFlags: DisconnectOnClose | o.ClientFlags})
+		// The kernel refuses a change that does not repeat the identifier.
+		return Reconfigure(ctx, Options{
+			Index: d.index, ClientFlags: DisconnectOnClose | o.ClientFlags, Identifier: o.Identifier,
+		})
 	}
 	return nil
 }
