@@ -82,6 +82,9 @@ func exitCode(err error) int {
 	if err == nil {
 		return exitOK
 	}
+	if e, ok := errors.AsType[endedError](err); ok {
+		return int(e)
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
@@ -159,6 +162,9 @@ type failure struct {
 
 // report prints an error where and how the user wants it.
 func (a *app) report(err error, command string) {
+	if _, ok := errors.AsType[endedError](err); ok {
+		return // it was said where it happened
+	}
 	text, advice := err.Error(), hintFor(err, command)
 	if errors.Is(err, context.Canceled) {
 		text = "interrupted"

@@ -30,6 +30,7 @@ func Main(ctx context.Context, env Env, args []string) int {
 // The sections of the help page.
 const (
 	groupMain   = "main"
+	groupDisks  = "disks"
 	groupManage = "manage"
 	groupTools  = "tools"
 )
@@ -86,6 +87,7 @@ Exit codes:
 
 	root.AddGroup(
 		&cobra.Group{ID: groupMain, Title: "Backups:"},
+		&cobra.Group{ID: groupDisks, Title: "Backups as disks:"},
 		&cobra.Group{ID: groupManage, Title: "The repository:"},
 		&cobra.Group{ID: groupTools, Title: "Keys and tools:"},
 	)
@@ -96,6 +98,7 @@ Exit codes:
 		}
 	}
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a))
+	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newNamespaceCommand(a), newStatusCommand(a))
 	section(groupTools, newKeyCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
 	root.SetHelpCommandGroupID(groupTools)
