@@ -48,12 +48,13 @@ var rooms = []room{
 	{dir: "internal/image/archive", may: images + " " + face, std: noWire},
 	{dir: "internal/backup", may: face + " internal/image", std: noWire},
 	{dir: "internal/restore", may: face + " internal/image", std: noWire},
+	{dir: "internal/backup/amend", may: work, std: noWire}, // a snapshot from another and overlays
 
 	{dir: "internal/proto", may: images},
 	{dir: "internal/fsread", may: images, std: noWire},
 	{dir: "internal/scsi", may: formats},
 	{dir: "internal/appliance", may: work + " internal/proto"},
-	{dir: "internal/mapping", may: work + " internal/proto"},
+	{dir: "internal/mapping", may: work + " internal/proto internal/kernel/fusefile"},
 	{dir: "internal/mount", may: work},
 	{dir: "internal/guest", may: work + " internal/proto"},
 	{dir: "internal/provider", may: work + " internal/proto internal/guest"},
