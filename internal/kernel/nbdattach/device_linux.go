@@ -116,9 +116,12 @@ func (d *Device) Close() error {
 // Detach disconnects the device, also if it is in use, and waits until it is
 // free.
 func (d *Device) Detach(ctx context.Context) error {
-	err := Disconnect(ctx, d.index)
-	if e := d.Close(); err == nil {
+	err := requestDisconnect(ctx, d.index)
+	if e := d.Close(); err == nil { // before the wait: an open node keeps the device
 		err = e
+	}
+	if err == nil {
+		err = waitFree(ctx, d.index)
 	}
 	if d.end != nil {
 		select {
@@ -134,6 +137,13 @@ func (d *Device) Detach(ctx context.Context) error {
 // Disconnect disconnects a device, which any process may do, and waits until it
 // is free. Requests that are under way get errors.
 func Disconnect(ctx context.Context, index int) error {
+	if err := requestDisconnect(ctx, index); err != nil {
+		return err
+	}
+	return waitFree(ctx, index)
+}
+
+func requestDisconnect(ctx context.Context, index int) error {
 	err := disconnect(ctx, index)
 	if errors.Is(err, errNoFamily) {
 		err = disconnectByIoctl(ctx, index)
@@ -141,6 +151,10 @@ func Disconnect(ctx context.Context, index int) error {
 	if err != nil {
 		return fmt.Errorf("disconnect %s: %w", Path(index), err)
 	}
+	return nil
+}
+
+func waitFree(ctx context.Context, index int) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
