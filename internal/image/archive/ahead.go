@@ -23,6 +23,8 @@ type readAhead struct {
 }
 
 const (
+	maxFollowed = 1 << 60 // bytes; an index may claim more, and sums would overflow
+
 	maxAhead = 32 << 20 // bytes of chunks for all streams of an image together
 	maxZeros = 64       // slots of zeros that are looked over
 	lanes    = 2        // chunks that are hashed together
@@ -38,14 +40,17 @@ func aheadBudget(limit int64, chunk int) int {
 
 // observe notes a read. In a hurry it leaves it out when another one is being
 // noted; then the read counts as sequential, which has no consequences.
-func (i *Image) observe(off int64, n int, hurry bool) (t *stream, sequential bool) {
+func (i *Image) observe(off, n int64, hurry bool) (t *stream, sequential bool) {
 	f := &i.ahead
+	if off+n > maxFollowed {
+		return nil, false
+	}
 	if !hurry {
 		f.mu.Lock()
 	} else if !f.mu.TryLock() {
 		return nil, true
 	}
-	t = f.streams.observe(off, int64(n))
+	t = f.streams.observe(off, n)
 	more := t != nil && i.wants(t)
 	f.mu.Unlock()
 	if more {

@@ -181,9 +181,9 @@ func (i *Image) ReadAt(p []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("archive %s: %w", i.x.Name, context.Cause(i.ctx))
 	}
 	r := reading{off: off, last: -1}
-	if off < i.Size() && len(p) > 0 {
-		r.stream, r.sequential = i.observe(off, int(min(int64(len(p)), i.Size()-off)), false)
-		r.last = int((min(off+int64(len(p)), i.Size()) - 1) / int64(i.x.ChunkSize))
+	if n := min(int64(len(p)), i.Size()-off); n > 0 {
+		r.stream, r.sequential = i.observe(off, n, false)
+		r.last, _, _ = i.x.Find(off + n - 1)
 	}
 	n, err := i.read(p, &r)
 	c := &i.count[uint(off>>12)%uint(len(i.count))]
@@ -243,7 +243,7 @@ func (i *Image) TryReadAt(p []byte, off int64) bool {
 	if off < 0 || off > i.Size()-int64(len(p)) || i.ctx.Err() != nil {
 		return false
 	}
-	_, sequential := i.observe(off, len(p), true)
+	_, sequential := i.observe(off, int64(len(p)), true)
 	for n := 0; n < len(p); {
 		slot, rel, _ := i.x.Find(off + int64(n))
 		m, ok := i.warm(p[n:], slot, int(rel), sequential)

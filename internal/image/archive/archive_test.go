@@ -47,10 +47,16 @@ type source struct{ *bytes.Reader }
 // save backs b up and opens the snapshot.
 func save(t testing.TB, b []byte, k *chunkcrypt.Key) (*repotest.Memory, *repotest.Snapshot) {
 	t.Helper()
+	return saveIn(t, b, k, chunk)
+}
+
+// saveIn is save with chunks of another size.
+func saveIn(t testing.TB, b []byte, k *chunkcrypt.Key, size int) (*repotest.Memory, *repotest.Snapshot) {
+	t.Helper()
 	m := repotest.New()
 	name := names.Snapshot{Group: names.Group{Type: names.VM, ID: "1"}, Time: 1}
 	j := backup.Job{Snapshot: name, Sources: []backup.Source{{Name: disk, Image: source{bytes.NewReader(b)}}}}
-	j.Options.ChunkSize = chunk
+	j.Options.ChunkSize = size
 	if k != nil {
 		j.Options.CryptMode, j.Options.Key = manifest.ModeEncrypt, k
 	}

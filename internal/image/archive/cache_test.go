@@ -225,7 +225,7 @@ func TestCacheHoldsWhatFitsWhateverTheOrder(t *testing.T) {
 	clean(t, m)
 }
 
-// Several images, with and without a key, on a cache of a few chunks; copiers,
+// Several images of two chunk sizes, with and without a key, on a cache of a few chunks; copiers,
 // random reads, hints, prefetches, failing fetches.
 func TestAnythingAtOnceReadsWhatWasBackedUp(t *testing.T) {
 	for seed := range uint64(4) {
@@ -242,7 +242,7 @@ func TestAnythingAtOnceReadsWhatWasBackedUp(t *testing.T) {
 				mem, snap = save(t, want, key(t))
 				imgs = append(imgs, open(t, snap, key(t), archive.Options{Cache: cache}))
 			} else {
-				mem, snap = save(t, want, nil)
+				mem, snap = saveIn(t, want, nil, (1+k)*chunk)
 				imgs = append(imgs, open(t, snap, nil, archive.Options{Cache: cache}))
 			}
 			mems, wants = append(mems, mem), append(wants, want)
@@ -275,7 +275,7 @@ func TestAnythingAtOnceReadsWhatWasBackedUp(t *testing.T) {
 						p = make([]byte, rnd.IntN(6*chunk))
 					case 3:
 						if rnd.IntN(20) == 0 {
-							tr := &archive.Trace{Archive: disk, Size: img.Size(), ChunkSize: chunk, Slots: rnd.Perm(40)}
+							tr := &archive.Trace{Archive: disk, Size: img.Size(), ChunkSize: int64(img.ChunkSize()), Slots: rnd.Perm(40)}
 							if err := img.Prefetch(t.Context(), tr); err != nil {
 								t.Error(err)
 							}
@@ -306,7 +306,7 @@ func TestAnythingAtOnceReadsWhatWasBackedUp(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if st := cache.Stats(); st.Used > max(st.Limit, slotSize) || st.Ahead > st.Limit/2 {
+		if st := cache.Stats(); st.Used > max(st.Limit, slotSize+chunk) || st.Ahead > st.Limit/2 {
 			t.Errorf("%+v", st)
 		}
 		cache.Close()
@@ -317,4 +317,21 @@ func TestAnythingAtOnceReadsWhatWasBackedUp(t *testing.T) {
 			clean(t, mem)
 		}
 	}
+}
+
+func TestImageOfAClosedCacheFailsAndLeaksNothing(t *testing.T) {
+	m, s := save(t, solid(8), nil)
+	cache := archive.NewCache(0)
+	img := open(t, s, nil, archive.Options{Cache: cache})
+	scattered(t, img, 1, 2)
+	cache.Close()
+	if _, err := img.ReadAt(make([]byte, 1), chunk); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("err = %v", err)
+	}
+	img.WillNeed(0, 8*chunk)
+	if err := img.Prefetch(t.Context(), &archive.Trace{Archive: disk, Size: img.Size(), ChunkSize: chunk, Slots: []int{1}}); err != nil {
+		t.Error(err)
+	}
+	img.Close()
+	clean(t, m)
 }

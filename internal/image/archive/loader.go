@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"io/fs"
 	"runtime"
 	"slices"
 
@@ -73,7 +74,10 @@ func (c *Cache) lend(ctx context.Context, i *Image, w want) (*loader, error) {
 		defer func() { c.queued-- }()
 	}
 	for {
-		if ctx.Err() != nil {
+		switch {
+		case c.closed:
+			return nil, fs.ErrClosed
+		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		}
 		if c.busy < c.pool.max && (w == asked || c.queued == 0 && c.unasked < c.background()) {

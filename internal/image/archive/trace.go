@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,7 +110,7 @@ func (t *Trace) slots(line []byte) (first, last int, err error) {
 		return 0, 0, err
 	case isRange && b <= a:
 		return 0, 0, fmt.Errorf("range %q does not rise", line)
-	case b >= count:
+	case b >= count || b > math.MaxInt-1: // the latter on small machines
 		return 0, 0, fmt.Errorf("slot %d of %d", b, count)
 	}
 	return int(a), int(b), nil
