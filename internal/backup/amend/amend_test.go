@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
@@ -444,10 +445,10 @@ func TestAnyFailureLeavesNothingVisibleAndTheNextRunWorks(t *testing.T) {
 	want := disk(bytes.Clone(sys))
 	change(t, ov, want, 5*chunk, []byte("x"))
 	broken := errors.New("broken")
-	for n := 1; ; n++ {
-		calls := 0
+	for n := int64(1); ; n++ {
+		var calls atomic.Int64 // the base is read by several goroutines
 		m.Fail = func(op string) error {
-			if calls++; calls == n {
+			if calls.Add(1) == n {
 				return fmt.Errorf("%s: %w", op, broken)
 			}
 			return nil
@@ -461,11 +462,11 @@ func TestAnyFailureLeavesNothingVisibleAndTheNextRunWorks(t *testing.T) {
 				t.Fatalf("%d snapshots", m.Snapshots())
 			}
 			// An index that does not open only makes it read more.
-			if calls >= n && n > 200 {
+			if calls.Load() >= n && n > 300 {
 				t.Fatal("failures are ignored")
 			}
 			s.want(2, system, want)
-			if calls < n {
+			if calls.Load() < n {
 				return
 			}
 			m = repotest.New() // once more, from the start
