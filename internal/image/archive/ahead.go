@@ -148,7 +148,7 @@ func (i *Image) workAhead() {
 		if i.ctx.Err() != nil {
 			return
 		}
-		i.fetchAhead(j.slots, forward)
+		i.fetchAhead(j.slots)
 	}
 }
 
@@ -271,26 +271,33 @@ func (i *Image) ask(first, last int) {
 	i.poke()
 }
 
-// fetchAhead fetches chunks that nobody has asked for yet, at most two. It
-// reports whether there was room for all.
-func (i *Image) fetchAhead(slots []slotName, w want) bool {
-	c := i.cache
-	l, err := c.loader(i.ctx, i, w)
+// fetchAhead fetches chunks that nobody has asked for yet, at most two.
+func (i *Image) fetchAhead(slots []slotName) {
+	l, err := i.cache.loader(i.ctx, i, forward)
 	if err != nil {
-		return false
+		return
 	}
-	defer c.putLoader(l)
-	var (
-		entries [lanes]*entry
-		chunks  [lanes]fetch.Chunk
-		n       int
-		fits    = true
-	)
+	defer i.cache.putLoader(l)
+	b := i.begin(slots, forward)
+	i.fill(l, &b)
+}
+
+// batch is chunks that are fetched together. They have their room.
+type batch struct {
+	entries [lanes]*entry
+	chunks  [lanes]fetch.Chunk
+	n       int
+	left    bool // something found no room
+}
+
+// begin enters chunks into the cache.
+func (i *Image) begin(slots []slotName, w want) (b batch) {
+	c := i.cache
 	for _, s := range slots {
 		e, mine, err := c.enter(s.name, i.from, true)
 		switch {
 		case err != nil:
-			fits = false
+			b.left = true
 			continue
 		case !mine:
 			c.release(e)
@@ -299,21 +306,25 @@ func (i *Image) fetchAhead(slots []slotName, w want) bool {
 		if c.roomNow(e, w) != nil {
 			c.finish(e, errNotNow)
 			c.release(e)
-			fits = false
+			b.left = true
 			continue
 		}
-		entries[n], chunks[n] = e, fetch.Chunk{Digest: s.name.digest, Data: e.data}
-		n++
+		b.entries[b.n], b.chunks[b.n] = e, fetch.Chunk{Digest: s.name.digest, Data: e.data}
+		b.n++
 	}
-	l.r.ReadAll(i.ctx, chunks[:n])
-	for k, e := range entries[:n] {
-		err := chunks[k].Err
-		i.from.fetched(chunks[k].Encoded, err)
+	return b
+}
+
+// fill fetches what was begun.
+func (i *Image) fill(l *loader, b *batch) {
+	l.r.ReadAll(i.ctx, b.chunks[:b.n])
+	for k, e := range b.entries[:b.n] {
+		err := b.chunks[k].Err
+		i.from.fetched(b.chunks[k].Encoded, err)
 		if err == nil {
 			i.from.ahead.Add(1)
 		}
-		c.finish(e, err)
-		c.release(e)
+		i.cache.finish(e, err)
+		i.cache.release(e)
 	}
-	return fits
 }

@@ -77,35 +77,62 @@ func (i *Image) Prefetch(ctx context.Context, t *Trace) error {
 		return fmt.Errorf("archive %s: %w", i.x.Name, context.Cause(i.ctx))
 	}
 	defer i.leave()
-	var at atomic.Int64
+	f := &prefetch{img: i, slots: t.Slots}
 	i.cache.mu.Lock()
 	n := i.cache.background()
 	i.cache.mu.Unlock()
 	for range n {
-		i.tasks.Go(func() {
-			for ctx.Err() == nil && i.ctx.Err() == nil {
-				k := int(at.Add(1) - 1)
-				if k >= len(t.Slots) || !i.prefetch(t.Slots[k]) {
-					return
-				}
-			}
-		})
+		i.tasks.Go(func() { f.run(ctx) })
 	}
 	return nil
 }
 
-// prefetch fetches one slot if there is room for it.
-func (i *Image) prefetch(slot int) bool {
-	if slot < 0 || slot >= i.x.Count() {
-		return true
+// prefetch walks over the slots of a trace.
+type prefetch struct {
+	img   *Image
+	mu    sync.Mutex
+	slots []int // that are left
+}
+
+func (f *prefetch) run(ctx context.Context) {
+	c := f.img.cache
+	for more := true; more; {
+		l, err := c.loader(f.img.ctx, f.img, spare)
+		if err != nil {
+			return
+		}
+		var b batch
+		b, more = f.next(ctx)
+		f.img.fill(l, &b)
+		c.putLoader(l)
 	}
-	d, err := i.table.at(slot)
-	if err != nil {
-		return false
+}
+
+// next begins with the next slot that is worth it, so that room is given in
+// order.
+func (f *prefetch) next(ctx context.Context) (b batch, more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := f.img
+	for len(f.slots) > 0 && ctx.Err() == nil && i.ctx.Err() == nil {
+		slot := f.slots[0]
+		f.slots = f.slots[1:]
+		if slot < 0 || slot >= i.x.Count() {
+			continue
+		}
+		d, err := i.table.at(slot)
+		if err != nil {
+			break
+		}
+		id := i.name(slot, d)
+		if i.x.IsZero(slot, d) || i.cache.has(&id) {
+			continue
+		}
+		if b = i.begin([]slotName{{slot, id}}, spare); b.left {
+			break
+		}
+		return b, true
 	}
-	id := i.name(slot, d)
-	if i.x.IsZero(slot, d) || i.cache.has(&id) {
-		return true
-	}
-	return i.fetchAhead([]slotName{{slot, id}}, spare)
+	f.slots = nil
+	return b, false
 }
