@@ -9,9 +9,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/mapping"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -31,7 +34,14 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"holdfast": func() {
-			os.Exit(Main(context.Background(), System("test"), os.Args[1:]))
+			ctx, cancel := context.WithCancelCause(context.Background())
+			signals := make(chan os.Signal, 1)
+			signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+			go func() {
+				<-signals
+				cancel(ErrInterrupted)
+			}()
+			os.Exit(Main(ctx, System("test"), os.Args[1:]))
 		},
 	})
 }
@@ -44,14 +54,24 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOLDFAST_REPOSITORY", filepath.Join(e.WorkDir, "repo"))
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TZ", "UTC")
+			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("XDG_RUNTIME_DIR", filepath.Join(e.WorkDir, "run"))
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    exits,
-			"image":    makeImage,
-			"damage":   damage,
-			"samefile": sameFile,
-			"qcow2":    makeQcow2,
+			"exits":     exits,
+			"image":     makeImage,
+			"damage":    damage,
+			"samefile":  sameFile,
+			"qcow2":     makeQcow2,
+			"awaitfile": awaitFile,
+			"mapped":    mapped,
 		},
 	})
 }
@@ -75,6 +95,35 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// awaitfile FILE waits until a process in the background has made it.
+func awaitFile(ts *testscript.TestScript, _ bool, args []string) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Lstat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+	}
+	ts.Fatalf("no %s after 20 s", args[0])
+}
+
+// mapped sets $DEV to the device that the last command printed, and unmaps
+// everything of this repository in the end.
+func mapped(ts *testscript.TestScript, _ bool, _ []string) {
+	_, dev, ok := strings.Cut(strings.TrimSpace(ts.ReadFile("stdout")), " mapped on ")
+	if !ok {
+		ts.Fatalf("nothing was mapped")
+	}
+	ts.Setenv("DEV", dev)
+	name := ts.Getenv("HOLDFAST_REPOSITORY")
+	ts.Defer(func() {
+		list, _ := mapping.List(context.Background(), "")
+		for _, m := range list {
+			if m.Repository == name {
+				_, _ = mapping.Unmap(context.Background(), "", m.ID, mapping.UnmapOptions{Force: true})
+			}
+		}
+	})
 }
 
 // image FILE SEED MIB: noise, text, zeros and a hole of that size.
