@@ -48,7 +48,8 @@ func TestWireIsThatOfQEMU(t *testing.T) {
 		},
 		{
 			"extended headers", `"IHAVEOPT" 0000000b 00000000`, nbd.AppendOption(nil, nbd.OptExtendedHeaders, nil),
-			nbd.OptionHeader{Option: nbd.OptExtendedHeaders}, func(b []byte) (any, error) { return nbd.ParseOptionHeader(b) },
+			nbd.OptionHeader{Option: nbd.OptExtendedHeaders},
+			func(b []byte) (any, error) { return nbd.ParseOptionHeader(b) },
 		},
 		{
 			"refusal", `0003e889045565a9 0000000b 80000001 00000021 "Unsupported option 11 (<unknown>)"`,
@@ -58,7 +59,8 @@ func TestWireIsThatOfQEMU(t *testing.T) {
 		},
 		{
 			"export of a list", `00000004 "disk"`, nbd.Server{Name: "disk"}.Append(nil),
-			nbd.Server{Name: "disk"}, func(b []byte) (any, error) { return nbd.ParseServer(b) },
+			nbd.Server{Name: "disk"},
+			func(b []byte) (any, error) { return nbd.ParseServer(b) },
 		},
 		{
 			"set context", `00000004 "disk" 00000001 0000000f "base:allocation"`,
@@ -68,7 +70,8 @@ func TestWireIsThatOfQEMU(t *testing.T) {
 		},
 		{
 			"context", `00000000 "base:allocation"`, nbd.MetaContext{Name: nbd.BaseAllocation}.Append(nil),
-			nbd.MetaContext{Name: nbd.BaseAllocation}, func(b []byte) (any, error) { return nbd.ParseMetaContext(b) },
+			nbd.MetaContext{Name: nbd.BaseAllocation},
+			func(b []byte) (any, error) { return nbd.ParseMetaContext(b) },
 		},
 		{
 			"go", `00000004 "disk" 0001 0003`,
@@ -121,11 +124,13 @@ func TestWireIsThatOfQEMU(t *testing.T) {
 		},
 		{
 			"hole", `0000000000001000 00000200`, nbd.Hole{Offset: 4096, Length: 512}.Append(nil),
-			nbd.Hole{Offset: 4096, Length: 512}, func(b []byte) (any, error) { return nbd.ParseHole(b) },
+			nbd.Hole{Offset: 4096, Length: 512},
+			func(b []byte) (any, error) { return nbd.ParseHole(b) },
 		},
 		{
 			"simple reply", `67446698 00000016 0000000000000007`, nbd.SimpleReply{Errno: nbd.EINVAL, Cookie: 7}.Append(nil),
-			nbd.SimpleReply{Errno: nbd.EINVAL, Cookie: 7}, func(b []byte) (any, error) { return nbd.ParseSimpleReply(b) },
+			nbd.SimpleReply{Errno: nbd.EINVAL, Cookie: 7},
+			func(b []byte) (any, error) { return nbd.ParseSimpleReply(b) },
 		},
 		{
 			"extended write", `21e41c71 0020 0001 0000000000000007 0000000000001000 0000000000000200`,
