@@ -36,7 +36,8 @@ type nbdFlags struct {
 
 func (o *nbdFlags) add(f interface {
 	StringVar(p *string, name, value, usage string)
-}) {
+},
+) {
 	f.StringVar(&o.certificates, "tls-certificates", "", "for nbds://: directory with ca-cert.pem, client-cert.pem and client-key.pem")
 }
 
