@@ -113,6 +113,9 @@ func complete(s Spec) (Spec, error) {
 	if s.DeadTimeout <= 0 {
 		s.DeadTimeout = DefaultDeadTimeout
 	}
+	if s.Timeout <= 0 {
+		s.Timeout = DefaultTimeout
+	}
 	if _, ok := s.Image.(image.Device); !ok {
 		s.ReadOnly = true
 	}

@@ -72,7 +72,7 @@ func (m *Mapping) attachNBD(ctx context.Context) (_ backend, err error) {
 	}()
 	m.spec.stage("serving")
 	b.dev, err = nbdattach.Attach(ctx, nbdattach.Options{
-		Index: index, Size: size, BlockSize: 512, Flags: uint64(flags), DeadTimeout: m.spec.DeadTimeout,
+		Index: index, Size: size, BlockSize: 512, Flags: uint64(flags), Timeout: m.spec.Timeout, DeadTimeout: m.spec.DeadTimeout,
 		Identifier: identifier(m.rec.ID), Sockets: []int{kernel},
 	})
 	_ = unix.Close(kernel) // the device holds it now

@@ -90,14 +90,20 @@ func releaseNBD(ctx context.Context, r Record, force bool) error {
 		if !ours {
 			continue
 		}
-		if !force {
-			r.Device = nbdattach.Path(s.Index)
-			err := waitIdle(ctx, r, func() ([]holders.Holder, error) { return deviceUsers(r.Device) })
-			if err != nil {
-				return err
+		// The server is dead for good, so its users are better off with errors
+		// than waiting for it. The device is free when they have closed it.
+		wait, cancel := context.WithTimeout(ctx, 2*probeTime)
+		err := nbdattach.Disconnect(wait, s.Index)
+		cancel()
+		if errors.Is(err, nbdattach.ErrBusy) {
+			if force {
+				continue
 			}
+			r.Device = nbdattach.Path(s.Index)
+			hs, _ := deviceUsers(r.Device)
+			err = &BusyError{r, hs}
 		}
-		if err := nbdattach.Disconnect(ctx, s.Index); err != nil {
+		if err != nil {
 			return err
 		}
 	}

@@ -52,11 +52,14 @@ func beVictim(how []string) error {
 			}
 		},
 	}
+	if stage == "expiring" {
+		s.Timeout, s.DeadTimeout = 2*time.Second, time.Second
+	}
 	m, err := Map(context.Background(), s)
 	if err != nil {
 		return err
 	}
-	if stage == "blocked" {
+	if stage == "blocked" || stage == "expiring" {
 		img.mu.Lock()
 		img.block = make(chan struct{})
 		img.mu.Unlock()

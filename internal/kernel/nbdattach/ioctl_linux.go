@@ -79,7 +79,8 @@ func configure(index int, o Options) (int, error) {
 				_ = unix.IoctlSetInt(fd, clearSock, 0)
 			}
 			_ = unix.Close(fd)
-			if errors.Is(err, unix.EBUSY) {
+			// EINVAL is how the kernel refuses what netlink connected.
+			if _, connected := Read(index); errors.Is(err, unix.EBUSY) || connected == nil && i == 0 {
 				err = fmt.Errorf("%w: %w", ErrBusy, err)
 			}
 			return -1, fmt.Errorf("%s: give it a socket: %w", Path(index), err)
