@@ -44,8 +44,20 @@ func New() *Builder {
 // Add adds a file at an absolute path.
 func (b *Builder) Add(name string, content []byte, mode os.FileMode) error {
 	return b.add(cpio.StaticRecord(content, cpio.Info{
-		Name: entryName(name), Mode: cpio.S_IFREG | uint64(mode.Perm()),
+		Name: entryName(name), Mode: cpio.S_IFREG | unixMode(mode),
 	}), len(content))
+}
+
+// unixMode keeps the bits that make a program another user's: fusermount3 needs them.
+func unixMode(m os.FileMode) uint64 {
+	bits := uint64(m.Perm())
+	if m&os.ModeSetuid != 0 {
+		bits |= 0o4000
+	}
+	if m&os.ModeSetgid != 0 {
+		bits |= 0o2000
+	}
+	return bits
 }
 
 // AddFile adds a copy of the host's file.
