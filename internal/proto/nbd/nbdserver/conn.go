@@ -135,7 +135,7 @@ func (c *conn) transmission() error {
 	err := c.requests()
 	close(c.jobs)
 	c.wg.Wait()
-	if ferr := c.out.flush(); err == nil {
+	if ferr := c.out.flush(); ferr != nil {
 		err = ferr
 	}
 	if c.in.draining.Load() {
