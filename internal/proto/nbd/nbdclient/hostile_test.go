@@ -298,23 +298,26 @@ func TestServerThatFallsSilentIsAnError(t *testing.T) {
 			f.answer = f.honest(make([]byte, 1<<20))
 			slow := func(nc net.Conn) {
 				_ = f.shake(nc)
-				for range 1 << 20 {
-					time.Sleep(time.Second)
-					if _, err := nc.Write([]byte{0x67}); err != nil {
+				go func() { _, _ = io.Copy(io.Discard, nc) }()
+				part := nbd.SimpleReply{Cookie: 1}.Append(nil)
+				for _, b := range append(part, make([]byte, 512)...) {
+					time.Sleep(defaultTimeout - time.Second)
+					if _, err := nc.Write([]byte{b}); err != nil {
 						return
 					}
-					break
 				}
-				_, _ = io.Copy(io.Discard, nc)
 			}
 			im, err := Open(t.Context(), fakeURI, Options{Dial: pipeDial(slow), Patience: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := im.ReadAt(make([]byte, 512), 0); !errors.Is(err, ErrTimeout) {
-				t.Errorf("%v", err)
+			start := time.Now()
+			_, err = im.ReadAt(make([]byte, 512), 0)
+			if d := time.Since(start); !errors.Is(err, ErrTimeout) || d > (ageFactor+1)*defaultTimeout {
+				t.Errorf("%v after %s", err, d)
 			}
 			_ = im.Close()
+			time.Sleep(2 * defaultTimeout) // the server notices
 		})
 	})
 }

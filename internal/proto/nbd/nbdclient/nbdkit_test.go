@@ -29,10 +29,14 @@ func TestReadsWhatNbdkitServes(t *testing.T) {
 		{"one connection at a time", []string{"--filter=limit", "pattern", "9M", "limit=1"}},
 		{"many connections", []string{"--filter=multi-conn", "pattern", "9M", "multi-conn-mode=plugin"}},
 		{"one thread", []string{"--filter=noparallel", "pattern", "9M"}},
-		{"blocks of 4096", []string{"--filter=blocksize-policy", "pattern", "9M",
-			"blocksize-minimum=4k", "blocksize-preferred=64k", "blocksize-maximum=128k", "blocksize-error-policy=error"}},
-		{"blocks of 64 KiB", []string{"--filter=blocksize-policy", "pattern", "9M",
-			"blocksize-minimum=64k", "blocksize-preferred=64k", "blocksize-maximum=64k", "blocksize-error-policy=error"}},
+		{"blocks of 4096", []string{
+			"--filter=blocksize-policy", "pattern", "9M",
+			"blocksize-minimum=4k", "blocksize-preferred=64k", "blocksize-maximum=128k", "blocksize-error-policy=error",
+		}},
+		{"blocks of 64 KiB", []string{
+			"--filter=blocksize-policy", "pattern", "9M",
+			"blocksize-minimum=64k", "blocksize-preferred=64k", "blocksize-maximum=64k", "blocksize-error-policy=error",
+		}},
 		{"exits with the last client", []string{"--filter=exitlast", "pattern", "9M"}},
 		{"at a limited rate", []string{"--filter=rate", "pattern", "9M", "rate=800M"}},
 	} {

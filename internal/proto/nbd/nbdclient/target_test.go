@@ -32,8 +32,10 @@ func TestTargetHoldsWhatIsWritten(t *testing.T) {
 		{"without WRITE_ZEROES", []string{"--filter=nozero", "memory", "4M"}},
 		{"without structured replies", []string{"--no-sr", "memory", "4M"}},
 		{"every write durable", []string{"--filter=fua", "memory", "4M", "fuamode=force"}},
-		{"blocks of 64 KiB", []string{"--filter=blocksize-policy", "memory", "4M",
-			"blocksize-minimum=64k", "blocksize-preferred=64k", "blocksize-maximum=128k", "blocksize-error-policy=error"}},
+		{"blocks of 64 KiB", []string{
+			"--filter=blocksize-policy", "memory", "4M",
+			"blocksize-minimum=64k", "blocksize-preferred=64k", "blocksize-maximum=128k", "blocksize-error-policy=error",
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			const size = 4<<20 - 1234 // of the image: the export is larger
