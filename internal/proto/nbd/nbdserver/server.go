@@ -30,9 +30,10 @@
 // [Options.Memory] bytes for the payloads of reads and writes of all
 // connections, outside the Go heap, of which one connection uses at most half
 // unless it is a single request; a reader that finds none free stops reading
-// until there is. Besides this, at most 0.5 MiB for each connection. The rest
-// of a 32 MiB request limit follows from the protocol: a longer READ is EINVAL,
-// a longer WRITE ends the connection.
+// until there is. Besides this, each connection takes 32 KiB for requests, up to
+// 0.5 MiB for replies under way, and 128 KiB for each worker that has answered
+// long BLOCK_STATUS requests. The 32 MiB limit of a request is the protocol's: a
+// longer READ is EINVAL, a longer WRITE ends the connection.
 //
 // # Bad peers
 //
