@@ -91,6 +91,9 @@ func unpack(tr *tar.Reader, dir string) (version string, err error) {
 			return "", err
 		}
 	}
+	if strings.HasPrefix(version, ".") { // such a name would be hidden, or another directory
+		return "", fmt.Errorf("it holds a kernel of version %q", version)
+	}
 	if !image {
 		return "", errors.New("it holds no /boot/vmlinuz: a package such as linux-image-6.1.0-56-cloud-amd64 does, " +
 			"linux-image-cloud-amd64 only names it")
