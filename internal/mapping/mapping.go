@@ -57,7 +57,7 @@
 //
 // # Figures
 //
-// Two processors, an image in memory, 1 MiB reads of the loop device: with
+// Two busy processors, an image in memory, 1 MiB reads of the loop device: with
 // FOPEN_DIRECT_IO, LO_FLAGS_DIRECT_IO, FUSE_ASYNC_DIO and 4 MiB of read-ahead
 // about 2.9 GB/s, with the default read-ahead of 128 KiB 0.9 GB/s, and 0.9
 // GB/s with the kernel caching the file twice. Without LO_FLAGS_DIRECT_IO or

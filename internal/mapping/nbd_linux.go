@@ -140,7 +140,13 @@ func (b *connected) end(ctx context.Context, force bool) error {
 				return fmt.Errorf("write back %s: %w", b.dev.Path(), err)
 			}
 		}
-		if err := b.dev.Detach(ctx); err != nil && !force {
+		wait := ctx
+		if force { // a user elsewhere may keep it for ever
+			var cancel context.CancelFunc
+			wait, cancel = context.WithTimeout(ctx, 2*probeTime)
+			defer cancel()
+		}
+		if err := b.dev.Detach(wait); err != nil && !force {
 			return err
 		}
 	}

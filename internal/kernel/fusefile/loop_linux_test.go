@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -351,5 +350,4 @@ func TestKilledServerLeavesNothing(t *testing.T) {
 			t.Logf("gone after %v", time.Since(start))
 		})
 	}
-	_ = syscall.SIGKILL
 }

@@ -116,12 +116,9 @@ func (d *Device) Close() error {
 // Detach disconnects the device, also if it is in use, and waits until it is
 // free.
 func (d *Device) Detach(ctx context.Context) error {
-	err := requestDisconnect(ctx, d.index)
-	if e := d.Close(); err == nil { // before the wait: an open node keeps the device
+	err := tell(ctx, d.index)
+	if e := d.Close(); err == nil { // before waiting: an open node keeps it
 		err = e
-	}
-	if err == nil {
-		err = waitFree(ctx, d.index)
 	}
 	if d.end != nil {
 		select {
@@ -131,19 +128,23 @@ func (d *Device) Detach(ctx context.Context) error {
 		}
 		d.end = nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return waitFree(ctx, d.index)
 }
 
 // Disconnect disconnects a device, which any process may do, and waits until it
-// is free. Requests that are under way get errors.
+// is free. Requests that are under way get errors. As long as somebody has the
+// node open, it is not free: an error that wraps ErrBusy.
 func Disconnect(ctx context.Context, index int) error {
-	if err := requestDisconnect(ctx, index); err != nil {
+	if err := tell(ctx, index); err != nil {
 		return err
 	}
 	return waitFree(ctx, index)
 }
 
-func requestDisconnect(ctx context.Context, index int) error {
+func tell(ctx context.Context, index int) error {
 	err := disconnect(ctx, index)
 	if errors.Is(err, errNoFamily) {
 		err = disconnectByIoctl(ctx, index)
