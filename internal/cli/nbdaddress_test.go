@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,7 +57,8 @@ func serveNBD(t *testing.T, name string, args ...string) (socket string) {
 		_ = os.RemoveAll(dir)
 	})
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if info, err := os.Stat(socket); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if nc, err := net.Dial("unix", socket); err == nil {
+			_ = nc.Close()
 			return socket
 		}
 		if time.Now().After(deadline) {

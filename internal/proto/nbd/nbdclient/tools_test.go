@@ -37,11 +37,29 @@ func tool(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// daemon runs a server for the test and waits until its socket is there.
+// listens reports that connections to a server's socket are taken. nbdkit says
+// so by its pid file, for it may be told to count connections.
+func listens(name, socket string) bool {
+	if name == "nbdkit" {
+		_, err := os.Stat(socket + ".pid")
+		return err == nil
+	}
+	nc, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	_ = nc.Close()
+	return true
+}
+
+// daemon runs a server for the test and waits until it listens.
 func daemon(t testing.TB, socket, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	requireTools(t, name)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	if name == "nbdkit" {
+		args = append([]string{"-P", socket + ".pid"}, args...)
+	}
 	cmd := exec.CommandContext(ctx, name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -61,7 +79,7 @@ func daemon(t testing.TB, socket, name string, args ...string) *exec.Cmd {
 		}
 	})
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if info, err := os.Stat(socket); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if listens(name, socket) {
 			return cmd
 		}
 		select {
