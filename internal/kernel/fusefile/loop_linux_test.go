@@ -81,6 +81,12 @@ func (m *memory) Flush() error {
 	return nil
 }
 
+func (m *memory) flushes() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flush
+}
+
 func (m *memory) ExtentAt(off int64) (image.Extent, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

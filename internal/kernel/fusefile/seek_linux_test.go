@@ -37,8 +37,8 @@ func TestHolesAreFoundAndMade(t *testing.T) {
 		if _, err := unix.Pread(fd, b, 8192); err != nil || !bytes.Equal(b, make([]byte, 4096)) {
 			t.Errorf("a punched hole is not zero: %v", err)
 		}
-		if err := unix.Fsync(fd); err != nil || img.flush == 0 {
-			t.Errorf("fsync: %v, %d flushes", err, img.flush)
+		if err := unix.Fsync(fd); err != nil || img.flushes() == 0 {
+			t.Errorf("fsync: %v, %d flushes", err, img.flushes())
 		}
 		_ = unix.Close(fd)
 		if err := f.Close(context.Background()); err != nil {
