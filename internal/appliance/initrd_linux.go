@@ -108,8 +108,8 @@ func (c Config) addFiles(b *initramfs.Builder) error {
 		}
 	}
 	for name, text := range map[string]string{
-		"/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
-		"/etc/group":  "root:x:0:\n",
+		"/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+		"/etc/group":  "root:x:0:\nnogroup:x:65534:\n",
 		"/etc/hosts":  "127.0.0.1 localhost appliance\n::1 localhost\n",
 	} {
 		if !b.Has(name) {

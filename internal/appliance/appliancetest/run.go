@@ -59,6 +59,9 @@ func (vm *VM) TestBinary(t *testing.T, s Tests) {
 	if err != nil {
 		t.Errorf("run %s in the guest: %v", s.Package, err)
 	}
+	if r.Err() != nil {
+		t.Logf("%s in the guest: %v", s.Package, r.Err())
+	}
 	rep.repeat(t, "")
 	switch {
 	case len(rep.tests) == 0:

@@ -102,6 +102,7 @@ func prepare() (warnings []string) {
 	for name, target := range map[string]string{
 		"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",
 		"/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
+		"/etc/mtab": "/proc/self/mounts", // umount and fusermount3 read it
 	} {
 		if err := os.Symlink(target, name); err != nil && !os.IsExist(err) {
 			warn(err)
@@ -113,7 +114,11 @@ func prepare() (warnings []string) {
 	if err != nil && !os.IsNotExist(err) {
 		warn(err)
 	}
-	return append(warnings, loadModules(strings.Fields(string(list)))...)
+	warnings = append(warnings, loadModules(strings.Fields(string(list)))...)
+	if err := os.Chmod("/dev/fuse", 0o666); err != nil && !os.IsNotExist(err) { // as udev does: users may use it
+		warn(err)
+	}
+	return warnings
 }
 
 func mount(source, target, fstype string, flags uintptr, data string) error {

@@ -22,7 +22,8 @@ func module(info ...string) []byte {
 	}
 	var b bytes.Buffer
 	for _, part := range []any{
-		h, []byte(text), []byte(names), elf.Section64{},
+		h, []byte(text), []byte(names),
+		elf.Section64{},
 		elf.Section64{Name: 1, Type: uint32(elf.SHT_PROGBITS), Off: 64, Size: uint64(len(text))},
 		elf.Section64{Name: 10, Type: uint32(elf.SHT_STRTAB), Off: uint64(64 + len(text)), Size: uint64(len(names))},
 	} {
