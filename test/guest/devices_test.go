@@ -25,7 +25,7 @@ func TestDevices(t *testing.T) {
 			{Path: gptDisk(t), ReadOnly: true},
 			{Path: mbrDisk(t), ReadOnly: true},
 		},
-		Scratch: 4096, MemoryMB: 1024,
+		Scratch: 4096, MemoryMB: 1536,
 	})
 	t.Logf("ready after %v", vm.Boot)
 	if testing.Short() {
@@ -37,7 +37,10 @@ func TestDevices(t *testing.T) {
 		"test/guest/inside", "internal/kernel/loop", "internal/kernel/nbdattach", "internal/kernel/fusefile", "internal/mapping",
 	} {
 		t.Run(pkg, func(t *testing.T) {
-			vm.TestBinary(t, appliancetest.Tests{Package: module + pkg, Timeout: 2 * time.Minute})
+			vm.TestBinary(t, appliancetest.Tests{
+				Package: module + pkg, Timeout: 2 * time.Minute,
+				Env: []string{"GOMEMLIMIT=600MiB"}, // some keep disks in memory
+			})
 		})
 	}
 }

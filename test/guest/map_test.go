@@ -17,7 +17,7 @@ const msReadOnly = 1 // of mount(2)
 // mapWithTheProgram backs both disks up inside and maps them as users do. The repository is in
 // memory: making its 65,536 directories on a disk takes the emulated processor a minute.
 func mapWithTheProgram(t *testing.T, vm *appliancetest.VM) {
-	holdfast(t, vm, "init", "/tmp/repo")
+	holdfast(t, vm, "init", "/run/repo")
 	holdfast(t, vm, "backup", "gpt.img:/dev/vda", "mbr.img:/dev/vdb", "--backup-type", "vm", "--backup-id", "100")
 	for _, tc := range []struct {
 		name, archive string
@@ -123,7 +123,7 @@ func holdfast(t *testing.T, vm *appliancetest.VM, args ...string) string {
 	t.Helper()
 	var out, serr bytes.Buffer
 	r, err := vm.Run(ctx(t), appliance.Cmd{
-		Args: append([]string{"holdfast"}, args...), Env: []string{"HOLDFAST_REPOSITORY=/tmp/repo"},
+		Args: append([]string{"holdfast"}, args...), Env: []string{"HOLDFAST_REPOSITORY=/run/repo"},
 		Stdout: &out, Stderr: &serr,
 	})
 	if err != nil || r.Err() != nil {

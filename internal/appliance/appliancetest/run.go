@@ -53,7 +53,7 @@ func (vm *VM) TestBinary(t *testing.T, s Tests) {
 	}
 	r, err := vm.Run(ctx, appliance.Cmd{
 		Args: append(args, s.Args...), Dir: dir, Stdout: rep, Stderr: rep,
-		Env: append([]string{"HOLDFAST_GUEST=1", "CI=" + os.Getenv("CI"), "TMPDIR=" + vm.tmp}, s.Env...),
+		Env: append([]string{"HOLDFAST_GUEST=1", "CI=" + os.Getenv("CI"), "TMPDIR=" + tmp}, s.Env...),
 	})
 	rep.flush()
 	if err != nil {

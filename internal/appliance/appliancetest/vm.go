@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	module  = "github.com/holdfast-backup/holdfast/"
-	scratch = "/scratch" // where Spec.Scratch is mounted
+	module = "github.com/holdfast-backup/holdfast/"
+	tmp    = "/tmp" // in the guest; a short name leaves room for sockets' paths
 )
 
 // Spec says what the machine shall have.
@@ -27,8 +27,8 @@ type Spec struct {
 	Drives   []appliance.Drive
 	MemoryMB int // 0: 512
 	CPUs     int // 0: 1
-	// Scratch is the size in MiB of an ext4 disk at /scratch, which TMPDIR names
-	// then. The guest's other files are in its memory, where O_DIRECT is refused.
+	// Scratch is the size in MiB of an ext4 disk at /tmp. The guest's other files
+	// are in its memory, where O_DIRECT is refused; so is /tmp without Scratch.
 	Scratch int
 }
 
@@ -36,7 +36,6 @@ type Spec struct {
 type VM struct {
 	*appliance.VM
 	Boot time.Duration // from Start to the agent's first word
-	tmp  string        // TMPDIR inside
 }
 
 // Start boots a machine, or skips the test and says why.
@@ -54,7 +53,7 @@ func Start(t *testing.T, s Spec) *VM {
 			Lack(t, err)
 		}
 	}
-	vm := &VM{tmp: "/tmp"}
+	vm := &VM{}
 	c := appliance.Config{
 		Kernel: k, Init: Build(t, module+"internal/appliance/agent"),
 		Modules: s.Modules, Later: s.Later, Tools: s.Tools, Files: s.Files,
@@ -84,9 +83,8 @@ func Start(t *testing.T, s Spec) *VM {
 		t.Errorf("the guest warns: %s", w)
 	}
 	if s.Scratch > 0 {
-		vm.tmp = scratch
 		disk := "/dev/vd" + string(rune('a'+len(s.Drives)))
-		if err := vm.Mount(ctx, disk, scratch, "ext4", 0, ""); err != nil {
+		if err := vm.Mount(ctx, disk, tmp, "ext4", 0, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
