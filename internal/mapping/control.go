@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/kernel/holders"
+	"github.com/holdfast-backup/holdfast/internal/proto/nbd/nbdserver"
 )
 
 // The control socket carries one line of JSON each way and is closed then.
@@ -179,15 +180,11 @@ func ask(ctx context.Context, dir string, r Record, q request) (answer, error) {
 	return a, nil
 }
 
-// maxSocketPath is the shortest limit among the systems, for a path and its
-// final zero.
-const maxSocketPath = 103
-
 // socketName returns a path for a socket in the run directory that is short
 // enough for the system.
 func socketName(dir, name string) (string, func(), error) {
 	path := filepath.Join(dir, name)
-	if len(path) <= maxSocketPath {
+	if len(path) <= nbdserver.MaxSocketPath {
 		return path, func() {}, nil
 	}
 	d, err := os.Open(dir)

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/holdfast-backup/holdfast/internal/kernel/holders"
 	"github.com/holdfast-backup/holdfast/internal/proto/nbd/nbdserver"
@@ -32,23 +28,16 @@ func (m *Mapping) attachSocket() (backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("%s is too long for a socket (%d bytes): choose a shorter path", path, maxSocketPath)
-	}
-	if err := clearSocket(path); err != nil {
+	if err := nbdserver.ClearSocket(path); err != nil {
 		return nil, err
 	}
 	m.rec.Socket = path
 	if err := m.note("socket"); err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("unix", path)
+	ln, err := nbdserver.ListenUnix(path)
 	if err != nil {
 		m.rec.Socket = "" // not ours to remove
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		_ = ln.Close()
 		return nil, err
 	}
 	e := &exported{path: path, ended: make(chan struct{}), srv: nbdserver.New(nbdserver.Options{
@@ -63,27 +52,6 @@ func (m *Mapping) attachSocket() (backend, error) {
 	}()
 	m.spec.stage("listening")
 	return e, nil
-}
-
-// clearSocket removes a socket that nobody listens on, and nothing else.
-func clearSocket(path string) error {
-	st, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if st.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s exists and is no socket", path)
-	}
-	if nc, err := net.Dial("unix", path); err == nil {
-		_ = nc.Close()
-		return fmt.Errorf("somebody listens on %s", path)
-	} else if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return os.Remove(path)
 }
 
 func (e *exported) holders() ([]holders.Holder, error) {
