@@ -2,9 +2,7 @@ package datastore
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
@@ -12,16 +10,12 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
-	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
-// fixedWriter fills an index file in any order, under a temporary name that
-// no reader and no garbage collection looks at.
+// fixedWriter fills an index file in any order.
 type fixedWriter struct {
-	session *Session
-	name    names.Archive
-	temp    string
-	file    vfs.File
+	name names.Archive
+	file *indexFile
 
 	mu     sync.Mutex
 	header fidx.Header
@@ -36,13 +30,8 @@ func (b *Session) CreateFixed(name names.Archive, size int64, chunkSize int) (re
 		return nil, fmt.Errorf("create index %s: want a name that ends in .fidx", name)
 	}
 	w := &fixedWriter{
-		session: b,
-		name:    name,
-		temp:    b.name.Path() + "/" + name.ClientName() + ".tmp_fidx",
-		header:  fidx.Header{Ctime: b.store.fs.Now().Unix(), ChunkSize: uint64(chunkSize)},
-	}
-	if _, err := io.ReadFull(b.store.opt.Rand, w.header.UUID[:]); err != nil {
-		return nil, fmt.Errorf("create index %s: %w", name, err)
+		name:   name,
+		header: fidx.Header{Ctime: b.store.fs.Now().Unix(), ChunkSize: uint64(chunkSize)},
 	}
 	if size >= 0 {
 		w.header.Size = uint64(size)
@@ -50,23 +39,10 @@ func (b *Session) CreateFixed(name names.Archive, size int64, chunkSize int) (re
 			return nil, fmt.Errorf("create index %s: %w", name, err)
 		}
 	}
-	for _, taken := range []string{w.temp, b.name.Path() + "/" + name.String()} {
-		there, err := exists(b.store.fs, taken)
-		if err != nil {
-			return nil, fmt.Errorf("create index %s: %w", name, err)
-		}
-		if there {
-			return nil, fmt.Errorf("create index %s: %w", name, repo.ErrExists)
-		}
-	}
-	f, err := b.store.fs.Create(w.temp, filePerm)
-	if err != nil {
+	var err error
+	if w.file, err = b.createIndex(name, &w.header.UUID); err != nil {
 		return nil, fmt.Errorf("create index %s: %w", name, err)
 	}
-	w.file = f
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.open++
 	return w, nil
 }
 
@@ -137,9 +113,7 @@ func (w *fixedWriter) Grow(size int64) error {
 	return nil
 }
 
-// Close completes the index and gives it its name. Its content is durable
-// before the name is, for an index with a name but without content would stop
-// the garbage collection of a PBS.
+// Close completes the index and gives it its name.
 func (w *fixedWriter) Close() (digest.Digest, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,20 +122,9 @@ func (w *fixedWriter) Close() (digest.Digest, error) {
 	}
 	w.closed = true
 	sum, err := w.complete()
-	if cerr := w.file.Close(); err == nil {
-		err = cerr
+	if err := w.file.settle(err); err != nil {
+		return digest.Digest{}, fmt.Errorf("index %s: %w", w.name, err)
 	}
-	store := w.session.store
-	if err == nil {
-		err = store.fs.Rename(w.temp, w.session.name.Path()+"/"+w.name.String())
-	}
-	if err != nil {
-		return digest.Digest{}, fmt.Errorf("index %s: %w", w.name, errors.Join(err, ignoreMissing(store.fs.Remove(w.temp))))
-	}
-	w.session.mu.Lock()
-	defer w.session.mu.Unlock()
-	w.session.open--
-	w.session.files++
 	return sum, nil
 }
 
@@ -194,11 +157,6 @@ func (w *fixedWriter) complete() (digest.Digest, error) {
 	if w.header.Sum, err = x.Sum(); err != nil {
 		return digest.Digest{}, err
 	}
-	if _, err := w.file.WriteAt(w.header.Append(nil), 0); err != nil {
-		return digest.Digest{}, err
-	}
-	if w.session.store.opt.Sync == SyncNone {
-		return w.header.Sum, nil
-	}
-	return w.header.Sum, w.file.Sync()
+	_, err = w.file.WriteAt(w.header.Append(nil), 0)
+	return w.header.Sum, err
 }

@@ -29,11 +29,12 @@ type Session struct {
 
 	chunks, plain, encoded, duplicates atomic.Uint64
 
-	mu    sync.Mutex
-	open  int      // index writers not closed
-	files int      // archives in place
-	ended bool     // after Finish or Abort
-	spare [][]byte // buffers of hasChunk: as many as calls at a time
+	mu     sync.Mutex
+	open   map[*indexFile]struct{} // indexes being written
+	spoilt bool                    // an index came to nothing
+	files  int                     // archives in place
+	ended  bool                    // after Finish or Abort
+	spare  [][]byte                // buffers of hasChunk: as many as calls at a time
 }
 
 // Begin starts a backup. It fails with vfs.ErrLocked when another backup of
@@ -55,7 +56,7 @@ func (s *Store) begin(ctx context.Context, b repo.Begin) (_ *Session, err error)
 	if err := s.needNamespace(n.NS); err != nil {
 		return nil, err
 	}
-	ses := &Session{store: s, name: n}
+	ses := &Session{store: s, name: n, open: map[*indexFile]struct{}{}}
 	defer func() {
 		if err != nil {
 			if ses.newGroup {
@@ -245,13 +246,15 @@ func (b *Session) Finish(ctx context.Context, m *manifest.Manifest) error {
 
 func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 	b.mu.Lock()
-	open, files, ended := b.open, b.files, b.ended
+	open, spoilt, files, ended := len(b.open), b.spoilt, b.files, b.ended
 	b.mu.Unlock()
 	switch {
 	case ended:
 		return errors.New("the session has ended")
 	case open > 0:
 		return errors.New("an index is still being written")
+	case spoilt:
+		return errors.New("one of its indexes could not be written")
 	case files == 0 || len(m.Files) == 0:
 		return errors.New("it holds no archive")
 	}
@@ -321,13 +324,17 @@ func (b *Session) sync() error {
 }
 
 // Abort removes the unfinished snapshot, and the group if it came with it.
+// Indexes that are still being written are closed.
 func (b *Session) Abort() error {
 	b.mu.Lock()
-	ended := b.ended
-	b.ended = true
+	ended, open := b.ended, b.open
+	b.ended, b.open = true, nil
 	b.mu.Unlock()
 	if ended {
 		return nil
+	}
+	for f := range open {
+		_ = f.Close() // its content goes anyway
 	}
 	// The manifest is there when making it durable failed.
 	err := b.store.removeSnapshot(b.name.Path())

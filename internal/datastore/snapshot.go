@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
+	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -124,6 +125,50 @@ func (s *Store) checkFixed(x *fidx.Index, n names.Snapshot, name names.Archive, 
 		return s.badArchive(n, name, err)
 	}
 	return nil
+}
+
+// OpenDynamic opens a dynamic index and compares it with the manifest.
+func (p *Snapshot) OpenDynamic(name names.Archive) (*didx.Index, io.Closer, error) {
+	listed, ok := p.m.File(name.String())
+	if !ok {
+		return nil, nil, fmt.Errorf("archive %s in %s: %w", name, p.name, repo.ErrNotFound)
+	}
+	x, f, err := p.store.openDynamic(p.name, name, listed)
+	if err != nil { // not a typed nil
+		return nil, nil, err
+	}
+	return x, f, nil
+}
+
+// openDynamic opens a dynamic index and compares it with the manifest.
+func (s *Store) openDynamic(n names.Snapshot, name names.Archive, listed manifest.File) (*didx.Index, vfs.File, error) {
+	f, err := s.fs.Open(n.Path() + "/" + name.String())
+	if err != nil {
+		return nil, nil, s.indexError(n, name, err)
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	x, err := didx.Open(f, size)
+	if err != nil {
+		return nil, nil, errors.Join(s.indexError(n, name, err), f.Close())
+	}
+	sum, err := x.Sum()
+	switch {
+	case err != nil:
+		err = s.indexError(n, name, err)
+	case uint64(x.Size()) != listed.Size:
+		err = s.badArchive(n, name, fmt.Errorf("it ends at %d, the manifest says %d", x.Size(), listed.Size))
+	default:
+		if err = compareSums(sum, x.Header.Sum, listed); err != nil {
+			err = s.badArchive(n, name, err)
+		}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return x, f, nil
 }
 
 // compareSums compares the checksum of an index with its two records. Nobody

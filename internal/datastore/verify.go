@@ -204,43 +204,12 @@ func (s *Store) verifyFile(ctx context.Context, snap *Snapshot, f manifest.File,
 		errs, err = c.index(ctx, snap, f, fixedChunks{x})
 		return errs, errors.Join(err, closer.Close())
 	}
-	x, closer, err := s.openDynamic(snap.name, name, f)
+	x, closer, err := snap.OpenDynamic(name)
 	if err != nil {
 		return []error{err}, nil
 	}
 	errs, err = c.index(ctx, snap, f, dynamicChunks{x})
 	return errs, errors.Join(err, closer.Close())
-}
-
-// openDynamic opens a dynamic index and compares it with the manifest.
-func (s *Store) openDynamic(n names.Snapshot, name names.Archive, listed manifest.File) (*didx.Index, vfs.File, error) {
-	f, err := s.fs.Open(n.Path() + "/" + name.String())
-	if err != nil {
-		return nil, nil, s.indexError(n, name, err)
-	}
-	size, err := f.Size()
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	x, err := didx.Open(f, size)
-	if err != nil {
-		return nil, nil, errors.Join(s.indexError(n, name, err), f.Close())
-	}
-	sum, err := x.Sum()
-	switch {
-	case err != nil:
-		err = s.indexError(n, name, err)
-	case uint64(x.Size()) != listed.Size:
-		err = s.badArchive(n, name, fmt.Errorf("it ends at %d, the manifest says %d", x.Size(), listed.Size))
-	default:
-		if err = compareSums(sum, x.Header.Sum, listed); err != nil {
-			err = s.badArchive(n, name, err)
-		}
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	return x, f, nil
 }
 
 // chunkList is an index in the eyes of a verification.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
+	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -137,6 +138,7 @@ type Session interface {
 	// Put stores an encoded chunk. stored is false when it was there.
 	Put(ctx context.Context, d digest.Digest, plain int, raw []byte) (stored bool, err error)
 	CreateFixed(name names.Archive, size int64, chunkSize int) (FixedWriter, error)
+	CreateDynamic(name names.Archive) (DynamicWriter, error)
 	PutBlob(ctx context.Context, name names.Archive, raw []byte) error
 	// Finish makes the snapshot visible, after everything that it names is
 	// durable. The manifest's UploadStats are filled in by the session.
@@ -156,6 +158,16 @@ type FixedWriter interface {
 	Close() (csum digest.Digest, err error)
 }
 
+// DynamicWriter writes one dynamic index, entry by entry and in constant
+// memory. It is not safe for concurrent use.
+type DynamicWriter interface {
+	// Add names the chunk that ends at end, exclusive, and begins where the one
+	// before ended. A chunk has 1 to blob.MaxChunk bytes.
+	Add(end uint64, d digest.Digest) error
+	// Close completes the index, which has at least one entry.
+	Close() (size uint64, csum digest.Digest, err error)
+}
+
 // Snapshot is a finished snapshot open for reading, safe for concurrent use.
 type Snapshot interface {
 	Name() names.Snapshot
@@ -163,6 +175,9 @@ type Snapshot interface {
 	// OpenFixed opens an index after comparing size and checksum with the
 	// manifest.
 	OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error)
+	// OpenDynamic does the same for a dynamic index, all of which it reads once:
+	// its ends grow.
+	OpenDynamic(name names.Archive) (*didx.Index, io.Closer, error)
 	// Blob returns an encoded blob after comparing size and checksum with the
 	// manifest.
 	Blob(name names.Archive) ([]byte, error)

@@ -24,13 +24,8 @@ func (s *Snapshot) Content(name names.Archive, key *chunkcrypt.Key) ([]byte, err
 		}
 		return dec.Append(nil, raw, blob.MaxPlain)
 	}
-	idx, err := s.index(name)
-	if err != nil {
-		return nil, err
-	}
 	var out []byte
-	err = idx.Each(func(i int, d digest.Digest) error {
-		start, end := idx.Bounds(i)
+	err = s.chunks(name, func(i int, start, end int64, d digest.Digest) error {
 		plain, err := dec.Append(nil, s.m.Chunks[d], int(end-start))
 		if err != nil {
 			return fmt.Errorf("slot %d: %w", i, err)

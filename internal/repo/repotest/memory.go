@@ -25,6 +25,7 @@ const (
 	OpPutBlob  = "put blob"
 	OpCreate   = "create index"
 	OpSet      = "set slot"
+	OpAdd      = "add entry"
 	OpGrow     = "grow index"
 	OpClose    = "close index"
 	OpFinish   = "finish"

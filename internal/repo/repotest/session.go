@@ -125,11 +125,7 @@ func (s *session) check(snap *stored, f manifest.File) error {
 		_, err := view.blob(f.Archive())
 		return err
 	}
-	idx, err := view.index(f.Archive())
-	if err != nil {
-		return err
-	}
-	return idx.Each(func(i int, d digest.Digest) error {
+	return view.chunks(f.Archive(), func(i int, _, _ int64, d digest.Digest) error {
 		s.m.mu.Lock()
 		defer s.m.mu.Unlock()
 		if _, ok := s.m.Chunks[d]; !ok {
@@ -247,4 +243,6 @@ func (w runWriter) SetDigests(first int, ds []digest.Digest) error {
 var (
 	_ repo.Session     = (*session)(nil)
 	_ repo.FixedWriter = (*writer)(nil)
+
+	_ repo.DynamicWriter = (*dynamic)(nil)
 )

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
+	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -42,6 +43,39 @@ func (s *Snapshot) OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error)
 	return idx, closer(func() error { s.m.use(-1); return nil }), nil
 }
 
+// OpenDynamic opens a dynamic index.
+func (s *Snapshot) OpenDynamic(name names.Archive) (*didx.Index, io.Closer, error) {
+	if err := s.m.call(OpOpen); err != nil {
+		return nil, nil, err
+	}
+	idx, err := s.dynamic(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.m.use(1)
+	return idx, closer(func() error { s.m.use(-1); return nil }), nil
+}
+
+func (s *Snapshot) dynamic(name names.Archive) (*didx.Index, error) {
+	f, raw, err := s.file(name)
+	if err != nil {
+		return nil, err
+	}
+	corrupt := func(err error) error { return &repo.CorruptError{What: "index " + string(name), Err: err} }
+	idx, err := didx.Open(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	sum, err := idx.Sum()
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	if sum != f.Csum || uint64(idx.Size()) != f.Size {
+		return nil, corrupt(errors.New("size or checksum differ from the manifest"))
+	}
+	return idx, nil
+}
+
 func (s *Snapshot) index(name names.Archive) (*fidx.Index, error) {
 	f, raw, err := s.file(name)
 	if err != nil {
@@ -60,6 +94,26 @@ func (s *Snapshot) index(name names.Archive) (*fidx.Index, error) {
 		return nil, corrupt(errors.New("size or checksum differ from the manifest"))
 	}
 	return idx, nil
+}
+
+// chunks calls f with the place and name of every chunk of an index of either
+// kind.
+func (s *Snapshot) chunks(name names.Archive, f func(i int, start, end int64, d digest.Digest) error) error {
+	if name.Kind() == names.Didx {
+		idx, err := s.dynamic(name)
+		if err != nil {
+			return err
+		}
+		return idx.Each(f)
+	}
+	idx, err := s.index(name)
+	if err != nil {
+		return err
+	}
+	return idx.Each(func(i int, d digest.Digest) error {
+		start, end := idx.Bounds(i)
+		return f(i, start, end, d)
+	})
 }
 
 // Blob returns an encoded blob.

@@ -1,0 +1,83 @@
+package datastore
+
+import (
+	"errors"
+	"io"
+
+	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/vfs"
+)
+
+// indexFile is an index being written, under a temporary name that no reader
+// and no garbage collection looks at.
+type indexFile struct {
+	vfs.File
+	session *Session
+	name    names.Archive
+	temp    string
+}
+
+// createIndex makes the file and fills in the index's own number.
+func (b *Session) createIndex(name names.Archive, uuid *[16]byte) (*indexFile, error) {
+	if _, err := io.ReadFull(b.store.opt.Rand, uuid[:]); err != nil {
+		return nil, err
+	}
+	f := &indexFile{
+		session: b,
+		name:    name,
+		temp:    b.name.Path() + "/" + name.ClientName() + ".tmp_" + name.Kind().String(),
+	}
+	for _, taken := range []string{f.temp, b.name.Path() + "/" + name.String()} {
+		there, err := exists(b.store.fs, taken)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			return nil, repo.ErrExists
+		}
+	}
+	var err error
+	if f.File, err = b.store.fs.Create(f.temp, filePerm); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	ended := b.ended
+	if !ended {
+		b.open[f] = struct{}{}
+	}
+	b.mu.Unlock()
+	if ended {
+		return nil, errors.Join(errors.New("the session has ended"), f.Close(), ignoreMissing(b.store.fs.Remove(f.temp)))
+	}
+	return f, nil
+}
+
+// settle gives a complete index its name, or removes one that err has spoilt.
+// The content is durable before the name is, for an index with a name but
+// without content would stop the garbage collection of a PBS.
+func (f *indexFile) settle(err error) error {
+	store := f.session.store
+	if err == nil && store.opt.Sync != SyncNone {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = store.fs.Rename(f.temp, f.session.name.Path()+"/"+f.name.String())
+	}
+	if err != nil {
+		err = errors.Join(err, ignoreMissing(store.fs.Remove(f.temp)))
+	}
+	b := f.session
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.open, f)
+	if err != nil {
+		b.spoilt = true
+		return err
+	}
+	b.files++
+	return nil
+}
