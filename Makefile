@@ -53,13 +53,15 @@ POINTS ?= 1000000
 SEED   ?= $(shell date +%s)
 SCHEDULES ?= 20000
 KILLTIME  ?= 5m
-torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, then kill -9 on the real binary
+ROUNDS    ?= 10000
+torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, mappings made and ended, then kill -9 on the real binary
 	@echo "torture: $(POINTS) crash points, seed $(SEED)"
 	@mkdir -p bin
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run 'Crash|PowerCut' ./internal/datastore -args -crash-points $(POINTS) -crash-seed $(SEED) | tee bin/torture.log
 	@grep -q '[0-9] crash points, seed $(SEED)' bin/torture.log || { echo "torture: no crash points were tried"; exit 1; }
 	@test/torture/kill9 bin/holdfast $(SEED)
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run OperationsOf ./internal/datastore -args -schedules $(SCHEDULES) -schedule-seed $(SEED)
+	@$(GO) test -count=1 -timeout 0 -v -run Rounds ./internal/mapping -args -rounds $(ROUNDS)
 	@$(GO) test -count=1 -timeout 0 -v -run Kill ./test/torture -args -kill-time $(KILLTIME) -kill-seed $(SEED) -holdfast $(CURDIR)/bin/holdfast
 
 BENCHFLAGS ?=

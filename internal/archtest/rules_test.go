@@ -81,6 +81,11 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/spf13/pflag", "internal/cli internal/ui", "arguments are parsed in one room"},
 	{"github.com/vbauerster/mpb", "internal/cli internal/ui", "progress bars can be replaced"},
 	{"github.com/hanwen/go-fuse", "internal/kernel internal/mount internal/mapping", "FUSE is a kernel feature"},
+	{"github.com/mdlayher/genetlink", "internal/kernel/nbdattach", "the kernel's NBD client is configured in one room"},
+	{"github.com/mdlayher/netlink", "internal/kernel/nbdattach", "the kernel's NBD client is configured in one room"},
+	{"github.com/u-root/u-root", "internal/appliance", "an initramfs is the appliance's"},
+	{"github.com/ulikunitz/xz", "internal/appliance", "kernels come in packages"},
+	{"github.com/coreos/go-systemd", "internal/daemon", "one room talks to the service manager"},
 	{"github.com/minio/minio-go", "internal/datastore internal/vfs", "S3 is a kind of repository"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
 }
