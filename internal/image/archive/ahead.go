@@ -25,7 +25,7 @@ type readAhead struct {
 const (
 	maxFollowed = 1 << 60 // bytes; an index may claim more, and sums would overflow
 
-	maxAhead = 32 << 20 // bytes of chunks for all streams of an image together
+	maxAhead = 64 << 20 // bytes of chunks for all streams of an image together
 	maxZeros = 64       // slots of zeros that are looked over
 	lanes    = 2        // chunks that are hashed together
 )
@@ -39,24 +39,26 @@ func aheadBudget(limit int64, chunk int) int {
 }
 
 // observe notes a read. In a hurry it leaves it out when another one is being
-// noted; then the read counts as sequential, which has no consequences.
-func (i *Image) observe(off, n int64, hurry bool) (t *stream, sequential bool) {
+// noted; then the read counts as sequential, which has no consequences. wide
+// says that the reader is faster than what is fetched for him.
+func (i *Image) observe(off, n int64, hurry bool) (t *stream, sequential, wide bool) {
 	f := &i.ahead
 	if off+n > maxFollowed {
-		return nil, false
+		return nil, false, false
 	}
 	if !hurry {
 		f.mu.Lock()
 	} else if !f.mu.TryLock() {
-		return nil, true
+		return nil, true, false
 	}
 	t = f.streams.observe(off, n)
 	more := t != nil && i.wants(t)
+	wide = t != nil && i.window(t) >= lanes
 	f.mu.Unlock()
 	if more {
 		i.poke()
 	}
-	return t, t != nil
+	return t, t != nil, wide
 }
 
 // late notes that a sequential reader had to wait.
@@ -96,7 +98,7 @@ func (i *Image) wants(t *stream) bool {
 	}
 	w := i.window(t)
 	room := w - len(t.claimed)
-	if room <= 0 || w >= 2*lanes && room < lanes {
+	if room <= 0 || w >= lanes && room < lanes {
 		return false
 	}
 	at := int((t.next - 1) / i.ahead.streams.chunk)
@@ -318,6 +320,28 @@ func (i *Image) begin(slots []slotName, w want) (b batch) {
 // fill fetches what was begun.
 func (i *Image) fill(l *loader, b *batch) {
 	l.r.ReadAll(i.ctx, b.chunks[:b.n])
+	i.finish(b)
+}
+
+// beside begins the chunk behind one that a reader waits for, to be hashed
+// together with it: a reader who is faster than the workers needs it next.
+func (i *Image) beside(slot int) (b batch) {
+	if slot++; slot >= i.x.Count() {
+		return b
+	}
+	d, ok := i.table.peek(slot)
+	if !ok || i.x.IsZero(slot, d) {
+		return b
+	}
+	n := i.name(slot, d)
+	if i.cache.has(&n) {
+		return b
+	}
+	return i.begin([]slotName{{slot, n}}, forward)
+}
+
+// finish makes the outcome of a batch known.
+func (i *Image) finish(b *batch) {
 	for k, e := range b.entries[:b.n] {
 		err := b.chunks[k].Err
 		i.from.fetched(b.chunks[k].Encoded, err)

@@ -182,7 +182,7 @@ func (i *Image) ReadAt(p []byte, off int64) (int, error) {
 	}
 	r := reading{off: off, last: -1}
 	if n := min(int64(len(p)), i.Size()-off); n > 0 {
-		r.stream, r.sequential = i.observe(off, n, false)
+		r.stream, r.sequential, r.wide = i.observe(off, n, false)
 		r.last, _, _ = i.x.Find(off + n - 1)
 	}
 	n, err := i.read(p, &r)
@@ -203,6 +203,7 @@ type reading struct {
 	asked      int     // slots before this one are announced
 	stream     *stream // that it belongs to; may be nil
 	sequential bool
+	wide       bool // of a stream that is faster than what is fetched for it
 }
 
 func (i *Image) read(p []byte, r *reading) (n int, err error) {
@@ -243,7 +244,7 @@ func (i *Image) TryReadAt(p []byte, off int64) bool {
 	if off < 0 || off > i.Size()-int64(len(p)) || i.ctx.Err() != nil {
 		return false
 	}
-	_, sequential := i.observe(off, int64(len(p)), true)
+	_, sequential, _ := i.observe(off, int64(len(p)), true)
 	for n := 0; n < len(p); {
 		slot, rel, _ := i.x.Find(off + int64(n))
 		m, ok := i.warm(p[n:], slot, int(rel), sequential)
@@ -320,7 +321,11 @@ func (i *Image) cold(p []byte, slot, rel int, r *reading) (int, error) {
 		count.zeros.Add(1)
 		return len(p), nil
 	}
-	e, how, err := i.cache.get(i.ctx, i, id)
+	var beside func() batch
+	if r.wide {
+		beside = func() batch { return i.beside(slot) }
+	}
+	e, how, err := i.cache.get(i.ctx, i, id, beside)
 	if err != nil {
 		if i.ctx.Err() != nil {
 			err = context.Cause(i.ctx)

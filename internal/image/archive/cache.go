@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/pagebuf"
+	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
 )
 
 // DefaultCache is the size of the cache of an image that is given none.
@@ -195,15 +196,16 @@ const (
 	missed
 )
 
-// get returns a chunk with a user more, fetched by i if need be.
-func (c *Cache) get(ctx context.Context, i *Image, n name) (e *entry, how outcome, err error) {
+// get returns a chunk with a user more, fetched by i if need be. beside begins
+// another one to go with it; it may be nil.
+func (c *Cache) get(ctx context.Context, i *Image, n name, beside func() batch) (e *entry, how outcome, err error) {
 	for {
 		e, mine, err := c.enter(n, i.from, false)
 		if err != nil {
 			return nil, how, err
 		}
 		if mine {
-			if err := c.load(ctx, i, e); err != nil {
+			if err := c.load(ctx, i, e, beside); err != nil {
 				c.release(e)
 				return nil, missed, err
 			}
@@ -232,24 +234,34 @@ func (c *Cache) get(ctx context.Context, i *Image, n name) (e *entry, how outcom
 }
 
 // load fetches a chunk that is waited for.
-func (c *Cache) load(ctx context.Context, i *Image, e *entry) error {
+func (c *Cache) load(ctx context.Context, i *Image, e *entry, beside func() batch) error {
 	err := c.room(ctx, e)
 	if err == nil {
-		err = c.fetch(ctx, i, e)
+		err = c.fetch(ctx, i, e, beside)
 	}
 	c.finish(e, err)
 	return err
 }
 
-func (c *Cache) fetch(ctx context.Context, i *Image, e *entry) error {
+func (c *Cache) fetch(ctx context.Context, i *Image, e *entry, beside func() batch) error {
 	l, err := c.loader(ctx, i, asked)
 	if err != nil {
 		return err
 	}
 	defer c.putLoader(l)
-	err = l.r.Read(ctx, e.name.digest, e.data)
-	i.from.fetched(l.r.Encoded(), err)
-	return err
+	var b batch
+	if beside != nil {
+		b = beside()
+	}
+	all := [lanes]fetch.Chunk{{Digest: e.name.digest, Data: e.data}}
+	n := 1 + copy(all[1:], b.chunks[:b.n])
+	l.r.ReadAll(ctx, all[:n])
+	if b.n > 0 {
+		b.chunks[0] = all[1]
+		i.finish(&b)
+	}
+	i.from.fetched(all[0].Encoded, all[0].Err)
+	return all[0].Err
 }
 
 // finish makes the outcome of a fetch known. What failed leaves the cache.
