@@ -21,12 +21,41 @@
 // bytes.
 //
 // Since h depends on nothing but the last 64 bytes, the first A/4-64 bytes of
-// each chunk are skipped without a look.
+// each chunk are skipped without a look, and the rest is hashed at four places
+// at once.
+//
+// # Payload streams
+//
+// The payload of a split archive (".ppxar") is cut by [Payload], the same rule
+// with two additions: chunks prefer to end where a file begins, so that files
+// which come back in another order are found again, and runs of chunks that are
+// known already stand in the middle of the stream. [Pieces] joins the writes of
+// an encoder to the pieces that such a stream is cut in.
+//
+// # What is deterministic
+//
+// [Chunker]: the boundaries are a function of the bytes and the average. The
+// pieces that a stream arrives in do not matter.
+//
+// [Payload]: the boundaries are a function of the bytes, the average, the hints,
+// the injections and the pieces, as a hint counts only if it lies in the bytes
+// that have arrived and have not been scanned. With every hint and injection
+// announced before the byte behind it is scanned, and the pieces of [Pieces],
+// all of this follows from the calls of the encoder, so the same tree is cut
+// alike each time. The reference client announces hints from another thread: when
+// its consumer waits for data, a hint may come after the piece that ends at it,
+// and is lost. Its boundaries are those of this package whenever none is lost;
+// otherwise both meet again at the next common one.
+//
+// # Memory
+//
+// None but the state: 100 bytes, hints and injections until they are passed, and
+// the 256 KiB of Pieces.
 //
 // # Source
 //
-// proxmox-backup: pbs-datastore/src/chunker.rs; systemd/casync:
-// src/cachunker.c.
+// proxmox-backup: pbs-datastore/src/chunker.rs, pbs-client/src/chunk_stream.rs,
+// pbs-client/src/inject_reused_chunks.rs; systemd/casync: src/cachunker.c.
 package chunker
 
 import (
@@ -109,17 +138,13 @@ func (c *Chunker) Scan(p []byte) int {
 		}
 	}
 	if n < end {
-		in, out := p[n:end], p[n-window:end-window]
-		h, mask, edge := c.h, c.mask, c.edge
-		for i, b := range in {
-			h = bits.RotateLeft32(h, 1) ^ table[out[i]] ^ table[b]
-			if h&mask >= edge {
-				c.Reset()
-				return n + i + 1
-			}
+		cut, h := c.roll(p[n-window:end], c.h)
+		if cut > 0 {
+			c.Reset()
+			return n + cut
 		}
 		c.h = h
-		c.size += len(in)
+		c.size += end - n
 		c.remember(p[end-window : end])
 		n = end
 	}
@@ -128,6 +153,42 @@ func (c *Chunker) Scan(p []byte) int {
 		return n
 	}
 	return 0
+}
+
+// roll takes a window and the bytes behind it. It returns how many of those
+// belong to the chunk when it ends in them, and otherwise 0 and the hash.
+func (c *Chunker) roll(b []byte, h uint32) (int, uint32) {
+	ends := c.mask &^ 3 // these bits are set wherever a chunk ends
+	at := 0
+	for ; len(b)-at >= window+block; at += block {
+		next, ok := quiet((*[window + block]byte)(b[at:]), h, ends)
+		if !ok {
+			var cut int
+			if cut, next = c.step(b[at:at+window+block], h); cut > 0 {
+				return at + cut, 0
+			}
+		}
+		h = next
+	}
+	cut, h := c.step(b[at:], h)
+	if cut > 0 {
+		cut += at
+	}
+	return cut, h
+}
+
+// step is roll byte by byte.
+func (c *Chunker) step(b []byte, h uint32) (int, uint32) {
+	mask, edge := c.mask, c.edge
+	in := b[window:]
+	out := b[:len(in)]
+	for i, x := range in {
+		h = bits.RotateLeft32(h, 1) ^ table[out[i]] ^ table[x]
+		if h&mask >= edge {
+			return i + 1, 0
+		}
+	}
+	return 0, h
 }
 
 // remember puts the last bytes of the chunk where their positions want them.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"os"
@@ -233,24 +234,26 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
+// The hash of the chunks stands beside it, as the chunker must never be what a
+// backup waits for.
 func BenchmarkScan(b *testing.B) {
-	for name, data := range map[string][]byte{"random": sha256Counter("x", 64<<20), "zero": make([]byte, 64<<20)} {
-		b.Run("size=64MiB/kind="+name, func(b *testing.B) {
-			b.SetBytes(int64(len(data)))
-			b.ReportAllocs()
-			c, err := chunker.New(chunker.DefaultAverage)
-			if err != nil {
-				b.Fatal(err)
-			}
-			for b.Loop() {
-				for p := data; len(p) > 0; {
-					n := c.Scan(p)
-					if n == 0 {
-						break
-					}
-					p = p[n:]
+	for _, data := range []struct {
+		kind  string
+		bytes []byte
+	}{{"random", sha256Counter("x", 64<<20)}, {"zero", make([]byte, 64<<20)}} {
+		for _, avg := range []int{chunker.DefaultAverage, chunker.CatalogAverage, chunker.MinAverage} {
+			b.Run(fmt.Sprintf("kind=%s/average=%dKiB", data.kind, avg>>10), func(b *testing.B) {
+				b.SetBytes(int64(len(data.bytes)))
+				b.ReportAllocs()
+				for b.Loop() {
+					pieces(avg, data.bytes, whole)
 				}
-				c.Reset()
+			})
+		}
+		b.Run("kind="+data.kind+"/sha256", func(b *testing.B) {
+			b.SetBytes(int64(len(data.bytes)))
+			for b.Loop() {
+				sha256.Sum256(data.bytes)
 			}
 		})
 	}
