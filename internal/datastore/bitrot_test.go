@@ -90,6 +90,10 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 	if err != nil {
 		return err
 	}
+	size, treeSum, err := c.tree(ses, treeOf(img, conf))
+	if err != nil {
+		return err
+	}
 	raw, err := c.enc.Append(nil, conf)
 	if err != nil {
 		return err
@@ -104,6 +108,7 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 	m := manifest.New(n)
 	err = errors.Join(
 		m.Add(manifest.File{Filename: imageName.String(), CryptMode: mode, Size: uint64(len(img)), Csum: sum}),
+		m.Add(manifest.File{Filename: treeName.String(), CryptMode: mode, Size: size, Csum: treeSum}),
 		m.Add(manifest.File{Filename: confName.String(), CryptMode: mode, Size: uint64(len(raw)), Csum: digest.Of(raw)}))
 	if err == nil && c.key != nil {
 		err = m.Sign(c.key)
@@ -112,6 +117,28 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 		return err
 	}
 	return ses.Finish(ctx, m)
+}
+
+// tree stores the dynamic archive in two chunks.
+func (c *rotClient) tree(ses repo.Session, tree []byte) (size uint64, sum digest.Digest, err error) {
+	w, err := ses.CreateDynamic(treeName)
+	if err != nil {
+		return 0, sum, err
+	}
+	for plain := range slices.Chunk(tree, len(tree)*2/3) {
+		raw, err := c.enc.Append(nil, plain)
+		if err == nil {
+			_, err = ses.Put(context.Background(), c.name(plain), len(plain), raw)
+		}
+		size += uint64(len(plain))
+		if err == nil {
+			err = w.Add(size, c.name(plain))
+		}
+		if err != nil {
+			return 0, sum, err
+		}
+	}
+	return w.Close()
 }
 
 // restore reads as a careful client does.
@@ -153,8 +180,36 @@ func (c *rotClient) restore(s *datastore.Store, n names.Snapshot) (got content, 
 	if err != nil {
 		return got, err
 	}
-	got.conf, err = c.dec.Append(nil, raw, 1<<20)
+	if got.conf, err = c.dec.Append(nil, raw, 1<<20); err != nil {
+		return got, err
+	}
+	tree, err := c.restoreTree(snap)
+	if err == nil && !bytes.Equal(tree, treeOf(got.img, got.conf)) {
+		err = errWrong
+	}
 	return got, err
+}
+
+func (c *rotClient) restoreTree(snap repo.Snapshot) (tree []byte, err error) {
+	x, closer, err := snap.OpenDynamic(treeName)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closer.Close()) }()
+	err = x.Each(func(i int, start, end int64, d digest.Digest) error {
+		raw, err := snap.ReadChunk(context.Background(), d, nil)
+		if err != nil {
+			return err
+		}
+		if tree, err = c.dec.Append(tree, raw, blob.MaxChunk); err != nil {
+			return err
+		}
+		if int64(len(tree)) != end || c.name(tree[start:]) != d {
+			return fmt.Errorf("chunk %d has the wrong content", i)
+		}
+		return nil
+	})
+	return tree, err
 }
 
 func newRotStore(t *testing.T) *rotStore {
@@ -206,6 +261,8 @@ func (r *rotStore) kind(f string) string {
 		return "manifest"
 	case strings.HasSuffix(f, ".fidx"):
 		return "index"
+	case strings.HasSuffix(f, ".didx"):
+		return "dynamic index"
 	case strings.HasSuffix(f, ".blob"):
 		return "blob"
 	}
@@ -228,8 +285,12 @@ type rot struct {
 // flips changes every byte, in another bit each time; every bit of the first 128.
 func flips(f, kind string, size int) []rot {
 	var all []rot
+	index, reserved := kind == "index", 80
+	if kind == "dynamic index" {
+		index, reserved = true, 64
+	}
 	for at := range size {
-		if kind == "index" && at >= 80 && at < 4096 && at%16 != 0 {
+		if index && at >= reserved && at < 4096 && at%16 != 0 {
 			continue // they are all alike
 		}
 		bits := []int{at % 8}
@@ -243,7 +304,7 @@ func flips(f, kind string, size int) []rot {
 					return d.Corrupt(f, func(b []byte) []byte { b[at] ^= 1 << bit; return b })
 				},
 				// UUID, creation time, and what lies between the header and the table
-				carriesNothing: kind == "index" && (at >= 8 && at < 32 || at >= 80 && at < 4096),
+				carriesNothing: index && (at >= 8 && at < 32 || at >= reserved && at < 4096),
 				// IV and tag of an encrypted chunk lie outside of its CRC
 				needsKey: kind == "encrypted chunk" && at >= 12 && at < 44,
 			})
@@ -381,6 +442,8 @@ func (r *rotStore) try(t *tester, clients map[string]*rotClient, rot rot) (v ver
 	for n, want := range r.content {
 		got, err := clients[n.ID].restore(s, n)
 		switch {
+		case errors.Is(err, errWrong):
+			return v, err
 		case err != nil:
 			v.restore = true
 		case !bytes.Equal(got.img, want.img) || !bytes.Equal(got.conf, want.conf):

@@ -128,7 +128,7 @@ func TestStatusOfTheCollectionHasTheKeysOfPBS(t *testing.T) {
 		t.Errorf("upid %q", upid)
 	}
 	st, err := s.LastGC(t.Context())
-	if err != nil || st.IndexFiles != 3 || st.RemovedChunks != 3 {
+	if err != nil || st.IndexFiles != 6 || st.RemovedChunks != 5 {
 		t.Errorf("%+v, %v", st, err)
 	}
 	if err := r.w.disk.Corrupt(".gc-status", func([]byte) []byte { return []byte("rubbish") }); err != nil {

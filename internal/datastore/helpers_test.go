@@ -24,6 +24,7 @@ const (
 	chunkSize = 1024 // small, so that many disks fit through the tests; two sectors
 	imageName = names.Archive("disk.img.fidx")
 	confName  = names.Archive("vm.conf.blob")
+	treeName  = names.Archive("root.pxar.didx")
 )
 
 // client is a minimal backup client: no parallelism, no cleverness, so that a
@@ -47,8 +48,9 @@ func newClient(t testing.TB) *client {
 	return &client{enc, dec}
 }
 
-// backup stores img and conf as one snapshot. Chunks equal to the previous
-// snapshot's in the same slot are not sent.
+// backup stores img and conf as one snapshot, and a third archive that is made
+// of both. Chunks equal to the previous snapshot's, those of the image in the
+// same slot, are not sent.
 func (c *client) backup(ctx context.Context, s *datastore.Store, n names.Snapshot, img, conf []byte) (err error) {
 	ses, err := s.Begin(ctx, repo.Begin{Snapshot: n})
 	if err != nil {
@@ -65,6 +67,13 @@ func (c *client) backup(ctx context.Context, s *datastore.Store, n names.Snapsho
 		return err
 	}
 	if err := m.Add(manifest.File{Filename: imageName.String(), CryptMode: manifest.ModeNone, Size: uint64(len(img)), Csum: sum}); err != nil {
+		return err
+	}
+	size, sum, err := c.tree(ctx, ses, treeOf(img, conf))
+	if err != nil {
+		return err
+	}
+	if err := m.Add(manifest.File{Filename: treeName.String(), CryptMode: manifest.ModeNone, Size: size, Csum: sum}); err != nil {
 		return err
 	}
 	raw, err := c.enc.Append(nil, conf)
@@ -99,6 +108,54 @@ func (c *client) image(ctx context.Context, ses repo.Session, img []byte) (diges
 		}
 		if err := w.Set(i, d); err != nil {
 			return digest.Digest{}, errors.Join(err, ignore(w.Close()))
+		}
+	}
+	return w.Close()
+}
+
+// treeOf is what the dynamic archive holds: chunks that are in no image, and
+// that move when what comes before them grows.
+func treeOf(img, conf []byte) []byte {
+	tree := bytes.Clone(conf)
+	for _, b := range img {
+		tree = append(tree, ^b)
+	}
+	return tree
+}
+
+// cut returns the length of the chunk that b begins with; it depends on the
+// content.
+func cut(b []byte) int { return min(len(b), 3*chunkSize/2+4*int(b[0])) }
+
+func (c *client) tree(ctx context.Context, ses repo.Session, tree []byte) (size uint64, sum digest.Digest, err error) {
+	w, err := ses.CreateDynamic(treeName)
+	if err != nil {
+		return 0, sum, err
+	}
+	known := map[digest.Digest]bool{}
+	if prev := ses.Previous(); prev != nil {
+		x, closer, err := prev.OpenDynamic(treeName)
+		if err != nil {
+			return 0, sum, err // without Close: the end of the session has to do
+		}
+		err = x.Each(func(_ int, _, _ int64, d digest.Digest) error { known[d] = true; return nil })
+		if err := errors.Join(err, closer.Close()); err != nil {
+			return 0, sum, err
+		}
+	}
+	for len(tree) > 0 {
+		plain := tree[:cut(tree)]
+		tree = tree[len(plain):]
+		d := digest.Of(plain)
+		if !known[d] {
+			err = c.send(ctx, ses, d, plain)
+		}
+		size += uint64(len(plain))
+		if err == nil {
+			err = w.Add(size, d)
+		}
+		if err != nil {
+			return 0, sum, err
 		}
 	}
 	return w.Close()
@@ -165,8 +222,36 @@ func (c *client) restore(ctx context.Context, s *datastore.Store, n names.Snapsh
 	if raw, err = snap.Blob(confName); err != nil {
 		return nil, nil, err
 	}
-	conf, err = c.dec.Append(nil, raw, 1<<20)
+	if conf, err = c.dec.Append(nil, raw, 1<<20); err != nil {
+		return nil, nil, err
+	}
+	tree, err := c.restoreTree(ctx, snap)
+	if err == nil && !bytes.Equal(tree, treeOf(img, conf)) {
+		err = errors.New("the dynamic archive restores to something else")
+	}
 	return img, conf, err
+}
+
+func (c *client) restoreTree(ctx context.Context, snap repo.Snapshot) (tree []byte, err error) {
+	x, closer, err := snap.OpenDynamic(treeName)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closer.Close()) }()
+	err = x.Each(func(i int, start, end int64, d digest.Digest) error {
+		raw, err := snap.ReadChunk(ctx, d, nil)
+		if err != nil {
+			return fmt.Errorf("chunk %d: %w", i, err)
+		}
+		if tree, err = c.dec.Append(tree, raw, 4*chunkSize); err != nil {
+			return fmt.Errorf("chunk %d: %w", i, err)
+		}
+		if int64(len(tree)) != end || digest.Of(tree[start:]) != d {
+			return fmt.Errorf("chunk %d has the wrong content", i)
+		}
+		return nil
+	})
+	return tree, err
 }
 
 // content is what a snapshot must restore to.
