@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/holdfast-backup/holdfast/internal/kernel/fileops"
 	"golang.org/x/sys/unix"
 )
 
@@ -11,7 +12,7 @@ import (
 // and, when that is off itself, where it ends. It moves the file's position,
 // which pread does not use, so concurrent calls do not disturb each other.
 func seekExtent(f *os.File, off int64) (data, hole int64, err error) {
-	err = control(f, func(fd int) error {
+	err = fileops.Control(f, func(fd int) error {
 		if data, err = unix.Seek(fd, off, unix.SEEK_DATA); err != nil || data > off {
 			return err
 		}
@@ -29,23 +30,11 @@ func seekExtent(f *os.File, off int64) (data, hole int64, err error) {
 
 // A hint that is refused is no error.
 func adviseSequential(f *os.File) {
-	_ = control(f, func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) })
+	_ = fileops.Control(f, func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) })
 }
 
 func adviseWillNeed(f *os.File, off, n int64) {
-	_ = control(f, func(fd int) error { return unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) })
-}
-
-func control(f *os.File, call func(fd int) error) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := conn.Control(func(fd uintptr) { failed = call(int(fd)) }); err != nil {
-		return err
-	}
-	return failed
+	_ = fileops.Control(f, func(fd int) error { return unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) })
 }
 
 // qemuWrites is the byte of a file on which QEMU keeps a shared lock while it
@@ -54,6 +43,6 @@ const qemuWrites = 100 + 1
 
 func hasWriter(f *os.File) bool {
 	other := unix.Flock_t{Type: unix.F_WRLCK, Start: qemuWrites, Len: 1}
-	err := control(f, func(fd int) error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &other) })
+	err := fileops.Control(f, func(fd int) error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &other) })
 	return err == nil && other.Type != unix.F_UNLCK // a file system without locks knows no writer
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/kernel/fileops"
 )
 
 // file is what an overlay needs of an open file.
@@ -87,17 +88,17 @@ func (osDisk) Create(path string) (file, string, error) {
 	if err != nil {
 		return nil, "", cause(err)
 	}
-	if err := sparse(f); err != nil {
+	if err := fileops.Sparse(f); err != nil {
 		return nil, "", errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return osFile{f}, f.Name(), nil
 }
 
-func (osDisk) Claim(temp, path string) error { return cause(renameNew(temp, path)) }
+func (osDisk) Claim(temp, path string) error { return cause(fileops.RenameNew(temp, path)) }
 
 func (osDisk) Remove(path string) error { return cause(os.Remove(path)) }
 
-func (osDisk) SyncDir(path string) error { return cause(syncDir(filepath.Dir(path))) }
+func (osDisk) SyncDir(path string) error { return cause(fileops.SyncDir(filepath.Dir(path))) }
 
 func (f osFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.File.ReadAt(p, off)
@@ -123,7 +124,7 @@ func (f osFile) Extent(off, size int64) (image.Extent, error) {
 
 func (f osFile) Sync() error              { return cause(dataSync(f.File)) }
 func (f osFile) Lock() error              { return cause(lock(f.File)) }
-func (f osFile) Punch(off, n int64) error { return punch(f.File, off, n) }
+func (f osFile) Punch(off, n int64) error { return fileops.Punch(f.File, off, n) }
 
 // cause takes the path away, which is named once, by the caller.
 func cause(err error) error {
@@ -131,23 +132,4 @@ func cause(err error) error {
 		return pe.Err
 	}
 	return err
-}
-
-// renamePortable gives a file a name that must be free. A file system without
-// hard links leaves a moment in which a file that appears is replaced.
-func renamePortable(from, to string) error {
-	err := os.Link(from, to)
-	switch {
-	case err == nil:
-		return os.Remove(from)
-	case errors.Is(err, fs.ErrExist):
-		return err
-	}
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = fs.ErrExist
-		}
-		return err
-	}
-	return os.Rename(from, to)
 }

@@ -9,10 +9,6 @@ import (
 
 func dataSync(f *os.File) error { return f.Sync() }
 
-func punch(*os.File, int64, int64) error { return errors.ErrUnsupported }
-
-func renameNew(from, to string) error { return renamePortable(from, to) }
-
 // lock takes a byte that no file reaches, because locks here keep others from
 // reading what they cover, and the header is for everybody.
 func lock(f *os.File) error {
@@ -26,17 +22,3 @@ func lock(f *os.File) error {
 	}
 	return err
 }
-
-// sparse asks for holes; a file system that has none makes the file as long as
-// it is.
-func sparse(f *os.File) error {
-	var n uint32
-	err := windows.DeviceIoControl(windows.Handle(f.Fd()), windows.FSCTL_SET_SPARSE, nil, 0, nil, 0, &n, nil)
-	if errors.Is(err, windows.ERROR_INVALID_FUNCTION) {
-		return nil
-	}
-	return err
-}
-
-// syncDir has no counterpart: NTFS journals names by itself.
-func syncDir(string) error { return nil }

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/holdfast-backup/holdfast/internal/kernel/fileops"
 )
 
 // PartSuffix ends the name of a file whose restore is not finished.
@@ -33,7 +35,7 @@ func Create(path string, size int64, opts Options) (*File, error) {
 		return nil, createError(path, dir, err)
 	}
 	t := &File{f: f, direct: openDirect(f), path: path, size: size, fresh: &fresh{temp: f.Name(), opts: opts}}
-	err = sparse(f)
+	err = fileops.Sparse(f)
 	if err == nil {
 		err = f.Truncate(size)
 	}
@@ -111,7 +113,7 @@ func (f *File) finishFresh() error {
 		return err
 	}
 	f.done = true // it has its name: Close leaves it
-	if err := syncDir(filepath.Dir(f.path)); err != nil {
+	if err := fileops.SyncDir(filepath.Dir(f.path)); err != nil {
 		return fmt.Errorf("sync the directory of %s: %w", f.path, err)
 	}
 	return nil
@@ -122,7 +124,7 @@ func (f *File) rename() error {
 	if f.fresh.opts.Overwrite {
 		err = os.Rename(f.fresh.temp, f.path)
 	} else {
-		err = renameNew(f.fresh.temp, f.path)
+		err = fileops.RenameNew(f.fresh.temp, f.path)
 	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -131,23 +133,4 @@ func (f *File) rename() error {
 		return fmt.Errorf("give %s its name: %w", f.path, err)
 	}
 	return nil
-}
-
-// renamePortable gives a file a name that must be free. A file system without
-// hard links leaves a moment in which a file that appears is replaced.
-func renamePortable(from, to string) error {
-	err := os.Link(from, to)
-	switch {
-	case err == nil:
-		return os.Remove(from)
-	case errors.Is(err, fs.ErrExist):
-		return err
-	}
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = fs.ErrExist
-		}
-		return err
-	}
-	return os.Rename(from, to)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"github.com/holdfast-backup/holdfast/internal/kernel/fileops"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ type direct struct {
 // openDirect returns nil where that cannot be had.
 func openDirect(f *os.File) *direct {
 	var fd int
-	err := control(f, func(old int) (err error) {
+	err := fileops.Control(f, func(old int) (err error) {
 		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", old), unix.O_WRONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 		return err
 	})

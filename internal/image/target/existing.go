@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/holdfast-backup/holdfast/internal/kernel/blockdev"
+	"github.com/holdfast-backup/holdfast/internal/kernel/fileops"
 )
 
 // ErrBusy is wrapped when something else uses the target.
@@ -65,7 +66,7 @@ func (f *File) checkRegular() error {
 		}
 		return existingError(f.path, err)
 	}
-	f.zero = zeroer{punch: punchFile, block: 1}
+	f.zero = zeroer{punch: fileops.Punch, block: 1}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/holdfast-backup/holdfast/internal/kernel/fileops"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,40 +18,10 @@ func isBusy(err error) bool {
 
 func isReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }
 
-// sparse needs nothing: what is not written is a hole.
-func sparse(*os.File) error { return nil }
-
 // startWriteback starts writing all dirty pages of the file and does not wait
 // for them, so that the sync at the end finds little to do.
 func startWriteback(f *os.File) {
-	_ = control(f, func(fd int) error { return unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) })
-}
-
-func punchFile(f *os.File, off, n int64) error {
-	return control(f, func(fd int) error {
-		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	})
-}
-
-// renameNew gives a file a name that must be free.
-func renameNew(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not on this file system or kernel
-		return renamePortable(from, to)
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	_ = fileops.Control(f, func(fd int) error { return unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) })
 }
 
 // QEMU marks what it does with an image by shared locks on single bytes: at
@@ -68,7 +39,7 @@ const (
 // claim fails with ErrBusy when a virtual machine has the image open, and keeps
 // it from being opened by one until the file is closed.
 func claim(f *os.File) error {
-	return control(f, func(fd int) error {
+	return fileops.Control(f, func(fd int) error {
 		for _, at := range []int64{
 			qemuUses + permRead, qemuUses + permWrite,
 			qemuForbids + permRead, qemuForbids + permWrite, qemuForbids + permResize,
@@ -98,16 +69,4 @@ func lock(err error) error {
 		return nil
 	}
 	return err
-}
-
-func control(f *os.File, call func(fd int) error) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := conn.Control(func(fd uintptr) { failed = call(int(fd)) }); err != nil {
-		return err
-	}
-	return failed
 }
