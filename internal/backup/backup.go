@@ -34,6 +34,22 @@
 // outside the Go heap, whatever the size of the image; a stream adds 2 chunks a
 // worker for its queue. Digests seen in a session are remembered up to a bound.
 //
+// # From stream to index
+//
+// A [Dynamic] archive is written by whoever makes its bytes; a [Cutter] says where
+// its chunks end. What happens to a chunk is the same, but that it is known if
+// the previous index has it anywhere, and that only chunks of the largest size
+// are compared with zeros. Chunks that are known from the previous snapshot can
+// be put between, unread.
+//
+// With a largest chunk of M bytes, 16 MiB as a rule, an archive being written
+// holds one of M and up to two spare buffers of M/2; all of them together have
+// at most workers × M bytes of chunks in work, and each worker has an encoded
+// one: (2 × workers + 2 × archives) × M, if all chunks are of the largest size.
+// Of a buffer only what the chunk fills takes memory, a quarter of that as a
+// rule. The index waits for chunks that are late with at most 16 Ki others, and
+// the previous index takes 4 to 8 bytes a chunk.
+//
 // # Errors
 //
 // The first error ends everything; it names archive and offset. When ctx ends,

@@ -22,16 +22,9 @@ type previous struct {
 // openPrevious finds out whether the previous snapshot helps, and if not, why.
 // No failure here fails a backup: it only has to read more.
 func (w *Writer) openPrevious(name names.Archive) (*previous, string) {
-	snap := w.s.Previous()
+	snap, why := w.previousOf(name)
 	if snap == nil {
-		return nil, ""
-	}
-	f, ok := snap.Manifest().File(string(name))
-	if !ok {
-		return nil, fmt.Sprintf("%s has no archive %s", snap.Name(), name)
-	}
-	if why := w.compatible(snap.Manifest(), f); why != "" {
-		return nil, fmt.Sprintf("%s: %s", snap.Name(), why)
+		return nil, why
 	}
 	idx, closer, err := snap.OpenFixed(name)
 	if err != nil {
@@ -43,6 +36,23 @@ func (w *Writer) openPrevious(name names.Archive) (*previous, string) {
 		return nil, fmt.Sprintf("%s: its chunks of %s have %d bytes", snap.Name(), name, idx.ChunkSize)
 	}
 	return p, ""
+}
+
+// previousOf returns the previous snapshot if its archive of that name helps;
+// if not, nil and why.
+func (w *Writer) previousOf(name names.Archive) (repo.Snapshot, string) {
+	snap := w.s.Previous()
+	if snap == nil {
+		return nil, ""
+	}
+	f, ok := snap.Manifest().File(string(name))
+	if !ok {
+		return nil, fmt.Sprintf("%s has no archive %s", snap.Name(), name)
+	}
+	if why := w.compatible(snap.Manifest(), f); why != "" {
+		return nil, fmt.Sprintf("%s: %s", snap.Name(), why)
+	}
+	return snap, ""
 }
 
 // compatible reports why digests of f do not mean what they would mean now.

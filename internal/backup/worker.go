@@ -234,16 +234,20 @@ func (k *worker) chunk(ctx context.Context, a *archive, p piece, d digest.Digest
 	if err := a.fw.Set(p.slot, d); err != nil {
 		return err
 	}
-	n := int64(len(p.data))
-	for _, c := range [...]*Counters{a.count, k.w.opts.Counters} {
+	k.count(a.count, len(p.data), known, encoded)
+	return nil
+}
+
+// count counts a chunk that was read.
+func (k *worker) count(of *Counters, plain int, known bool, encoded int) {
+	for _, c := range [...]*Counters{of, k.w.opts.Counters} {
 		if known {
-			c.known.add(1, n)
+			c.known.add(1, int64(plain))
 		} else {
-			c.stored.add(1, n)
+			c.stored.add(1, int64(plain))
 		}
 		c.encoded.Add(int64(encoded))
 	}
-	return nil
 }
 
 // store makes sure that the repository has the chunk.

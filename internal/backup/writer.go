@@ -19,7 +19,7 @@ import (
 
 // Writer writes the archives of one snapshot into a session, one after the
 // other, and keeps workers and what they know between them. It is not safe for
-// concurrent use. It neither finishes nor aborts the session.
+// concurrent use, but for what [Dynamic] says. It neither finishes nor aborts the session.
 type Writer struct {
 	s       repo.Session
 	opts    Options
@@ -27,6 +27,7 @@ type Writer struct {
 	workers []*worker
 	seen    *seen
 	files   []manifest.File
+	chunks  pump // of dynamic archives
 
 	mu    sync.Mutex
 	zeros map[int]digest.Digest // by length; their chunks are stored
@@ -44,6 +45,7 @@ func NewWriter(s repo.Session, opts Options) (*Writer, error) {
 		seen:  newSeen(maxSeen),
 		zeros: map[int]digest.Digest{},
 	}
+	w.chunks.changed.L = &w.chunks.mu
 	for range opts.Workers {
 		k, err := newWorker(w)
 		if err != nil {
@@ -61,6 +63,13 @@ func (w *Writer) Close() {
 		k.close()
 	}
 	w.workers = nil
+}
+
+// list notes an archive for the manifest.
+func (w *Writer) list(f manifest.File) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files = append(w.files, f)
 }
 
 // Files lists what was written so far, in order.
@@ -119,7 +128,7 @@ func (w *Writer) finish(a *archive, r Result) (Result, error) {
 		return Result{}, fmt.Errorf("archive %s: %w", a.name, err)
 	}
 	r.Archive = manifest.File{Filename: string(a.name), CryptMode: w.opts.CryptMode, Size: uint64(a.size), Csum: csum}
-	w.files = append(w.files, r.Archive)
+	w.list(r.Archive)
 	return r, nil
 }
 
@@ -158,7 +167,7 @@ func (w *Writer) blob(ctx context.Context, name names.Archive, e *blob.Encoder, 
 		return Result{}, fmt.Errorf("archive %s: %w", name, firstError(ctx, err))
 	}
 	f := manifest.File{Filename: string(name), CryptMode: w.opts.CryptMode, Size: uint64(len(raw)), Csum: digest.Of(raw)}
-	w.files = append(w.files, f)
+	w.list(f)
 	n := int64(len(plain))
 	return Result{Archive: f, Stats: Stats{Stored: Count{Bytes: n}, Read: n, Encoded: int64(len(raw))}}, nil
 }

@@ -25,7 +25,7 @@ func (k *worker) zeros(ctx context.Context, a *archive, first, n int) error {
 	if n == 0 {
 		return nil
 	}
-	d, err := k.zeroChunk(ctx, a, a.chunk)
+	d, err := k.zeroChunk(ctx, a.count, a.chunk)
 	if err == nil {
 		err = setRun(a, first, n, d)
 	}
@@ -67,7 +67,7 @@ func setDigests(a *archive, first int, ds []digest.Digest) error {
 
 // zero sets one slot of length zero bytes.
 func (k *worker) zero(ctx context.Context, a *archive, slot, length int) error {
-	d, err := k.zeroChunk(ctx, a, length)
+	d, err := k.zeroChunk(ctx, a.count, length)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (k *worker) countZero(a *archive, chunks int, bytes int64) {
 // zeroChunk returns the digest of length zero bytes and makes sure, once for
 // each length, that the repository has that chunk. Two workers that need the
 // first one wait for each other: it is rare and short.
-func (k *worker) zeroChunk(ctx context.Context, a *archive, length int) (digest.Digest, error) {
+func (k *worker) zeroChunk(ctx context.Context, count *Counters, length int) (digest.Digest, error) {
 	w := k.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,7 +103,7 @@ func (k *worker) zeroChunk(ctx context.Context, a *archive, length int) (digest.
 	if err != nil {
 		return digest.Digest{}, fmt.Errorf("chunk of zeros: %w", err)
 	}
-	a.count.encoded.Add(int64(encoded))
+	count.encoded.Add(int64(encoded))
 	w.opts.Counters.encoded.Add(int64(encoded))
 	w.zeros[length] = d
 	return d, nil
