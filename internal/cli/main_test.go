@@ -55,7 +55,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TZ", "UTC")
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
-			e.Setenv("XDG_RUNTIME_DIR", filepath.Join(e.WorkDir, "run"))
+			e.Setenv("HOLDFAST_RUN_DIR", filepath.Join(e.WorkDir, "run"))
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
 		},
 		Condition: func(cond string) (bool, error) {
@@ -108,21 +108,16 @@ func awaitFile(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // mapped sets $DEV to the device that the last command printed, and unmaps
-// everything of this repository in the end.
+// everything of this script in the end.
 func mapped(ts *testscript.TestScript, _ bool, _ []string) {
 	_, dev, ok := strings.Cut(strings.TrimSpace(ts.ReadFile("stdout")), " mapped on ")
 	if !ok {
 		ts.Fatalf("nothing was mapped")
 	}
 	ts.Setenv("DEV", dev)
-	name := ts.Getenv("HOLDFAST_REPOSITORY")
+	dir := ts.Getenv("HOLDFAST_RUN_DIR")
 	ts.Defer(func() {
-		list, _ := mapping.List(context.Background(), "")
-		for _, m := range list {
-			if m.Repository == name {
-				_, _ = mapping.Unmap(context.Background(), "", m.ID, mapping.UnmapOptions{Force: true})
-			}
-		}
+		_, _ = mapping.Unmap(context.Background(), dir, "", mapping.UnmapOptions{Force: true, All: true})
 	})
 }
 

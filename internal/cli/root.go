@@ -55,6 +55,8 @@ Environment:
         password of the encryption key
   PBS_NEW_ENCRYPTION_PASSWORD, PBS_MASTER_PASSWORD
         the new password when one is changed; that of a private master key
+  HOLDFAST_RUN_DIR, XDG_STATE_HOME
+        where mappings are recorded; where overlays and logs lie
   NO_COLOR
         no colours
 Every PBS_ variable can be written HOLDFAST_ instead, which wins.

@@ -14,8 +14,8 @@
 //
 // # Run directory
 //
-// [RunDir] is /run/holdfast/map for root, $XDG_RUNTIME_DIR/holdfast/map for
-// others. It belongs to its user alone (0700). A mapping has
+// [RunDir] is $HOLDFAST_RUN_DIR, or /run/holdfast/map for root and
+// $XDG_RUNTIME_DIR/holdfast/map for others. It belongs to its user alone (0700). A mapping has
 //
 //	KEY.lock   held with flock, exclusively, for the daemon's life
 //	KEY.json   the Record, replaced in one step

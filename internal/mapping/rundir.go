@@ -13,15 +13,19 @@ import (
 	"time"
 )
 
-// RunDir is where this user's mappings are recorded.
+// RunDir is where this user's mappings are recorded: HOLDFAST_RUN_DIR, or a
+// place of the system's.
 func RunDir() (string, error) {
+	if dir := os.Getenv("HOLDFAST_RUN_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
 	if os.Geteuid() == 0 {
 		return "/run/holdfast/map", nil
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "holdfast", "map"), nil
 	}
-	return "", errors.New("XDG_RUNTIME_DIR is not set: log in properly, or name a run directory")
+	return "", errors.New("neither HOLDFAST_RUN_DIR nor XDG_RUNTIME_DIR is set: log in properly, or name a run directory")
 }
 
 // checkDir makes the run directory, and refuses one that others could write to.
