@@ -1,8 +1,9 @@
 // Package fetch reads archives of a snapshot as plain data that is proven to
 // be what was backed up.
 //
-// [Open] opens the index of a disk image, after the manifest's signature and
-// the key have been compared; a [Reader] turns digests into plain chunks. Every
+// [Open] opens the index of a disk image, [OpenDynamic] that of a file archive,
+// after the manifest's signature and the key have been compared; a [Reader] turns
+// digests into plain chunks, a [Stream] a file archive into a stream. Every
 // chunk is checked in full each time: CRC, authentication tag, length, digest,
 // and that it is encrypted exactly if the manifest says so. What does not pass
 // is a [*repo.CorruptError], and no byte of it is handed out as good.

@@ -31,16 +31,22 @@ type Reader struct {
 
 // NewReader returns a reader for the chunks of x.
 func NewReader(snap repo.Snapshot, x *Image) (*Reader, error) {
-	raw, err := pagebuf.New(blob.MaxEncoded(int(x.ChunkSize)))
+	return ReaderFor(snap, x.Key, int(x.ChunkSize))
+}
+
+// ReaderFor returns a reader for chunks of up to most plain bytes; key is nil
+// when they are not encrypted.
+func ReaderFor(snap repo.Snapshot, key *chunkcrypt.Key, most int) (*Reader, error) {
+	raw, err := pagebuf.New(blob.MaxEncoded(most))
 	if err != nil {
 		return nil, err
 	}
-	dec, err := blob.NewDecoder(x.Key)
+	dec, err := blob.NewDecoder(key)
 	if err != nil {
 		raw.Free()
 		return nil, err
 	}
-	return &Reader{snap: snap, key: x.Key, dec: dec, raw: raw}, nil
+	return &Reader{snap: snap, key: key, dec: dec, raw: raw}, nil
 }
 
 // Close frees the buffer.

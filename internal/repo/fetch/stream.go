@@ -1,0 +1,285 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime"
+	"sync"
+
+	"github.com/holdfast-backup/holdfast/internal/digest"
+	"github.com/holdfast-backup/holdfast/internal/format/didx"
+	"github.com/holdfast-backup/holdfast/internal/pagebuf"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+)
+
+// Stream reads a range of a file archive from its beginning to its end, with
+// several workers before it. It belongs to one goroutine, and Close must be
+// called. What comes out of Read is proven, up to the byte before an error.
+//
+// Memory: for each worker an encoded chunk, and two chunks in work and two that
+// wait to be read, so at most workers × 5 times the archive's largest chunk. Of a
+// buffer only what the chunk fills takes memory.
+type Stream struct {
+	x      *Dynamic
+	snap   repo.Snapshot
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	unhook func() bool
+	work   sync.WaitGroup
+
+	end  int64 // of the range
+	off  int64 // of the next byte that Read returns
+	cur  *pair // being read
+	part int   // of cur
+	fail error // of an earlier read
+
+	mu      sync.Mutex
+	changed sync.Cond
+	next    int           // chunk that nobody has taken
+	last    int           // chunk behind the range
+	read    int           // chunk that is read next
+	ready   map[int]*pair // by their first chunk
+	spare   []*pair
+	pairs   int // that there are
+	most    int
+}
+
+// pair is two chunks, which are hashed together.
+type pair struct {
+	first  int
+	n      int
+	bounds [lanes + 1]int64
+	bufs   [lanes]*pagebuf.Buffer
+	chunks [lanes]Chunk
+	err    error // of the index
+}
+
+const lanes = 2
+
+// NewStream reads the n bytes at off; n is -1 for all that follow. workers is 0
+// for as many as there are CPUs.
+func NewStream(ctx context.Context, snap repo.Snapshot, x *Dynamic, off, n int64, workers int) (*Stream, error) {
+	if n < 0 {
+		n = x.Size() - off
+	}
+	if off < 0 || n < 0 || n > x.Size()-off {
+		return nil, fmt.Errorf("archive %s: bytes %d to %d of %d", x.Name, off, off+n, x.Size())
+	}
+	if workers <= 0 {
+		workers = min(runtime.GOMAXPROCS(0)+1, 6) // one waits for the disk
+	}
+	s := &Stream{x: x, snap: snap, off: off, end: off + n, ready: map[int]*pair{}, most: 2 * workers}
+	s.changed.L = &s.mu
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	if n == 0 {
+		s.unhook = func() bool { return true }
+		return s, nil
+	}
+	first, _, _, err := x.Find(off)
+	if err != nil {
+		return nil, fmt.Errorf("archive %s: %w", x.Name, err)
+	}
+	last, _, _, err := x.Find(s.end - 1)
+	if err != nil {
+		return nil, fmt.Errorf("archive %s: %w", x.Name, err)
+	}
+	s.next, s.read, s.last = first, first, last+1
+	s.unhook = context.AfterFunc(s.ctx, func() {
+		s.mu.Lock()
+		s.changed.Broadcast()
+		s.mu.Unlock()
+	})
+	for range min(workers, (last-first)/lanes+1) {
+		s.work.Go(s.run)
+	}
+	return s, nil
+}
+
+// Close ends the workers and frees everything. The index and the snapshot stay
+// open.
+func (s *Stream) Close() {
+	s.cancel(fs.ErrClosed)
+	s.work.Wait()
+	s.unhook()
+	for _, p := range s.ready {
+		p.free()
+	}
+	for _, p := range s.spare {
+		p.free()
+	}
+	if s.cur != nil {
+		s.cur.free()
+	}
+	s.ready, s.spare, s.cur = nil, nil, nil
+	s.fail = fs.ErrClosed
+}
+
+func (p *pair) free() { pagebuf.FreeAll(p.bufs[:]) }
+
+// Read returns the next bytes.
+func (s *Stream) Read(p []byte) (int, error) {
+	b, err := s.peek()
+	n := copy(p, b)
+	s.off += int64(n)
+	return n, err
+}
+
+// WriteTo writes all that is left, a chunk at a time.
+func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		b, err := s.peek()
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		k, err := w.Write(b)
+		n += int64(k)
+		s.off += int64(k)
+		if err == nil && k < len(b) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// peek returns the bytes at off, up to the end of their chunk.
+func (s *Stream) peek() ([]byte, error) {
+	switch {
+	case s.fail != nil:
+		return nil, s.fail
+	case s.off >= s.end:
+		return nil, io.EOF
+	}
+	if s.cur != nil && s.off == s.cur.bounds[s.part+1] {
+		if s.part++; s.part == s.cur.n {
+			s.giveBack(s.cur)
+			s.cur, s.part = nil, 0
+		}
+	}
+	if s.cur == nil {
+		if s.cur, s.fail = s.wait(); s.fail != nil {
+			return nil, s.fail
+		}
+	}
+	c := s.cur
+	if c.err != nil {
+		s.fail = fmt.Errorf("archive %s: %w", s.x.Name, c.err)
+		return nil, s.fail
+	}
+	if err := c.chunks[s.part].Err; err != nil {
+		if s.ctx.Err() != nil {
+			err = context.Cause(s.ctx)
+		}
+		s.fail = fmt.Errorf("archive %s: bytes %d to %d cannot be read (chunk %s): %w",
+			s.x.Name, c.bounds[s.part], c.bounds[s.part+1], c.chunks[s.part].Digest, err)
+		return nil, s.fail
+	}
+	data := c.chunks[s.part].Data
+	return data[s.off-c.bounds[s.part] : min(int64(len(data)), s.end-c.bounds[s.part])], nil
+}
+
+func (s *Stream) wait() (*pair, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.ready[s.read] == nil {
+		if s.ctx.Err() != nil {
+			return nil, fmt.Errorf("archive %s: %w", s.x.Name, context.Cause(s.ctx))
+		}
+		s.changed.Wait()
+	}
+	p := s.ready[s.read]
+	delete(s.ready, s.read)
+	s.read += p.n
+	return p, nil
+}
+
+func (s *Stream) giveBack(p *pair) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = append(s.spare, p)
+	s.changed.Broadcast()
+}
+
+// run fetches pairs until there are no more.
+func (s *Stream) run() {
+	r, err := ReaderFor(s.snap, s.x.Key, s.x.Most)
+	if err != nil {
+		s.cancel(err)
+		return
+	}
+	defer r.Close()
+	for {
+		p := s.take()
+		if p == nil {
+			return
+		}
+		p.err = s.fill(r, p)
+		s.mu.Lock()
+		s.ready[p.first] = p
+		s.changed.Broadcast()
+		s.mu.Unlock()
+	}
+}
+
+// take returns a pair to be filled, nil at the end.
+func (s *Stream) take() *pair {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.ctx.Err() == nil && s.next < s.last {
+		n := len(s.spare)
+		if n == 0 && s.pairs == s.most {
+			s.changed.Wait()
+			continue
+		}
+		p := new(pair)
+		if n > 0 {
+			p = s.spare[n-1]
+			s.spare = s.spare[:n-1]
+		} else {
+			s.pairs++
+		}
+		p.first, p.n = s.next, min(lanes, s.last-s.next)
+		s.next += p.n
+		return p
+	}
+	return nil
+}
+
+func (s *Stream) fill(r *Reader, p *pair) error {
+	var entries [lanes]didx.Entry
+	if err := s.x.Entries(p.first, entries[:p.n]); err != nil {
+		return err
+	}
+	start, _, err := s.x.Bounds(p.first)
+	if err != nil {
+		return err
+	}
+	p.bounds[0] = start
+	var soon [lanes]digest.Digest
+	for i, e := range entries[:p.n] {
+		n := int64(e.End) - p.bounds[i]
+		if n <= 0 || n > int64(s.x.Most) { // it was not so when it was opened
+			return &repo.CorruptError{What: "index " + string(s.x.Name), Err: fmt.Errorf("%w: chunk %d has %d bytes", didx.ErrFormat, p.first+i, n)}
+		}
+		if p.bufs[i] == nil {
+			if p.bufs[i], err = pagebuf.New(s.x.Most + Slack); err != nil {
+				return err
+			}
+		}
+		p.bounds[i+1] = int64(e.End)
+		p.chunks[i] = Chunk{Digest: e.Digest, Data: p.bufs[i].Bytes()[:n:len(p.bufs[i].Bytes())]}
+		soon[i] = e.Digest
+	}
+	if h, ok := s.snap.(Prefetcher); ok && p.n > 1 {
+		h.Prefetch(soon[1:p.n])
+	}
+	r.ReadAll(s.ctx, p.chunks[:p.n])
+	return nil
+}
