@@ -10,6 +10,7 @@
 //	dynamic index 1c914ea519bab3cd
 //	qcow2         "QFI\xfb", header and its extensions
 //	overlay       cdee1babe1813045, header and map
+//	catalog       91fd60f9c46758d5, directories and their entries
 //	key file      JSON with "kdf" and "data"; the key itself is never shown
 //	other JSON    .gc-status and the like
 //
@@ -45,7 +46,7 @@ type Field struct {
 
 // Options say how much is shown.
 type Options struct {
-	Entries int // entries of an index; 0: the first 8 and the last; negative: all
+	Entries int // entries of an index or a directory; 0: the first 8 and the last; negative: all
 }
 
 // Report is what was found out about the whole file.
@@ -97,6 +98,8 @@ func (d *dump) kind(head []byte) (string, func([]byte) error) {
 		return "qcow2 image", d.qcow2
 	case bytes.HasPrefix(head, overlayMagic):
 		return "overlay", d.overlay
+	case bytes.HasPrefix(head, catalogMagic):
+		return "catalog", d.catalog
 	case bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")):
 		return "JSON", d.plainJSON
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-backup/holdfast/internal/format/catalog"
 	"github.com/holdfast-backup/holdfast/internal/format/inspect"
 )
 
@@ -90,6 +91,15 @@ func TestDamageIsShownWhereItIs(t *testing.T) {
 		{"overlay's map", "three-blocks.overlay", func(b []byte) []byte { b[5000] ^= 1; b[9000] ^= 1; return b }, "both slots"},
 		{"overlay cut off", "three-blocks.overlay", func(b []byte) []byte { return b[:9000] }, "before map page 0"},
 		{"overlay's end", "three-blocks.overlay", func(b []byte) []byte { return b[:len(b)-1] }, "asks for"},
+		{"catalog cut off", "tiny.pcat1", func(b []byte) []byte { return b[:12] }, "too short"},
+		{"table too long", "tiny.pcat1", func(b []byte) []byte { b[8] = 0x7f; return b }, "are possible"},
+		{"table too short", "tiny.pcat1", func(b []byte) []byte { b[8] = 5; return b }, "behind the end of its directory"},
+		{"bytes left in a table", "tiny.pcat1", func(b []byte) []byte { b[0x14] = 1; return b }, "behind the last entry"},
+		{"unknown kind", "tiny.pcat1", func(b []byte) []byte { b[10] = 'x'; return b }, "unknown kind"},
+		{"name with a slash", "tiny.pcat1", func(b []byte) []byte { b[12] = '/'; return b }, "not a name"},
+		{"huge name", "tiny.pcat1", func(b []byte) []byte { b[11], b[12] = 0xff, 0x7f; return b }, "a name of"},
+		{"child nowhere", "tiny.pcat1", func(b []byte) []byte { b[0x18] = 0; return b }, "no block can be there"},
+		{"root elsewhere", "tiny.pcat1", func(b []byte) []byte { b[0x2f] = 9; return b }, "the last one starts there"},
 		{"empty file", "v3.qcow2", func([]byte) []byte { return nil }, "no format"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -114,6 +124,36 @@ func TestAllEntriesAreShownOnRequest(t *testing.T) {
 		got, _, err := dump(long, inspect.Options{Entries: tc.entries})
 		if n := strings.Count(got, "  chunk "); err != nil || n != tc.lines {
 			t.Errorf("entries %d: %d shown, %v", tc.entries, n, err)
+		}
+	}
+}
+
+func TestOnlySomeDirectoriesOfACatalogAreShown(t *testing.T) {
+	var out bytes.Buffer
+	w := catalog.NewWriter(&out)
+	for d := range 20 {
+		if err := w.StartDir(fmt.Sprint("d", d)); err != nil {
+			t.Fatal(err)
+		}
+		for f := range 20 {
+			if err := w.File(fmt.Sprint("f", f), 1, 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.EndDir(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ entries, files, dirs int }{{0, 8 * 9, 9}, {-1, 400, 20}, {1, 2, 2}} {
+		got, rep, err := dump(out.Bytes(), inspect.Options{Entries: tc.entries})
+		if err != nil || rep.Problems > 0 || rep.Kind != "catalog" {
+			t.Fatalf("%+v, %v\n%s", rep, err, got)
+		}
+		if files, dirs := strings.Count(got, "  file: "), strings.Count(got, "before: the block at"); files != tc.files || dirs != tc.dirs {
+			t.Errorf("entries %d: %d files, %d directories", tc.entries, files, dirs)
 		}
 	}
 }
