@@ -3,10 +3,16 @@ package nbdclient
 import (
 	"bytes"
 	"encoding/binary"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/proto/nbd"
 )
 
 // pattern is what nbdkit's pattern plugin holds.
@@ -28,6 +34,7 @@ func TestReadsWhatNbdkitServes(t *testing.T) {
 		{"without structured replies", []string{"--no-sr", "pattern", "9M"}},
 		{"one connection at a time", []string{"--filter=limit", "pattern", "9M", "limit=1"}},
 		{"many connections", []string{"--filter=multi-conn", "pattern", "9M", "multi-conn-mode=plugin"}},
+		{"without extents", []string{"--filter=noextents", "pattern", "9M"}},
 		{"one thread", []string{"--filter=noparallel", "pattern", "9M"}},
 		{"blocks of 4096", []string{
 			"--filter=blocksize-policy", "pattern", "9M",
@@ -55,5 +62,119 @@ func TestReadsWhatNbdkitServes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestHolesOfASparseExportAreZerosAndTheRestIsData(t *testing.T) {
+	im := open(t, kit(t, "data", "data=@0x100000 1 @0x500003 2", "size=9M"), Options{Timeout: 20 * time.Second})
+	want := make([]byte, 9<<20)
+	want[0x100000], want[0x500003] = 1, 2
+	got := make([]byte, len(want))
+	if _, err := im.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("wrong bytes, %v", err)
+	}
+	zeros := int64(0)
+	for off := int64(0); off < im.Size(); {
+		e, err := im.ExtentAt(off)
+		if err != nil || e.Offset != off || e.Length < 1 {
+			t.Fatalf("at %d: %+v, %v", off, e, err)
+		}
+		if e.Kind == image.Zero {
+			zeros += e.Length
+			if bytes.ContainsAny(want[off:e.End()], "\x01\x02") {
+				t.Errorf("%+v is not zero", e)
+			}
+		}
+		off = e.End()
+	}
+	if zeros < 8<<20 {
+		t.Errorf("%d bytes are known to be zero, want nearly all", zeros)
+	}
+}
+
+// Two clients see the same random disk of 1 GiB, most of which is holes.
+func TestReadsASparseDiskAsNbdcopyDoes(t *testing.T) {
+	requireTools(t, "nbdcopy")
+	u := kit(t, "sparse-random", "1G", "seed=7")
+	copied := t.TempDir() + "/copy"
+	tool(t, "nbdcopy", u.String(), copied)
+	f, err := os.Open(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	im := open(t, u, Options{Timeout: 20 * time.Second})
+	data := int64(0)
+	for off := int64(0); off < im.Size(); {
+		e, err := im.ExtentAt(off)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Length = min(e.Length, 8<<20)
+		want, got := make([]byte, e.Length), make([]byte, e.Length)
+		if _, err := f.ReadAt(want, off); err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind != image.Zero {
+			data += e.Length
+			if _, err := im.ReadAt(got, off); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("wrong bytes in %+v", e)
+		}
+		off = e.End()
+	}
+	if data == 0 || data > 512<<20 {
+		t.Errorf("%d bytes are data", data)
+	}
+}
+
+func TestOldstyleServerIsRefusedWithASentence(t *testing.T) {
+	u := kit(t, "--oldstyle", "pattern", "1M")
+	if im, err := Open(t.Context(), u, Options{Timeout: 10 * time.Second}); err == nil || !strings.Contains(err.Error(), "oldstyle") {
+		if im != nil {
+			_ = im.Close()
+		}
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReadsOverTCPAndFindsTheServerAgainAfterItWasKilled(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	_ = l.Close()
+	serve := func() *exec.Cmd {
+		cmd := exec.Command("nbdkit", "-f", "-i", "127.0.0.1", "-p", strconv.Itoa(port), "pattern", "9M")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+				_ = c.Close()
+				return cmd
+			}
+		}
+		t.Fatal("nbdkit does not listen")
+		return nil
+	}
+	requireTools(t, "nbdkit")
+	first := serve()
+	im := open(t, nbd.URI{Host: "127.0.0.1", Port: uint16(port)}, Options{Timeout: 5 * time.Second, Patience: 30 * time.Second})
+	got := make([]byte, 1<<20)
+	for round := range 2 {
+		if _, err := im.ReadAt(got, 12345); err != nil || !bytes.Equal(got, pattern(12345, len(got))) {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if round == 0 {
+			_ = first.Process.Kill()
+			_ = first.Wait()
+			second := serve()
+			t.Cleanup(func() { _ = second.Process.Kill(); _ = second.Wait() })
+		}
 	}
 }
