@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
@@ -147,6 +149,10 @@ func hintFor(err error, command string) string {
 		return "run 'holdfast verify' to see the extent; 'holdfast debug inspect FILE' shows a file byte by byte"
 	case errors.Is(err, keyfile.ErrPassword):
 		return "check PBS_ENCRYPTION_PASSWORD; the key file may carry a password hint, see 'holdfast key show'"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room on that disk; in a repository 'holdfast prune' and 'holdfast gc' give space back"
+	case errors.Is(err, fs.ErrPermission):
+		return "run it as the user that this belongs to, or as root"
 	case code == exitRefused && !errors.Is(err, errRefused):
 		return "--keyfile names it; 'holdfast key show FILE' prints the fingerprint of the key in a file"
 	}
