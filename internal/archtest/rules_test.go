@@ -77,6 +77,7 @@ var rooms = []room{
 var owners = []struct{ library, rooms, why string }{
 	{"github.com/klauspost/compress", "internal/zstd", "one wrapper decides the encoder"},
 	{"github.com/DataDog/zstd", "internal/zstd", "one wrapper decides the encoder"},
+	{"github.com/dchest/siphash", "internal/format/pxar", "it is the hash of one format"},
 	{"github.com/spf13/cobra", "internal/cli internal/ui", "arguments are parsed in one room"},
 	{"github.com/spf13/pflag", "internal/cli internal/ui", "arguments are parsed in one room"},
 	{"github.com/vbauerster/mpb", "internal/cli internal/ui", "progress bars can be replaced"},
