@@ -273,56 +273,6 @@ func (i *Image) ask(first, last int) {
 	i.poke()
 }
 
-// fetchAhead fetches chunks that nobody has asked for yet, at most two.
-func (i *Image) fetchAhead(slots []slotName) {
-	l, err := i.cache.loader(i.ctx, i, forward)
-	if err != nil {
-		return
-	}
-	defer i.cache.putLoader(l)
-	b := i.begin(slots, forward)
-	i.fill(l, &b)
-}
-
-// batch is chunks that are fetched together. They have their room.
-type batch struct {
-	entries [lanes]*entry
-	chunks  [lanes]fetch.Chunk
-	n       int
-	left    bool // something found no room
-}
-
-// begin enters chunks into the cache.
-func (i *Image) begin(slots []slotName, w want) (b batch) {
-	c := i.cache
-	for _, s := range slots {
-		e, mine, err := c.enter(s.name, i.from, true)
-		switch {
-		case err != nil:
-			b.left = true
-			continue
-		case !mine:
-			c.release(e)
-			continue
-		}
-		if c.roomNow(e, w) != nil {
-			c.finish(e, errNotNow)
-			c.release(e)
-			b.left = true
-			continue
-		}
-		b.entries[b.n], b.chunks[b.n] = e, fetch.Chunk{Digest: s.name.digest, Data: e.data}
-		b.n++
-	}
-	return b
-}
-
-// fill fetches what was begun.
-func (i *Image) fill(l *loader, b *batch) {
-	l.r.ReadAll(i.ctx, b.chunks[:b.n])
-	i.finish(b)
-}
-
 // beside begins the chunk behind one that a reader waits for, to be hashed
 // together with it: a reader who is faster than the workers needs it next.
 func (i *Image) beside(slot int) (b batch) {
@@ -338,17 +288,4 @@ func (i *Image) beside(slot int) (b batch) {
 		return b
 	}
 	return i.begin([]slotName{{slot, n}}, forward)
-}
-
-// finish makes the outcome of a batch known.
-func (i *Image) finish(b *batch) {
-	for k, e := range b.entries[:b.n] {
-		err := b.chunks[k].Err
-		i.from.fetched(b.chunks[k].Encoded, err)
-		if err == nil {
-			i.from.ahead.Add(1)
-		}
-		i.cache.finish(e, err)
-		i.cache.release(e)
-	}
 }

@@ -9,7 +9,7 @@
 //
 // # Cache
 //
-// A [Cache] serves all images of a process. Chunks are known by key and digest,
+// A [Cache] serves all images and file archives of a process. Chunks are known by key and digest,
 // so that snapshots share what they have in common. A chunk goes in the order
 // in which it came, unless it was asked for again by other than a sequential
 // reader: then it is kept, in up to half of the cache, so that a copy of a whole
@@ -24,6 +24,13 @@
 // way. Half of the cache at most holds what was fetched ahead and not read yet;
 // it never displaces what is kept or in use. A chunk that cannot be fetched ahead
 // is no error until somebody reads it.
+//
+// # File archives
+//
+// [Dynamic] reads the bytes of a file archive in the same way, with chunks of any
+// size up to 16 MiB. Readers that go from chunk to chunk are followed, eight at
+// a time, each with a window that grows as it goes on; there are no zeros, hints
+// or traces.
 //
 // # Traces
 //
@@ -46,7 +53,8 @@
 //
 // The decoded chunks of the cache; at most six encoded ones, together no more
 // than 24 MiB or two; for each image 4 MiB of digests from its index, read in
-// pages of 8 KiB as they are needed; a [Recorder]'s list. Chunks lie outside the
+// pages of 8 KiB as they are needed, for a file archive 5 MiB and 8 bytes for
+// every 256 chunks; a [Recorder]'s list. Chunks lie outside the
 // Go heap. Reads wait for each other when all chunks of the cache are in use.
 //
 // # Errors
@@ -62,7 +70,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
@@ -81,23 +88,11 @@ type Options struct {
 
 // Image is an [image.Image]. Close must be called; the snapshot stays open.
 type Image struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	unhook func() bool
-	snap   repo.Snapshot
-	x      *fetch.Image
-	table  table
-	cache  *Cache
-	own    bool // the cache goes with the image
-	space  uint32
-	from   *origin
-	trace  *Recorder
-	ahead  readAhead
-	count  counters
-
-	mu     sync.Mutex
-	closed bool
-	tasks  sync.WaitGroup // reads that may wait, and workers
+	user
+	x     *fetch.Image
+	table table[digest.Digest]
+	trace *Recorder
+	ahead readAhead
 }
 
 var (
@@ -112,59 +107,28 @@ func Open(ctx context.Context, snap repo.Snapshot, name names.Archive, key *chun
 	if err != nil {
 		return nil, err
 	}
-	i := &Image{snap: snap, x: x, cache: opts.Cache, from: new(origin), trace: opts.Trace}
+	i := &Image{x: x, trace: opts.Trace}
 	if err := i.trace.start(x); err != nil {
 		return nil, errors.Join(err, x.Close())
 	}
-	if i.own = i.cache == nil; i.own {
-		i.cache = newCache(0, opts.Loaders)
-	}
-	i.table.x = x
-	i.space = i.cache.space(x.Key)
-	i.cache.fit(i.ChunkSize())
+	i.snap, i.key, i.most = snap, x.Key, i.ChunkSize()
+	i.start(ctx, opts.Cache, opts.Loaders)
+	i.table.count, i.table.read = x.Count(), x.Digests
 	i.ahead.budget = aheadBudget(i.cache.limit, i.ChunkSize())
 	i.ahead.work = make(chan struct{}, 1)
 	i.ahead.streams.chunk = int64(x.ChunkSize)
 	i.ahead.streams.zero = i.isZero
-	i.ctx, i.cancel = context.WithCancelCause(ctx)
-	i.unhook = context.AfterFunc(i.ctx, i.cache.wake)
 	return i, nil
 }
 
 // Close ends reads that are on their way, waits for them and frees everything
 // but what a shared cache keeps.
 func (i *Image) Close() error {
-	i.mu.Lock()
-	if i.closed {
-		i.mu.Unlock()
+	if !i.end() {
 		return nil
-	}
-	i.closed = true
-	i.mu.Unlock()
-	i.unhook()
-	i.cancel(fs.ErrClosed)
-	i.cache.wake()
-	i.tasks.Wait()
-	i.cache.mu.Lock()
-	i.cache.discard(i)
-	i.cache.mu.Unlock()
-	if i.own {
-		i.cache.Close()
 	}
 	return i.x.Close()
 }
-
-// enter begins something that Close waits for.
-func (i *Image) enter() bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !i.closed {
-		i.tasks.Add(1)
-	}
-	return !i.closed
-}
-
-func (i *Image) leave() { i.tasks.Done() }
 
 // Size is that of the image.
 func (i *Image) Size() int64 { return int64(i.x.Size) }
@@ -325,7 +289,7 @@ func (i *Image) cold(p []byte, slot, rel int, r *reading) (int, error) {
 	if r.wide {
 		beside = func() batch { return i.beside(slot) }
 	}
-	e, how, err := i.cache.get(i.ctx, i, id, beside)
+	e, how, err := i.cache.get(i.ctx, &i.user, id, beside)
 	if err != nil {
 		if i.ctx.Err() != nil {
 			err = context.Cause(i.ctx)

@@ -196,16 +196,16 @@ const (
 	missed
 )
 
-// get returns a chunk with a user more, fetched by i if need be. beside begins
+// get returns a chunk with a user more, fetched by u if need be. beside begins
 // another one to go with it; it may be nil.
-func (c *Cache) get(ctx context.Context, i *Image, n name, beside func() batch) (e *entry, how outcome, err error) {
+func (c *Cache) get(ctx context.Context, u *user, n name, beside func() batch) (e *entry, how outcome, err error) {
 	for {
-		e, mine, err := c.enter(n, i.from, false)
+		e, mine, err := c.enter(n, u.from, false)
 		if err != nil {
 			return nil, how, err
 		}
 		if mine {
-			if err := c.load(ctx, i, e, beside); err != nil {
+			if err := c.load(ctx, u, e, beside); err != nil {
 				c.release(e)
 				return nil, missed, err
 			}
@@ -227,24 +227,24 @@ func (c *Cache) get(ctx context.Context, i *Image, n name, beside func() batch) 
 		c.release(e)
 		// What failed for another image, perhaps because it was closed, says
 		// nothing of the chunk as this one finds it.
-		if from == i.from && !errors.Is(err, errNotNow) {
+		if from == u.from && !errors.Is(err, errNotNow) {
 			return nil, how, err
 		}
 	}
 }
 
 // load fetches a chunk that is waited for.
-func (c *Cache) load(ctx context.Context, i *Image, e *entry, beside func() batch) error {
+func (c *Cache) load(ctx context.Context, u *user, e *entry, beside func() batch) error {
 	err := c.room(ctx, e)
 	if err == nil {
-		err = c.fetch(ctx, i, e, beside)
+		err = c.fetch(ctx, u, e, beside)
 	}
 	c.finish(e, err)
 	return err
 }
 
-func (c *Cache) fetch(ctx context.Context, i *Image, e *entry, beside func() batch) error {
-	l, err := c.loader(ctx, i, asked)
+func (c *Cache) fetch(ctx context.Context, u *user, e *entry, beside func() batch) error {
+	l, err := c.loader(ctx, u, asked)
 	if err != nil {
 		return err
 	}
@@ -258,9 +258,9 @@ func (c *Cache) fetch(ctx context.Context, i *Image, e *entry, beside func() bat
 	l.r.ReadAll(ctx, all[:n])
 	if b.n > 0 {
 		b.chunks[0] = all[1]
-		i.finish(&b)
+		u.finish(&b)
 	}
-	i.from.fetched(all[0].Encoded, all[0].Err)
+	u.from.fetched(all[0].Encoded, all[0].Err)
 	return all[0].Err
 }
 

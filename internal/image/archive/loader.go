@@ -12,7 +12,7 @@ import (
 
 // loader fetches and decodes chunks. It owns the buffer of an encoded one.
 type loader struct {
-	img  *Image
+	user *user
 	r    *fetch.Reader
 	want want
 }
@@ -48,25 +48,25 @@ func (c *Cache) fit(chunk int) {
 func (p *pool) background() int { return max(1, p.max-1) }
 
 // loader waits for one. Who is waited for goes first.
-func (c *Cache) loader(ctx context.Context, i *Image, w want) (*loader, error) {
-	l, err := c.lend(ctx, i, w)
-	if err != nil || l.img == i {
+func (c *Cache) loader(ctx context.Context, u *user, w want) (*loader, error) {
+	l, err := c.lend(ctx, u, w)
+	if err != nil || l.user == u {
 		return l, err
 	}
 	if l.r != nil {
 		l.r.Close()
 		*l = loader{want: w}
 	}
-	r, err := fetch.NewReader(i.snap, i.x)
+	r, err := fetch.ReaderFor(u.snap, u.key, u.most)
 	if err != nil {
 		c.putLoader(l)
 		return nil, err
 	}
-	l.img, l.r = i, r
+	l.user, l.r = u, r
 	return l, nil
 }
 
-func (c *Cache) lend(ctx context.Context, i *Image, w want) (*loader, error) {
+func (c *Cache) lend(ctx context.Context, u *user, w want) (*loader, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if w == asked {
@@ -87,7 +87,7 @@ func (c *Cache) lend(ctx context.Context, i *Image, w want) (*loader, error) {
 	}
 	l := &loader{}
 	if n := len(c.idle); n > 0 {
-		k := max(0, slices.IndexFunc(c.idle, func(l *loader) bool { return l.img == i }))
+		k := max(0, slices.IndexFunc(c.idle, func(l *loader) bool { return l.user == u }))
 		l = c.idle[k]
 		c.idle = slices.Delete(c.idle, k, k+1)
 	}
@@ -112,11 +112,11 @@ func (c *Cache) putLoader(l *loader) {
 	c.changed.Broadcast()
 }
 
-// discard frees the idle loaders of an image; of all if it is nil. It is called
+// discard frees the idle loaders of an archive; of all if it is nil. It is called
 // under the lock.
-func (c *Cache) discard(i *Image) {
+func (c *Cache) discard(u *user) {
 	c.idle = slices.DeleteFunc(c.idle, func(l *loader) bool {
-		if i != nil && l.img != i {
+		if u != nil && l.user != u {
 			return false
 		}
 		l.r.Close()

@@ -97,7 +97,7 @@ type prefetch struct {
 func (f *prefetch) run(ctx context.Context) {
 	c := f.img.cache
 	for more := true; more; {
-		l, err := c.loader(f.img.ctx, f.img, spare)
+		l, err := c.loader(f.img.ctx, &f.img.user, spare)
 		if err != nil {
 			return
 		}

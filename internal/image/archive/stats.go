@@ -41,13 +41,13 @@ type counters [8]struct {
 }
 
 // Stats returns the counters.
-func (i *Image) Stats() Stats {
+func (u *user) Stats() Stats {
 	s := Stats{
-		Fetched: i.from.done.Load(), Encoded: i.from.encoded.Load(), Failed: i.from.failed.Load(),
-		Ahead: i.from.ahead.Load(), AheadUsed: i.from.used.Load(), AheadWasted: i.from.wasted.Load(),
+		Fetched: u.from.done.Load(), Encoded: u.from.encoded.Load(), Failed: u.from.failed.Load(),
+		Ahead: u.from.ahead.Load(), AheadUsed: u.from.used.Load(), AheadWasted: u.from.wasted.Load(),
 	}
-	for k := range i.count {
-		c := &i.count[k]
+	for k := range u.count {
+		c := &u.count[k]
 		s.Reads += c.reads.Load()
 		s.Bytes += c.bytes.Load()
 		s.Errors += c.errors.Load()

@@ -1,11 +1,6 @@
 package archive
 
-import (
-	"sync/atomic"
-
-	"github.com/holdfast-backup/holdfast/internal/digest"
-	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
-)
+import "sync/atomic"
 
 // The table of digests is kept in pages, in sets of which a page may take any
 // place. All pages together are 4 MiB: the digests of half a TiB at the usual
@@ -16,45 +11,62 @@ const (
 	tableWays = 8
 )
 
-// table answers which digest a slot has, mostly without a system call.
-type table struct {
-	x    *fetch.Image
-	sets [tableSets]struct {
-		way  [tableWays]atomic.Pointer[page]
+// table answers what the index says of a slot, mostly without a system call.
+type table[T any] struct {
+	count int
+	read  func(first int, dst []T) error
+	sets  [tableSets]struct {
+		way  [tableWays]atomic.Pointer[page[T]]
 		next atomic.Uint32 // way that is replaced next
 	}
 }
 
-type page struct {
+type page[T any] struct {
 	no int
-	d  [pageSlots]digest.Digest
+	d  [pageSlots]T
 }
 
-// at returns the digest of a slot that exists. It reads the index if need be.
-func (t *table) at(slot int) (digest.Digest, error) {
-	if d, ok := t.peek(slot); ok {
-		return d, nil
+// at returns what the index says of a slot that exists. It reads the index if
+// need be.
+func (t *table[T]) at(slot int) (v T, err error) {
+	if v, ok := t.peek(slot); ok {
+		return v, nil
 	}
-	p := &page{no: slot / pageSlots}
-	first := p.no * pageSlots
-	if err := t.x.Digests(first, p.d[:min(pageSlots, t.x.Count()-first)]); err != nil {
-		return digest.Digest{}, err
+	p, err := t.load(slot / pageSlots)
+	if err != nil {
+		return v, err
 	}
-	s := &t.sets[set(p.no)]
-	s.way[s.next.Add(1)%tableWays].Store(p)
 	return p.d[slot%pageSlots], nil
 }
 
+func (t *table[T]) load(no int) (*page[T], error) {
+	p := &page[T]{no: no}
+	first := no * pageSlots
+	if err := t.read(first, p.d[:min(pageSlots, t.count-first)]); err != nil {
+		return nil, err
+	}
+	s := &t.sets[set(no)]
+	s.way[s.next.Add(1)%tableWays].Store(p)
+	return p, nil
+}
+
 // peek is at without reading.
-func (t *table) peek(slot int) (d digest.Digest, ok bool) {
-	no := slot / pageSlots
+func (t *table[T]) peek(slot int) (v T, ok bool) {
+	if p := t.find(slot / pageSlots); p != nil {
+		return p.d[slot%pageSlots], true
+	}
+	return v, false
+}
+
+// find returns a page if it is there.
+func (t *table[T]) find(no int) *page[T] {
 	s := &t.sets[set(no)]
 	for i := range s.way {
 		if p := s.way[i].Load(); p != nil && p.no == no {
-			return p.d[slot%pageSlots], true
+			return p
 		}
 	}
-	return d, false
+	return nil
 }
 
 // set spreads pages at any distance from each other.
