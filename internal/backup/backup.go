@@ -48,7 +48,7 @@
 // one: (2 × workers + 2 × archives) × M, if all chunks are of the largest size.
 // Of a buffer only what the chunk fills takes memory, a quarter of that as a
 // rule. The index waits for chunks that are late with at most 16 Ki others, and
-// the previous index takes 4 to 8 bytes a chunk.
+// the previous index takes 5 to 10 bytes a chunk.
 //
 // # Errors
 //

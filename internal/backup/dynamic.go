@@ -49,7 +49,7 @@ type Dynamic struct {
 	cut  Cutter
 	max  int
 	dw   repo.DynamicWriter
-	prev *previousDynamic
+	prev *Known
 	why  string
 	stop func() bool // forgets ctx
 
@@ -89,13 +89,13 @@ func (w *Writer) Dynamic(ctx context.Context, name names.Archive, cut Cutter) (*
 		return nil, fmt.Errorf("archive %s: chunks of up to %d bytes: want at most %d", name, most, blob.MaxChunk)
 	}
 	d := &Dynamic{w: w, ctx: ctx, name: name, cut: cut, max: cut.Max(), count: new(Counters)}
-	d.prev, d.why = w.openPreviousDynamic(name)
+	d.prev, d.why = w.Known(name)
 	var err error
 	if d.dw, err = w.s.CreateDynamic(name); err == nil {
 		err = w.chunks.begin(w, d)
 	}
 	if err != nil {
-		d.prev.close()
+		d.prev.Close()
 		return nil, fmt.Errorf("archive %s: %w", name, firstError(ctx, err))
 	}
 	return d, nil
@@ -261,7 +261,7 @@ func (d *Dynamic) Abort() {
 	d.w.chunks.end(d)
 	d.buf.Free()
 	d.buf, d.fill = nil, 0
-	d.prev.close()
+	d.prev.Close()
 	d.prev = nil
 }
 

@@ -11,20 +11,20 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 )
 
-// previousDynamic answers which chunks the same archive of the previous
-// snapshot has. Chunks move when something is inserted before them, so a
-// place says nothing: a hash table of places leads to the entries, which stay
-// in the file. It takes 4 to 8 bytes a chunk, 2 MiB for a TiB of the usual chunks, and
-// knows the first [maxPlaces]. What it does not know costs a question to the session. A
-// nil previousDynamic knows nothing.
-type previousDynamic struct {
+// Known answers which chunks the same archive of the previous snapshot has.
+// Chunks move when something is inserted before them, so a place says nothing: a
+// hash table of places leads to the entries, which stay in the file. It takes 5
+// to 10 bytes a chunk, 2 MiB for a TiB of the usual chunks, and knows the first
+// 4 Mi chunks, 16 TiB. What it does not know costs a question to the session. A nil
+// Known knows nothing.
+type Known struct {
 	idx    *didx.Index
 	closer io.Closer
 	places []uint32 // of the chunk in the index, plus one; 0 is free
 	shift  int
 }
 
-const maxPlaces = 4 << 20 // 32 MiB, 16 TiB of the usual chunks
+const maxPlaces = 4 << 20 // 32 MiB
 
 // PreviousDynamic opens the index of the same archive in the previous snapshot,
 // if its chunks may be reused, for [Dynamic.Inject] among others. If idx is nil,
@@ -41,14 +41,16 @@ func (w *Writer) PreviousDynamic(name names.Archive) (idx *didx.Index, closer io
 	return idx, closer, ""
 }
 
-func (w *Writer) openPreviousDynamic(name names.Archive) (*previousDynamic, string) {
+// Known opens the index of the same archive in the previous snapshot, if it is of
+// use; if not, it returns nil and why. Close must be called.
+func (w *Writer) Known(name names.Archive) (*Known, string) {
 	idx, closer, why := w.PreviousDynamic(name)
 	if idx == nil {
 		return nil, why
 	}
 	known := min(idx.Count(), maxPlaces)
 	width := max(1, bits.Len(uint(known+known/4)))
-	p := &previousDynamic{idx: idx, closer: closer, places: make([]uint32, 1<<width), shift: 64 - width}
+	p := &Known{idx: idx, closer: closer, places: make([]uint32, 1<<width), shift: 64 - width}
 	err := idx.Each(func(i int, _, _ int64, d digest.Digest) error {
 		if i < known {
 			at := p.home(d)
@@ -60,13 +62,14 @@ func (w *Writer) openPreviousDynamic(name names.Archive) (*previousDynamic, stri
 		return nil
 	})
 	if err != nil {
-		p.close()
+		p.Close()
 		return nil, err.Error()
 	}
 	return p, ""
 }
 
-func (p *previousDynamic) close() {
+// Close closes the index.
+func (p *Known) Close() {
 	if p != nil {
 		_ = p.closer.Close() // was only read
 	}
@@ -74,13 +77,13 @@ func (p *previousDynamic) close() {
 
 // home is where the search for a digest begins. Digests are random enough, but
 // those of one prefix must not meet.
-func (p *previousDynamic) home(d digest.Digest) int {
+func (p *Known) home(d digest.Digest) int {
 	const golden = 0x9e3779b97f4a7c15
 	return int((binary.LittleEndian.Uint64(d[:]) ^ binary.LittleEndian.Uint64(d[16:])) * golden >> p.shift)
 }
 
-// has reports whether the previous archive has that chunk.
-func (p *previousDynamic) has(d digest.Digest, length int) (bool, error) {
+// Has reports whether the previous archive has that chunk.
+func (p *Known) Has(d digest.Digest, length int) (bool, error) {
 	if p == nil {
 		return false, nil
 	}

@@ -270,7 +270,7 @@ func (k *worker) pump(p *pump) {
 
 // dynamic stores one chunk unless it is known.
 func (k *worker) dynamic(j job, d digest.Digest) error {
-	known, err := j.d.prev.has(d, len(j.data))
+	known, err := j.d.prev.Has(d, len(j.data))
 	if err != nil {
 		return err
 	}

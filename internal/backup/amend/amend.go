@@ -4,7 +4,8 @@
 // # What the new snapshot holds
 //
 // The archives of the base, in its order and under their names. Small files are
-// carried over byte for byte, images without an overlay chunk for chunk; chunk
+// carried over byte for byte, images without an overlay and file archives chunk
+// for chunk; chunk
 // sizes, crypt modes and the key stay, and the manifest is signed exactly if
 // that of the base is. It belongs to the base's group, whose newest snapshot
 // need not be the base.
@@ -15,7 +16,9 @@
 // base and in the group's previous snapshot, is taken over unread. Slots that
 // the overlay touched are read through it, and slots that differ between base
 // and previous snapshot are read from the base; most of these chunks are known
-// to the repository then. Where the previous snapshot cannot be used (package
+// to the repository then. Of a file archive nothing is read; but the repository
+// looks at the chunks that the previous snapshot does not have, without
+// decoding them, before it relies on them. Where the previous snapshot cannot be used (package
 // backup says when), everything is read.
 //
 // An overlay must not be written to meanwhile: the snapshot would show some
@@ -24,8 +27,7 @@
 // # What is refused
 //
 // Before anything is written: an overlay that belongs to another archive, by the
-// checksum of the index; a base with file archives, which cannot be carried
-// over; a base that is signed or encrypted, without its key.
+// checksum of the index; a base that is signed or encrypted, without its key.
 //
 // # Memory
 //

@@ -26,6 +26,9 @@ func (a *amendment) archive(ctx context.Context, w item) (backup.Result, error) 
 	if w.file.Archive().Kind() == names.Blob {
 		return a.blob(ctx, w)
 	}
+	if w.file.Archive().Kind() == names.Didx {
+		return a.tree(ctx, w)
+	}
 	if w.content != nil {
 		return a.image(ctx, w, w.content, w.content.ChangeAt)
 	}

@@ -52,9 +52,14 @@ func (p *Plan) prepare(base repo.Snapshot) ([]item, error) {
 			if err := x.Close(); err != nil {
 				return nil, err
 			}
-		default:
-			return nil, fmt.Errorf("snapshot %s holds %s, a file archive, and only disk images and small files can be carried over: "+
-				"back up the changed disk as a group of its own", p.Base, f.Archive().ClientName())
+		case names.Didx:
+			x, err := fetch.OpenDynamic(base, f.Archive(), key)
+			if err != nil {
+				return nil, err
+			}
+			if err := x.Close(); err != nil {
+				return nil, err
+			}
 		}
 		all = append(all, item{file: f, content: replaced[f.Archive()]})
 	}
