@@ -36,7 +36,7 @@ var rooms = []room{
 	{dir: "internal/format", may: "internal/digest internal/zero internal/zstd", std: noIO},
 	{dir: "internal/retention", may: "internal/format", std: noIO},
 	{dir: "internal/chunker", may: formats, std: noIO},
-	{dir: "internal/exclude", std: noIO}, // what a backup leaves out
+	{dir: "internal/exclude", std: noIO},  // what a backup leaves out
 	{dir: "internal/kernel"},              // thin shells over system calls
 	{dir: "internal/daemon", std: noWire}, // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
