@@ -10,6 +10,9 @@
 //	dynamic index 1c914ea519bab3cd
 //	qcow2         "QFI\xfb", header and its extensions
 //	overlay       cdee1babe1813045, header and map
+//	pxar archive  efac88e5746495d5 and others: version 1, or the metadata stream
+//	              of version 2, its first entries
+//	pxar contents d24e4a19c2684c83, up to where padding may come
 //	catalog       91fd60f9c46758d5, directories and their entries
 //	key file      JSON with "kdf" and "data"; the key itself is never shown
 //	other JSON    .gc-status and the like
@@ -100,6 +103,8 @@ func (d *dump) kind(head []byte) (string, func([]byte) error) {
 		return "overlay", d.overlay
 	case bytes.HasPrefix(head, catalogMagic):
 		return "catalog", d.catalog
+	case pxarKind(head) != "":
+		return pxarKind(head), d.pxar
 	case bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")):
 		return "JSON", d.plainJSON
 	}

@@ -100,6 +100,11 @@ func TestDamageIsShownWhereItIs(t *testing.T) {
 		{"huge name", "tiny.pcat1", func(b []byte) []byte { b[11], b[12] = 0xff, 0x7f; return b }, "a name of"},
 		{"child nowhere", "tiny.pcat1", func(b []byte) []byte { b[0x18] = 0; return b }, "no block can be there"},
 		{"root elsewhere", "tiny.pcat1", func(b []byte) []byte { b[0x2f] = 9; return b }, "the last one starts there"},
+		{"archive cut off", "tiny.pxar", func(b []byte) []byte { return b[:len(b)-1] }, "only 87 bytes more"},
+		{"item's header cut off", "tiny.ppxar", func(b []byte) []byte { return b[:40] }, "in the header"},
+		{"item of 15 bytes", "tiny.pxar", func(b []byte) []byte { b[8] = 15; return b }, "at least 16"},
+		{"short stat", "tiny.pxar", func(b []byte) []byte { b[8] = 55; return b }, "40 bytes of content"},
+		{"odd table", "tiny.pxar", func(b []byte) []byte { b[0xe7]++; return b }, "whole number"},
 		{"empty file", "v3.qcow2", func([]byte) []byte { return nil }, "no format"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

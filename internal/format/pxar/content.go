@@ -132,8 +132,8 @@ func (w *Writer) endFile(e *Entry) error {
 // payloadItem writes the header of an item to the payload stream.
 func (w *Writer) payloadItem(t Type, n int64) error {
 	if w.err == nil {
-		var b [HeaderSize]byte
-		w.err = writeAll(w.o.Payload, AppendHeader(b[:0], t, uint64(n)), "write payload")
+		w.head = AppendHeader(w.head[:0], t, uint64(n))
+		w.err = writeAll(w.o.Payload, w.head, "write payload")
 		if t != TypePayloadStart { // counted from the beginning
 			w.payload += HeaderSize
 		}

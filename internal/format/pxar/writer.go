@@ -41,6 +41,7 @@ type Writer struct {
 	started  bool // what stands before the root is written
 	ended    bool // the root is
 	copy     []byte
+	head     []byte // of the last item of the payload stream
 
 	payload int64 // position in the payload stream
 	lastRef int64 // offset of the last reference
