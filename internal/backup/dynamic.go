@@ -58,6 +58,7 @@ type Dynamic struct {
 	buf   *pagebuf.Buffer // of the current chunk; nil: it has no bytes yet
 	fill  int
 	start int64 // of the current chunk
+	rest  []byte
 
 	// Under pump.mu:
 	queue  []*slot // in order, not in the index yet
@@ -109,11 +110,14 @@ func (w *Writer) DynamicFrom(ctx context.Context, name names.Archive, cut Cutter
 		return Result{}, err
 	}
 	defer d.Abort()
-	buf := make([]byte, 256<<10)
 	for {
-		n, err := r.Read(buf)
+		room, err := d.room()
+		if err != nil {
+			return Result{}, err
+		}
+		n, err := r.Read(room[:min(len(room), readSize)])
 		if n > 0 {
-			if _, err := d.Write(buf[:n]); err != nil {
+			if err := d.took(room[:n]); err != nil {
 				return Result{}, err
 			}
 		}
@@ -124,6 +128,52 @@ func (w *Writer) DynamicFrom(ctx context.Context, name names.Archive, cut Cutter
 			return Result{}, fmt.Errorf("archive %s: read at offset %d: %w", name, d.Offset(), firstError(ctx, err))
 		}
 	}
+}
+
+// readSize is how much is read at a time, and the most that is copied behind a
+// cut.
+const readSize = 256 << 10
+
+// room is what is left of the buffer of the current chunk.
+func (d *Dynamic) room() ([]byte, error) {
+	if err := d.failed(); err != nil {
+		return nil, err
+	}
+	if d.buf == nil {
+		var err error
+		if d.buf, err = d.buffer(); err != nil {
+			return nil, d.fail(err)
+		}
+	}
+	if d.fill == d.max {
+		return nil, d.fail(fmt.Errorf("internal error: a chunk of more than %d bytes", d.max))
+	}
+	return d.buf.Bytes()[d.fill:d.max], nil
+}
+
+// took adds bytes that stand in the room already.
+func (d *Dynamic) took(p []byte) error {
+	k := d.cut.Scan(p)
+	n := k
+	if k == 0 {
+		n = len(p)
+	}
+	d.fill += n
+	d.countRead(n)
+	if k == 0 {
+		return nil
+	}
+	d.rest = append(d.rest[:0], p[k:]...) // what is sent belongs to the workers
+	if err := d.send(); err != nil {
+		return err
+	}
+	_, err := d.Write(d.rest)
+	return err
+}
+
+func (d *Dynamic) countRead(n int) {
+	d.count.read.Add(int64(n))
+	d.w.opts.Counters.read.Add(int64(n))
 }
 
 // Offset is the size of the archive so far: what was written, and what was
@@ -153,26 +203,18 @@ func (d *Dynamic) Write(p []byte) (n int, err error) {
 
 // Append adds bytes to the current chunk, which nobody looks at.
 func (d *Dynamic) Append(p []byte) error {
-	if err := d.failed(); err != nil {
+	if len(p) == 0 {
+		return d.failed()
+	}
+	room, err := d.room()
+	if err != nil {
 		return err
 	}
-	if len(p) > d.max-d.fill {
+	if len(p) > len(room) {
 		return d.fail(fmt.Errorf("internal error: a chunk of more than %d bytes", d.max))
 	}
-	if len(p) == 0 {
-		return nil
-	}
-	if d.buf == nil {
-		buf, err := d.buffer()
-		if err != nil {
-			return d.fail(err)
-		}
-		d.buf = buf
-	}
-	copy(d.buf.Bytes()[d.fill:], p)
-	d.fill += len(p)
-	d.count.read.Add(int64(len(p)))
-	d.w.opts.Counters.read.Add(int64(len(p)))
+	d.fill += copy(room, p)
+	d.countRead(len(p))
 	return nil
 }
 

@@ -21,6 +21,7 @@ type pump struct {
 	taken   int64 // bytes of chunks that are queued or worked on
 	budget  int64 // of taken
 	open    int   // archives
+	urgent  int   // who waits for workers to be done
 
 	life    sync.Mutex // held while the workers start and end
 	workers sync.WaitGroup
@@ -82,7 +83,7 @@ func (p *pump) end(d *Dynamic) {
 		d.err = fmt.Errorf("archive %s: given up", d.name)
 	}
 	for d.busy > 0 || d.adding {
-		p.changed.Wait()
+		p.hurry()
 	}
 	spare := d.spare
 	d.spare = nil
@@ -114,7 +115,7 @@ func (p *pump) put(j job) error {
 		if p.taken == 0 || p.taken+n <= p.budget {
 			break
 		}
-		p.changed.Wait()
+		p.hurry()
 	}
 	p.taken += n
 	p.jobs = append(p.jobs, j)
@@ -131,7 +132,7 @@ func (p *pump) inject(d *Dynamic, chunks []Reused) error {
 	for _, c := range chunks {
 		for len(d.queue) >= maxQueue && d.err == nil {
 			if p.drain(d); len(d.queue) >= maxQueue && d.state() == nil {
-				p.changed.Wait()
+				p.hurry()
 			}
 		}
 		if err := d.state(); err != nil {
@@ -154,15 +155,24 @@ func (p *pump) wait(d *Dynamic) error {
 		if len(d.queue) == 0 && !d.adding {
 			return nil
 		}
-		p.changed.Wait()
+		p.hurry()
 	}
 }
 
-// next gives a worker chunks, at most lanes; none at the end.
+// hurry waits for a change that workers make.
+func (p *pump) hurry() {
+	p.urgent++
+	p.changed.Broadcast()
+	p.changed.Wait()
+	p.urgent--
+}
+
+// next gives a worker chunks, at most lanes; none at the end. One chunk waits for
+// another to be hashed with, as long as nobody waits for it.
 func (p *pump) next(into []job) []job {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.jobs) == 0 {
+	for len(p.jobs) < lanes && (len(p.jobs) == 0 || p.urgent == 0) {
 		if p.open == 0 {
 			return nil
 		}
