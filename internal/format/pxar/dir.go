@@ -63,12 +63,12 @@ func (a *Archive) openDir(e *Entry, depth int) (*Dir, error) {
 	if d.table-e.Body < d.n*(HeaderSize+2) { // a FILENAME at least for each
 		return nil, fmt.Errorf("%w: offset %d: a goodbye table of %d entries for %d bytes", ErrFormat, d.table, d.n, d.table-e.Body)
 	}
-	whole := int64(len(b)) >= int64(tail.size)
-	head := b[max(0, len(b)-int(tail.size)):]
-	if !whole {
-		if head, err = a.bytes(d.table, d.table+HeaderSize); err != nil {
-			return nil, err
-		}
+	whole := uint64(len(b)) >= tail.size
+	var head []byte
+	if whole {
+		head = b[len(b)-int(tail.size):]
+	} else if head, err = a.bytes(d.table, d.table+HeaderSize); err != nil {
+		return nil, err
 	}
 	it := item{Type(le.Uint64(head)), int64(tail.size - HeaderSize), d.table}
 	entry := e.Offset
