@@ -148,6 +148,8 @@ class Index:
             end, = struct.unpack("<Q", body[off:off + 8])
             if end <= at:
                 raise Fault(f"entry {off // 40} ends at {end}, behind it is {at}")
+            if end - at > MAX_CHUNK:
+                raise Fault(f"entry {off // 40} has {end - at} bytes, more than {MAX_CHUNK}")
             chunks.append((body[off + 8:off + 40], end - at))
             at = end
         self.size = at
