@@ -108,7 +108,7 @@ func TestSnapshotPassesHintsOn(t *testing.T) {
 }
 
 func TestVerificationAnnouncesEachChunkOnce(t *testing.T) {
-	h, s, snap, ds := hintedSnapshot(t, 41) // few enough that the set of the good ones forgets none
+	h, s, snap, ds := hintedSnapshot(t, 15)                           // few enough that the set of the good ones forgets none
 	rep, err := s.Verify(t.Context(), repo.VerifyOptions{Workers: 1}) // two snapshots of the same chunks
 	tree := treeDigests(t, snap)
 	if err != nil || rep.Chunks != int64(len(ds)+len(tree)) {
