@@ -19,9 +19,18 @@ func runMapList(ctx context.Context, a *app) error {
 		list = []mapping.Status{}
 	}
 	t := ui.Table{Columns: []ui.Column{
-		{Title: "DEVICE"}, {Title: "SNAPSHOT"}, {Title: "ARCHIVE"}, {Title: "SIZE", Align: ui.Right}, {Title: "ACCESS"},
-		{Title: "SINCE"}, {Title: "PID", Align: ui.Right}, {Title: "READ", Align: ui.Right}, {Title: "WRITTEN", Align: ui.Right},
-		{Title: "ERRORS", Align: ui.Right}, {Title: "STATE"}, {Title: "NAME"},
+		{Title: "DEVICE"},
+		{Title: "SNAPSHOT"},
+		{Title: "ARCHIVE"},
+		{Title: "SIZE", Align: ui.Right},
+		{Title: "ACCESS"},
+		{Title: "SINCE"},
+		{Title: "PID", Align: ui.Right},
+		{Title: "READ", Align: ui.Right},
+		{Title: "WRITTEN", Align: ui.Right},
+		{Title: "ERRORS", Align: ui.Right},
+		{Title: "STATE"},
+		{Title: "NAME"},
 	}}
 	for _, m := range list {
 		access := "read-only"
