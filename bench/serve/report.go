@@ -22,6 +22,7 @@ var goals = []goal{
 	{jobRandom16, "nbdkit", 1, true},
 	{jobCopy, "qemu", 1, true},
 	{jobCopyDisk, "qemu", 1, true},
+	{jobDevice, "losetup", 1, true},
 	{jobCold, "chunk", 1.3, false},
 	{jobFirst, "", 150, false},
 }
