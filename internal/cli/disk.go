@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
@@ -195,8 +196,11 @@ func (a *app) prefetch(ctx context.Context, d *disk) error {
 	}
 	t, err := archive.LoadTrace(d.trace)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // the first run
+	case errors.Is(err, fs.ErrNotExist): // the first run, if it can be written in the end
+		if _, err := os.Stat(filepath.Dir(d.trace)); err != nil {
+			return hint(fmt.Errorf("--trace: %w", err), "make the directory, or name a file in another one")
+		}
+		return nil
 	case errors.Is(err, archive.ErrTrace):
 		return hint(fmt.Errorf("--trace: %w", err), "name another file, or remove this one if it is a trace that was damaged")
 	case err != nil:

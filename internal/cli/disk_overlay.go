@@ -93,7 +93,9 @@ func explainOverlay(err error, path string) error {
 	case errors.Is(err, overlay.ErrOtherBase):
 		return hint(err, "'holdfast overlay show %s' says over which; name another file, or discard this one with 'holdfast overlay discard'", path)
 	case errors.Is(err, overlay.ErrFormat):
-		return hint(err, "name another file with --overlay")
+		return hint(err, "check the path: --writable makes overlays, and 'holdfast debug inspect %s' shows what the file is", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return hint(err, "check the path; 'holdfast overlay list' lists those without a name of their own")
 	}
 	return err
 }
