@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,18 +44,20 @@ func (a *app) toBackground(child *daemon.Child, r mapping.Record) (done func(), 
 	if err != nil {
 		a.warn("what goes wrong later is not noted: %v", err)
 	}
-	if err := child.Ready(log); err != nil {
-		return nil, errors.Join(err, os.Remove(log.Name()))
-	}
-	if log == nil {
-		return func() {}, nil
-	}
-	return func() {
+	done = func() {
+		if log == nil {
+			return
+		}
 		if info, err := log.Stat(); err == nil && info.Size() == 0 {
 			_ = os.Remove(log.Name()) // nothing in it
 		}
 		_ = log.Close()
-	}, nil
+	}
+	if err := child.Ready(log); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
 func (a *app) backgroundLog(id string) (*os.File, error) {
