@@ -21,6 +21,8 @@ const (
 	storage = formats + " internal/kernel internal/vfs internal/chunker internal/retention"
 	face    = storage + " internal/repo" // what the pipelines know of a repository: never what holds it
 	images  = formats + " internal/kernel internal/image"
+	trees   = formats + " internal/kernel internal/chunker internal/exclude internal/filemeta internal/idmap"
+	files   = face + " internal/image internal/image/archive internal/filearchive"
 	work    = face + " internal/image internal/image/archive internal/backup internal/restore"
 )
 
@@ -47,7 +49,13 @@ var rooms = []room{
 	{dir: "internal/datastore", may: face, std: noWire},
 	{dir: "internal/repo/dir", may: face + " internal/datastore", std: noWire}, // a datastore behind the face
 	{dir: "internal/image/archive", may: images + " " + face, std: noWire},
-	{dir: "internal/backup", may: face + " internal/image", std: noWire},
+	{dir: "internal/filearchive", may: images + " internal/image/archive " + face, std: noWire}, // file archives of snapshots, open
+	{dir: "internal/idmap", std: noWire},                                                        // users of a container and of its host
+	{dir: "internal/filemeta", may: formats + " internal/kernel internal/idmap", std: noWire},   // what a file system knows of a file
+	{dir: "internal/tree", may: trees, std: noWire},                                             // a directory becomes an archive
+	{dir: "internal/extract", may: trees, std: noWire},                                          // an archive becomes a directory, tar, zip
+	{dir: "internal/browse", may: files + " internal/exclude", std: noWire},                     // names in a snapshot
+	{dir: "internal/backup", may: files + " internal/tree internal/exclude internal/filemeta internal/idmap", std: noWire},
 	{dir: "internal/restore", may: face + " internal/image", std: noWire},
 	{dir: "internal/backup/amend", may: work, std: noWire}, // a snapshot from another and overlays
 
@@ -56,7 +64,7 @@ var rooms = []room{
 	{dir: "internal/scsi", may: formats},
 	{dir: "internal/appliance", may: work + " internal/proto"},
 	{dir: "internal/mapping", may: work + " internal/proto internal/kernel/fusefile"},
-	{dir: "internal/mount", may: work},
+	{dir: "internal/mount", may: work + " internal/filearchive internal/filemeta"},
 	{dir: "internal/guest", may: work + " internal/proto"},
 	{dir: "internal/provider", may: work + " internal/proto internal/guest"},
 	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
