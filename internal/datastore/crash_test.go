@@ -40,24 +40,43 @@ type world struct {
 	// careless is what another program was removing: parts of it may be gone
 	// while it is still listed, but no chunk that its index names.
 	careless map[names.Snapshot]bool
+	// mustLog and mayLog are the same for the logs of snapshots that are there.
+	mustLog, mayLog map[names.Snapshot]string
 }
 
 func newWorld(d *simdisk.Disk) *world {
-	return &world{d, map[names.Snapshot]content{}, map[names.Snapshot]content{}, map[names.Snapshot]bool{}}
+	return &world{
+		d, map[names.Snapshot]content{}, map[names.Snapshot]content{}, map[names.Snapshot]bool{},
+		map[names.Snapshot]string{}, map[names.Snapshot]string{},
+	}
 }
 
 func (w *world) clone() *world {
-	return &world{w.disk.Clone(), maps.Clone(w.must), maps.Clone(w.may), maps.Clone(w.careless)}
+	return &world{
+		w.disk.Clone(), maps.Clone(w.must), maps.Clone(w.may), maps.Clone(w.careless),
+		maps.Clone(w.mustLog), maps.Clone(w.mayLog),
+	}
+}
+
+// found is what a check saw of a snapshot.
+type found struct {
+	log string // "" for none
 }
 
 // settle turns what survived of the interrupted operation into facts.
-func (w *world) settle(present map[names.Snapshot]bool) {
+func (w *world) settle(present map[names.Snapshot]found) {
 	for n, c := range w.may {
-		if present[n] {
+		if _, ok := present[n]; ok {
 			w.must[n] = c
 		}
 	}
 	clear(w.may)
+	for n, f := range present {
+		if f.log != "" {
+			w.mustLog[n] = f.log
+		}
+	}
+	clear(w.mayLog)
 }
 
 // operation is one thing that a user does. begin records in w what it may
@@ -184,6 +203,22 @@ var operations = []operation{
 			return s.SetNotes(context.Background(), n, "before the upgrade")
 		}
 	}},
+	{"log", func(t *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
+		n, ok := pick(w, rng)
+		if !ok || w.mustLog[n] != "" || w.mayLog[n] != "" {
+			return nil
+		}
+		text := fmt.Sprintf("run %d: done", rng.IntN(1<<16))
+		w.mayLog[n] = text
+		return func(s *datastore.Store) error {
+			err := t.putLog(context.Background(), s, n, text)
+			if err == nil {
+				w.mustLog[n] = text
+				delete(w.mayLog, n)
+			}
+			return err
+		}
+	}},
 	{"verify", func(*tester, *world, *rand.Rand) func(*datastore.Store) error {
 		return func(s *datastore.Store) error {
 			rep, err := s.Verify(context.Background(), repo.VerifyOptions{Workers: 1})
@@ -296,7 +331,7 @@ func (t *tester) check(w *world, rng *rand.Rand) error {
 	}
 	var again *content // what the interrupted backup wanted to store
 	for n, c := range w.may {
-		if !present[n] {
+		if _, ok := present[n]; !ok {
 			again = &c
 		}
 	}
@@ -325,9 +360,9 @@ func (t *tester) check(w *world, rng *rand.Rand) error {
 }
 
 // checkSnapshots restores everything that is listed.
-func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapshot]bool, error) {
+func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapshot]found, error) {
 	ctx := context.Background()
-	present := map[names.Snapshot]bool{}
+	present := map[names.Snapshot]found{}
 	infos, err := s.Snapshots(ctx, names.Root, nil)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
@@ -362,10 +397,22 @@ func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapsho
 		if v := info.Verify; v != nil && v.State != manifest.VerifyOK {
 			return nil, fmt.Errorf("%s is said to be damaged", n)
 		}
-		present[n] = true
+		text, err := t.readLog(ctx, s, n)
+		switch {
+		case errors.Is(err, repo.ErrNotFound) && w.careless[n]: // it went before the manifest
+		case errors.Is(err, repo.ErrNotFound):
+			if w.mustLog[n] != "" {
+				return nil, fmt.Errorf("I1: the acknowledged log of %s is gone", n)
+			}
+		case err != nil:
+			return nil, fmt.Errorf("the log of %s: %w", n, err)
+		case text != w.mustLog[n] && text != w.mayLog[n]:
+			return nil, fmt.Errorf("the log of %s says %q", n, text)
+		}
+		present[n] = found{text}
 	}
 	for n := range w.must {
-		if !present[n] {
+		if _, ok := present[n]; !ok {
 			return nil, fmt.Errorf("I1: the acknowledged snapshot %s is gone", n)
 		}
 	}

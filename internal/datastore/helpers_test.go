@@ -254,6 +254,28 @@ func (c *client) restoreTree(ctx context.Context, snap repo.Snapshot) (tree []by
 	return tree, err
 }
 
+func (c *client) putLog(ctx context.Context, s *datastore.Store, n names.Snapshot, text string) error {
+	raw, err := c.enc.Append(nil, []byte(text))
+	if err != nil {
+		return err
+	}
+	return s.PutLog(ctx, n, raw)
+}
+
+func (c *client) readLog(ctx context.Context, s *datastore.Store, n names.Snapshot) (text string, err error) {
+	snap, err := s.Open(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	raw, err := snap.Blob(names.ClientLog)
+	if err != nil {
+		return "", err
+	}
+	plain, err := c.dec.Append(nil, raw, 1<<20)
+	return string(plain), err
+}
+
 // content is what a snapshot must restore to.
 type content struct{ img, conf []byte }
 

@@ -33,6 +33,7 @@ var (
 type cast struct {
 	start  *world
 	orphan []byte         // the content of chunks that no snapshot needs
+	first  names.Snapshot // the oldest of vm/100
 	base   names.Snapshot // the newest of vm/100
 	other  names.Snapshot // the newest of vm/200
 }
@@ -58,7 +59,7 @@ func newCast(t testing.TB, tt *tester) *cast {
 		return n
 	}
 	first := randomContent(rng, castChunks)
-	add("100", first)
+	c.first = add("100", first)
 	second := first.changed(rng)
 	fill(rng, second.img[:chunkSize]) // the base alone has the chunk that next takes over
 	c.base = add("100", second)
@@ -90,13 +91,16 @@ type outcome struct {
 	tried   map[names.Snapshot]content
 	removed map[names.Snapshot]bool // acknowledged
 	aimed   map[names.Snapshot]bool // what a removal may have reached
-	group   map[names.Group]bool    // where a removal may have reached anything
+	logged  map[names.Snapshot]string
+	logging map[names.Snapshot]string // tried
+	group   map[names.Group]bool      // where a removal may have reached anything
 }
 
 func newOutcome() *outcome {
 	return &outcome{
 		made: map[names.Snapshot]content{}, tried: map[names.Snapshot]content{},
 		removed: map[names.Snapshot]bool{}, aimed: map[names.Snapshot]bool{}, group: map[names.Group]bool{},
+		logged: map[names.Snapshot]string{}, logging: map[names.Snapshot]string{},
 	}
 }
 
@@ -167,6 +171,31 @@ func (c *cast) restores(n names.Snapshot) actor {
 		if err == nil && !slices.Equal(img, c.start.must[n].img) {
 			err = errWrong
 		}
+		return err
+	}}
+}
+
+func (c *cast) notes(n names.Snapshot) actor {
+	return actor{"notes", func(ctx context.Context, _ *client, s *datastore.Store, _ *outcome) error {
+		return s.SetNotes(ctx, n, "before the upgrade")
+	}}
+}
+
+// logs is a process that stores the log of a snapshot. Only one of several may
+// succeed.
+func (c *cast) logs(n names.Snapshot, text string) actor {
+	return actor{"log " + text, func(ctx context.Context, cl *client, s *datastore.Store, o *outcome) error {
+		o.note(func() { o.logging[n] = text })
+		err := cl.putLog(ctx, s, n, text)
+		if err != nil {
+			return err
+		}
+		o.note(func() {
+			if other := o.logged[n]; other != "" {
+				err = fmt.Errorf("%w: the logs %q and %q are both stored", errWrong, other, text)
+			}
+			o.logged[n] = text
+		})
 		return err
 	}}
 }
@@ -259,6 +288,10 @@ func (o *outcome) world(start *world, d *simdisk.Disk, killed map[int]bool) *wor
 		if _, made := o.made[n]; !made && len(killed) > 0 { // killed after it was in place
 			w.may[n] = c
 		}
+	}
+	maps.Copy(w.mustLog, o.logged)
+	if len(killed) > 0 {
+		maps.Copy(w.mayLog, o.logging)
 	}
 	for n, c := range maps.Clone(w.must) {
 		switch {
@@ -358,6 +391,7 @@ func (c *cast) choose(rng *rand.Rand) []actor {
 	all := []actor{
 		c.backups(c.base, 0), collects(), c.forgets(c.base), c.backups(c.other, 0), c.prunes(),
 		c.backups(c.base, 2*time.Second), verifies(), c.restores(c.base), collects(),
+		c.logs(c.base, "done"),
 	}
 	if rng.IntN(3) > 0 {
 		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -388,6 +422,13 @@ func TestOperationsOfSeveralProcessesInAllNearlySequentialOrders(t *testing.T) {
 		}},
 		{"restore, removal, collection", 1, func(c *cast) []actor {
 			return []actor{c.restores(c.base), c.forgets(c.base), collects()}
+		}},
+		{"two logs", 2, func(c *cast) []actor { return []actor{c.logs(c.base, "one"), c.logs(c.base, "two")} }},
+		{"log, removal, notes", 1, func(c *cast) []actor {
+			return []actor{c.logs(c.base, "done"), c.forgets(c.base), c.notes(c.base)}
+		}},
+		{"log, pruning of its snapshot", 2, func(c *cast) []actor {
+			return []actor{c.logs(c.first, "done"), c.prunes()}
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

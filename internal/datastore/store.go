@@ -37,6 +37,7 @@
 //	insert or touch a chunk  the chunk's directory shared, for that moment
 //	open to read, verify     snapshot shared
 //	notes, verify state      manifest exclusive
+//	client log               snapshot shared, then manifest exclusive
 //	forget, prune            snapshot exclusive, manifest; then group (try)
 //	forget a group           group exclusive, then each snapshot as above
 //	protect                  snapshot exclusive

@@ -75,6 +75,10 @@ type Repository interface {
 	SetOwner(ctx context.Context, ns names.Namespace, g names.Group, owner string) error
 	SetNotes(ctx context.Context, s names.Snapshot, text string) error
 	SetProtected(ctx context.Context, s names.Snapshot, protected bool) error
+	// PutLog stores an encoded blob beside a finished snapshot, as
+	// names.ClientLog: the log of the run that made it. It fails with ErrExists
+	// if there is one. No manifest lists it, so nothing vouches for its content.
+	PutLog(ctx context.Context, s names.Snapshot, raw []byte) error
 
 	// Open opens a finished snapshot for reading, under a shared lock.
 	Open(ctx context.Context, s names.Snapshot) (Snapshot, error)
@@ -179,7 +183,7 @@ type Snapshot interface {
 	// its ends grow.
 	OpenDynamic(name names.Archive) (*didx.Index, io.Closer, error)
 	// Blob returns an encoded blob after comparing size and checksum with the
-	// manifest.
+	// manifest; names.ClientLog, which is not in it, as it is.
 	Blob(name names.Archive) ([]byte, error)
 	// ReadChunk appends the encoded chunk to buf[:0], not yet checked.
 	ReadChunk(ctx context.Context, d digest.Digest, buf []byte) ([]byte, error)

@@ -7,6 +7,7 @@
 package repotest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -33,6 +34,7 @@ const (
 	OpOpen     = "open index"
 	OpReadBlob = "read blob"
 	OpRead     = "read chunk"
+	OpPutLog   = "put log"
 )
 
 // Memory is a repository in memory. Its methods are safe for concurrent use;
@@ -57,6 +59,7 @@ type stored struct {
 	name  names.Snapshot
 	m     *manifest.Manifest
 	files map[names.Archive][]byte
+	log   []byte // nil: none
 }
 
 // New returns an empty repository.
@@ -136,4 +139,20 @@ func (m *Memory) Open(_ context.Context, name names.Snapshot) (*Snapshot, error)
 		}
 	}
 	return nil, fmt.Errorf("snapshot %s: %w", name, repo.ErrNotFound)
+}
+
+// PutLog stores the log of a finished snapshot.
+func (m *Memory) PutLog(ctx context.Context, name names.Snapshot, raw []byte) error {
+	if err := m.callCtx(ctx, OpPutLog); err != nil {
+		return err
+	}
+	s, err := m.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	if s.s.log != nil {
+		return fmt.Errorf("log of %s: %w", name, repo.ErrExists)
+	}
+	s.s.log = bytes.Clone(raw)
+	return nil
 }

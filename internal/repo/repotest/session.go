@@ -106,7 +106,7 @@ func (s *session) Finish(ctx context.Context, m *manifest.Manifest) error {
 	if len(m.Files) != len(s.files) || len(m.Files) == 0 {
 		return fmt.Errorf("manifest lists %d files, %d were written", len(m.Files), len(s.files))
 	}
-	snap := &stored{s.name, m, s.files}
+	snap := &stored{name: s.name, m: m, files: s.files}
 	for _, f := range m.Files {
 		if err := s.check(snap, f); err != nil {
 			return err

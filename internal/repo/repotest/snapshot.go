@@ -125,6 +125,12 @@ func (s *Snapshot) Blob(name names.Archive) ([]byte, error) {
 }
 
 func (s *Snapshot) blob(name names.Archive) ([]byte, error) {
+	if name == names.ClientLog {
+		if s.s.log == nil {
+			return nil, fmt.Errorf("archive %s of %s: %w", name, s.s.name, repo.ErrNotFound)
+		}
+		return s.s.log, nil
+	}
 	f, raw, err := s.file(name)
 	if err != nil {
 		return nil, err
