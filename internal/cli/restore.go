@@ -62,7 +62,8 @@ with its place; --allow-holes restores the rest, with zeros there, lists them,
 and ends with exit code 3.
 
 The key of an encrypted backup is taken from --keyfile or the default place. The
-archive index.json is the manifest.`,
+archive index.json is the manifest, and client.log the log of 'snapshot
+upload-log'.`,
 		Example: `  holdfast restore vm/100/latest disk.img restored.img
   holdfast restore vm/100/2026-11-22T10:00:00Z disk.img /dev/vg0/vm-100 --in-place
   holdfast restore vm/100 disk.img disk.raw --in-place --base vm/100/2026-11-21T10:00:00Z
@@ -146,6 +147,13 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 				return err
 			}
 			return a.writeBlob(o, s, name, append(text, '\n'))
+		}
+		if name == names.ClientLog {
+			text, err := a.readLog(ctx, o.key, s)
+			if err != nil {
+				return err
+			}
+			return a.writeBlob(o, s, name, text)
 		}
 		f, ok := m.File(string(name))
 		if !ok {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -16,8 +15,8 @@ func newSnapshotCommand(a *app) *cobra.Command {
 		Use:   "snapshot",
 		Short: "List, describe, protect and remove snapshots",
 		Long: `A snapshot is one backup: its archives and a manifest that lists them. These
-commands look at snapshots, add notes, protect them from removal, and remove
-them.`,
+commands look at snapshots, add notes and a log, protect them from removal, and
+remove them.`,
 		Example: `  holdfast snapshot list vm/100
   holdfast snapshot files vm/100/latest
   holdfast snapshot notes update vm/100/2026-11-22T10:00:00Z "before the upgrade"
@@ -26,7 +25,7 @@ them.`,
 	}
 	cmd.AddCommand(
 		newSnapshotListCommand(a), newSnapshotFilesCommand(a), newSnapshotForgetCommand(a),
-		newSnapshotNotesCommand(a), newSnapshotProtectedCommand(a),
+		newSnapshotNotesCommand(a), newSnapshotProtectedCommand(a), newUploadLogCommand(a), newShowLogCommand(a),
 	)
 	return cmd
 }
@@ -172,7 +171,7 @@ func states(s repo.SnapshotInfo) []string {
 	if s.Protected {
 		out = append(out, "protected")
 	}
-	if slices.ContainsFunc(s.Files, func(f manifest.File) bool { return f.CryptMode == manifest.ModeEncrypt }) {
+	if isEncrypted(s.Files) {
 		out = append(out, "encrypted")
 	} else if s.Fingerprint != "" {
 		out = append(out, "signed")

@@ -15,7 +15,7 @@ func newSnapshotFilesCommand(a *app) *cobra.Command {
 		Short: "List the archives of a snapshot",
 		Long: `Lists the archives that the manifest of a snapshot names, with their size, how
 they are encrypted, and the checksum that everything read from them is held
-against.`,
+against. The log that 'snapshot upload-log' stored has none: no manifest lists it.`,
 		Example: `  holdfast snapshot files vm/100
   holdfast snapshot files vm/100/2026-11-22T10:00:00Z --output-format json`,
 		Args:              exactly(1),
@@ -28,14 +28,21 @@ against.`,
 
 func runSnapshotFiles(ctx context.Context, a *app, arg string) error {
 	return a.withSnapshot(ctx, arg, func(_ repo.Repository, s repo.Snapshot) error {
-		files := s.Manifest().Files
+		files := filesOf(s.Manifest().Files)
+		log, ok, err := logFile(s)
+		if err != nil {
+			return err
+		}
+		if ok {
+			files = append(files, log)
+		}
 		t := ui.Table{Columns: []ui.Column{
 			{Title: "FILE"}, {Title: "SIZE", Align: ui.Right}, {Title: "CRYPT MODE"}, {Title: "CHECKSUM"},
 		}}
 		for _, f := range files {
-			t.Add(f.Filename, ui.Size(int64(f.Size)), string(f.CryptMode), f.Csum.String())
+			t.Add(f.Filename, ui.Size(int64(f.Size)), f.CryptMode, f.Csum)
 		}
-		return a.print(filesOf(files), func() error { return a.table(&t) })
+		return a.print(files, func() error { return a.table(&t) })
 	})
 }
 

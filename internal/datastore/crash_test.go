@@ -46,8 +46,12 @@ type world struct {
 
 func newWorld(d *simdisk.Disk) *world {
 	return &world{
-		d, map[names.Snapshot]content{}, map[names.Snapshot]content{}, map[names.Snapshot]bool{},
-		map[names.Snapshot]string{}, map[names.Snapshot]string{},
+		d,
+		map[names.Snapshot]content{},
+		map[names.Snapshot]content{},
+		map[names.Snapshot]bool{},
+		map[names.Snapshot]string{},
+		map[names.Snapshot]string{},
 	}
 }
 
