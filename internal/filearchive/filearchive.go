@@ -145,15 +145,6 @@ func OpenMeta(ctx context.Context, snap repo.Snapshot, p Parts, key *chunkcrypt.
 	return Open(ctx, snap, Parts{Meta: p.Meta}, key, cache)
 }
 
-// Size is the bytes of all parts together.
-func (a *Archive) Size() int64 {
-	n := a.meta.Size()
-	if a.payload != nil {
-		n += a.payload.Size()
-	}
-	return n
-}
-
 // Close ends reads that are on their way.
 func (a *Archive) Close() (err error) {
 	for _, d := range []*archive.Dynamic{a.meta, a.payload} {

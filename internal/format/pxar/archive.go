@@ -51,6 +51,9 @@ func OpenArchive(r io.ReaderAt, size int64, payload io.ReaderAt, payloadSize int
 // Version is 1 or 2.
 func (a *Archive) Version() int { return a.version }
 
+// Size is that of the archive in bytes, of version 2 with the payload stream.
+func (a *Archive) Size() int64 { return a.size + a.payloadSize }
+
 // Prelude is that of the archive, nil if there is none.
 func (a *Archive) Prelude() []byte { return a.prelude }
 

@@ -3,7 +3,6 @@ package pxar
 import (
 	"fmt"
 	"io/fs"
-	"iter"
 	"sync/atomic"
 )
 
@@ -50,35 +49,61 @@ func (a *Archive) openDir(e *Entry, depth int) (*Dir, error) {
 	if e.Kind != Directory || e.EndPos-e.Body < minGoodbye {
 		return nil, fmt.Errorf("%w: offset %d: %s ends at %d, which is too early", ErrFormat, e.Offset, e, e.EndPos)
 	}
-	b, err := a.bytes(max(e.Body, e.EndPos-tailRead), e.EndPos)
-	if err != nil {
-		return nil, err
-	}
-	tail := parseLine(b[len(b)-lineSize:])
-	if tail.hash != goodbyeTail || tail.size < minGoodbye || tail.size > uint64(e.EndPos-e.Body) || (tail.size-HeaderSize)%lineSize != 0 {
-		return nil, fmt.Errorf("%w: offset %d: %s ends at %d without a goodbye table", ErrFormat, e.Offset, e, e.EndPos)
-	}
-	d := &Dir{a: a, e: *e, depth: depth, table: e.EndPos - int64(tail.size)}
-	d.n = int64(tail.size-minGoodbye) / lineSize
-	if d.table-e.Body < d.n*(HeaderSize+2) { // a FILENAME at least for each
-		return nil, fmt.Errorf("%w: offset %d: a goodbye table of %d entries for %d bytes", ErrFormat, d.table, d.n, d.table-e.Body)
-	}
-	whole := uint64(len(b)) >= tail.size
-	var head []byte
-	if whole {
-		head = b[len(b)-int(tail.size):]
-	} else if head, err = a.bytes(d.table, d.table+HeaderSize); err != nil {
-		return nil, err
-	}
-	it := item{Type(le.Uint64(head)), int64(tail.size - HeaderSize), d.table}
 	entry := e.Offset
 	if depth > 0 {
 		entry += HeaderSize + int64(len(e.Name)) + 1
 	}
-	if it.typ != TypeGoodbye || le.Uint64(head[8:]) != tail.size {
+	t, err := a.tableBefore(e.Body, e.EndPos)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e, err)
+	}
+	return a.dirWith(t, e, entry, depth)
+}
+
+// tail is the end of a directory, with its own line of the goodbye table.
+type tail struct {
+	line
+	table int64  // position of the GOODBYE item
+	b     []byte // the bytes up to the end, tailRead of them or all
+}
+
+// tableBefore reads the end of a goodbye table that ends at end and has nothing
+// before body.
+func (a *Archive) tableBefore(body, end int64) (tail, error) {
+	b, err := a.bytes(max(body, end-tailRead), end)
+	if err != nil {
+		return tail{}, err
+	}
+	t := tail{line: parseLine(b[len(b)-lineSize:]), b: b}
+	if t.hash != goodbyeTail || t.size < minGoodbye || t.size > uint64(end-body) || (t.size-HeaderSize)%lineSize != 0 {
+		return tail{}, fmt.Errorf("%w: no goodbye table ends at offset %d", ErrFormat, end)
+	}
+	t.table = end - int64(t.size)
+	return t, nil
+}
+
+// dirWith makes a directory whose ENTRY is at entry, after a look at its table.
+func (a *Archive) dirWith(t tail, e *Entry, entry int64, depth int) (*Dir, error) {
+	d := &Dir{a: a, e: *e, depth: depth, table: t.table}
+	d.n = int64(t.size-minGoodbye) / lineSize
+	if d.table-e.Body < d.n*(HeaderSize+2) { // a FILENAME at least for each
+		return nil, fmt.Errorf("%w: offset %d: a goodbye table of %d entries for %d bytes", ErrFormat, d.table, d.n, d.table-e.Body)
+	}
+	whole := uint64(len(t.b)) >= t.size
+	var head []byte
+	if whole {
+		head = t.b[len(t.b)-int(t.size):]
+	} else {
+		var err error
+		if head, err = a.bytes(d.table, d.table+HeaderSize); err != nil {
+			return nil, err
+		}
+	}
+	it := item{Type(le.Uint64(head)), int64(t.size - HeaderSize), d.table}
+	if it.typ != TypeGoodbye || le.Uint64(head[8:]) != t.size {
 		return nil, it.bad("where the goodbye table of %.80q is expected", e.Name)
 	}
-	if err := it.checkTail(tail, entry, depth == 0); err != nil {
+	if err := it.checkTail(t.line, entry, depth == 0); err != nil {
 		return nil, err
 	}
 	if whole {
@@ -230,57 +255,4 @@ func (d *Dir) line(slot int64) (line, error) {
 		return line{}, err
 	}
 	return parseLine(b), nil
-}
-
-// Entries yields the entries in the order of the archive, each only once read;
-// it stops at the first error.
-func (d *Dir) Entries() iter.Seq2[*Entry, error] { return d.EntriesFrom(d.e.Body) }
-
-// EntriesFrom goes on behind the entry with this EndPos.
-func (d *Dir) EntriesFrom(pos int64) iter.Seq2[*Entry, error] {
-	return func(yield func(*Entry, error) bool) {
-		if pos < d.e.Body || pos > d.table {
-			yield(nil, fmt.Errorf("offset %d is outside of %s: %w", pos, &d.e, fs.ErrInvalid))
-			return
-		}
-		in := fileInput(d.a.r, pos, d.table, listAhead)
-		count := int64(0)
-		for in.pos < d.table {
-			e, err := d.child(in)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			count++
-			if !yield(e, nil) {
-				return
-			}
-			if err := in.skip(e.EndPos - in.pos); err != nil {
-				yield(nil, err)
-				return
-			}
-		}
-		if count != d.n && (pos == d.e.Body || count > d.n) {
-			yield(nil, fmt.Errorf("%w: offset %d: goodbye table of %d entries, %s has %d", ErrFormat, d.table, d.n, &d.e, count))
-		}
-	}
-}
-
-// child reads the entry at in. Where a directory ends is in the table.
-func (d *Dir) child(in *input) (*Entry, error) {
-	e, err := d.a.entryAt(in)
-	if err != nil || e.Kind != Directory {
-		return e, err
-	}
-	back := uint64(d.table - e.Offset)
-	err = d.search(NameHash(e.Name), func(l line) (bool, error) {
-		if l.back != back {
-			return false, nil
-		}
-		return true, d.setEnd(e, l.size)
-	})
-	if err == nil && e.EndPos == 0 {
-		err = fmt.Errorf("%w: offset %d: goodbye table without %s", ErrFormat, d.table, e)
-	}
-	return e, err
 }

@@ -152,6 +152,10 @@ func FuzzArchive(f *testing.F) {
 			if at.Kind == pxar.Directory {
 				at.EndPos = e.EndPos
 			}
+			_, _ = a.PathAt(e.Offset)
+			if d, err := a.DirAt(e.EndPos); err == nil && d.Entry().EndPos != e.EndPos {
+				t.Fatalf("%+v opens as %+v", e, d.Entry())
+			}
 			if !reflect.DeepEqual(at, e) {
 				t.Fatalf("%+v reads again as %+v", e, at)
 			}
@@ -161,6 +165,15 @@ func FuzzArchive(f *testing.F) {
 						t.Fatalf("%+v: %d bytes, %v", file, n, err)
 					}
 				}
+			}
+		}
+		end := int64(0)
+		for it, err := range a.Items() {
+			if err != nil {
+				break
+			}
+			if end += it.Size; it.Size < pxar.HeaderSize || end > int64(len(meta)) || it.Link < 0 || it.Link > it.Offset {
+				t.Fatalf("%+v in %d bytes", it, len(meta))
 			}
 		}
 		for _, name := range []string{"d", "f", "l", "caps", "many", "\xff"} {
