@@ -1,0 +1,89 @@
+package filemeta
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/holdfast-backup/holdfast/internal/format/pxar"
+)
+
+// Shift replaces the users and groups in m by what uid and gid say: the owner,
+// named entries of ACLs, and the root that capabilities count for. It returns
+// the kinds with an id that has no counterpart: the owner stays then as it is,
+// and ACLs and capabilities are dropped, since without some of their entries
+// they would say something else.
+//
+// Capabilities without a root are those of user 0, and the reverse.
+func Shift(m *pxar.Metadata, uid, gid func(uint32) (uint32, bool)) (lost Set) {
+	u, ok := uid(m.UID)
+	g, also := gid(m.GID)
+	if ok && also {
+		m.UID, m.GID = u, g
+	} else {
+		lost |= SetOf(Owner)
+	}
+	if m.ACL != nil {
+		a := *m.ACL
+		if shiftNamed(&a.Users, uid) && shiftNamed(&a.Groups, gid) && shiftNamed(&a.DefaultUsers, uid) && shiftNamed(&a.DefaultGroups, gid) {
+			m.ACL = &a
+		} else {
+			m.ACL = nil
+			lost |= SetOf(ACLs)
+		}
+	}
+	if m.FCaps != nil {
+		if m.FCaps, ok = shiftCaps(m.FCaps, uid); !ok {
+			m.FCaps = nil
+			lost |= SetOf(FCaps)
+		}
+	}
+	return lost
+}
+
+// shiftNamed leaves the list itself as it is: it may belong to somebody else.
+func shiftNamed(list *[]pxar.ACLEntry, ids func(uint32) (uint32, bool)) bool {
+	shifted := slices.Clone(*list)
+	for i, e := range shifted {
+		id, ok := ids(uint32(e.ID))
+		if e.ID != uint64(uint32(e.ID)) || !ok {
+			return false
+		}
+		shifted[i].ID = uint64(id)
+	}
+	*list = shifted
+	return true
+}
+
+const (
+	capsSize      = 20 // of revision 2; revision 3 has 4 bytes more
+	capsRevision  = 0xff00_0000
+	capsRevision2 = 0x0200_0000
+	capsRevision3 = 0x0300_0000
+)
+
+// shiftCaps returns capabilities that count for another root. What is none
+// comes back as it is.
+func shiftCaps(b []byte, uid func(uint32) (uint32, bool)) ([]byte, bool) {
+	if len(b) < capsSize {
+		return b, true // revision 1 knows no root
+	}
+	magic, root := le.Uint32(b), uint32(0)
+	switch {
+	case magic&capsRevision == capsRevision2 && len(b) == capsSize:
+	case magic&capsRevision == capsRevision3 && len(b) == capsSize+4:
+		root = le.Uint32(b[capsSize:])
+	default:
+		return b, true
+	}
+	root, ok := uid(root)
+	if !ok {
+		return nil, false
+	}
+	b = bytes.Clone(b[:capsSize])
+	if root == 0 {
+		le.PutUint32(b, magic&^capsRevision|capsRevision2)
+		return b, true
+	}
+	le.PutUint32(b, magic&^capsRevision|capsRevision3)
+	return le.AppendUint32(b, root), true
+}
