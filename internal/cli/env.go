@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/datastore"
@@ -24,6 +26,7 @@ type Env struct {
 	Location       *time.Location // of calendar days when pruning
 	Rand           io.Reader
 	Version        string
+	Program        string // what this was called as
 	Open           func(path string, sync datastore.SyncLevel) (repo.Repository, error)
 	Create         func(ctx context.Context, path string, o datastore.CreateOptions) error
 }
@@ -39,6 +42,7 @@ func System(version string) Env {
 		Location:  time.Local,
 		Rand:      rand.Reader,
 		Version:   version,
+		Program:   strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe"),
 		Open:      openDirectory,
 		Create:    dir.Create,
 	}

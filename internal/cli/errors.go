@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
+	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/ui"
@@ -103,7 +104,7 @@ func exitCode(err error) int {
 		return exitDamaged
 	case isAny(err, errRefused, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner):
 		return exitRefused
-	case isAny(err, blob.ErrFormat, fidx.ErrFormat, manifest.ErrFormat):
+	case isAny(err, blob.ErrFormat, fidx.ErrFormat, manifest.ErrFormat, pxar.ErrFormat):
 		return exitDamaged
 	case errors.Is(err, repo.ErrNotFound):
 		return exitNotFound
@@ -184,8 +185,16 @@ func (a *app) report(err error, command string) {
 	}
 	p := a.palette(a.Stderr)
 	text = strings.ReplaceAll(ui.CleanText(text), "\n", "\n  ") // several errors
-	_, _ = fmt.Fprintf(a.Stderr, "%s %s\n", p.Red("holdfast:"), text)
+	_, _ = fmt.Fprintf(a.Stderr, "%s %s\n", p.Red(a.name()+":"), text)
 	if advice != "" {
 		_, _ = fmt.Fprintf(a.Stderr, "%s %s\n", p.Dim("hint:"), ui.CleanText(advice))
 	}
+}
+
+// name is that of the program that speaks.
+func (a *app) name() string {
+	if a.Program == pxarProgram {
+		return pxarProgram
+	}
+	return "holdfast"
 }

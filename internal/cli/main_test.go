@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 	"github.com/holdfast-backup/holdfast/internal/mapping"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/secret"
@@ -32,21 +33,24 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"holdfast": func() {
-			ctx, cancel := context.WithCancelCause(context.Background())
-			signals := make(chan os.Signal, 1)
-			signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-			go func() {
-				<-signals
-				cancel(ErrInterrupted)
-			}()
-			os.Exit(Main(ctx, System("test"), os.Args[1:]))
-		},
-	})
+	run := func() {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+		go func() {
+			<-signals
+			cancel(ErrInterrupted)
+		}()
+		os.Exit(Main(ctx, System("test"), os.Args[1:]))
+	}
+	testscript.Main(m, map[string]func(){"holdfast": run, "pxar": run})
 }
 
 func TestScripts(t *testing.T) {
+	samples, err := filepath.Abs("../format/pxar/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -54,6 +58,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOLDFAST_REPOSITORY", filepath.Join(e.WorkDir, "repo"))
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TZ", "UTC")
+			e.Setenv("SAMPLES", samples)
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("HOLDFAST_RUN_DIR", filepath.Join(e.WorkDir, "run"))
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
@@ -321,6 +326,7 @@ func TestExitCodesFollowTheKindOfError(t *testing.T) {
 		{"corrupt by authentication", &repo.CorruptError{What: "chunk", Err: chunkcrypt.ErrAuth}, 4},
 		{"missing chunk", repo.ErrChunkMissing, 4},
 		{"signature", manifest.ErrSignature, 4},
+		{"no archive", pxar.ErrFormat, 4},
 		{"not found", repo.ErrNotFound, 10},
 		{"locked", repo.ErrLocked, 11},
 		{"wrong key", manifest.ErrWrongKey, 12},

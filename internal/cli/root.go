@@ -12,7 +12,7 @@ import (
 // Main runs one command line and returns the exit code.
 func Main(ctx context.Context, env Env, args []string) int {
 	a := &app{Env: env}
-	root := newRootCommand(a)
+	root := a.program()
 	root.SetArgs(args)
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
@@ -25,6 +25,14 @@ func Main(ctx context.Context, env Env, args []string) int {
 		a.report(err, cmd.CommandPath())
 	}
 	return exitCode(err)
+}
+
+// program is what this was called as.
+func (a *app) program() *cobra.Command {
+	if a.Program == pxarProgram {
+		return newPxarRootCommand(a)
+	}
+	return newRootCommand(a)
 }
 
 // The sections of the help page.
@@ -70,18 +78,11 @@ Exit codes:
   holdfast backup disk.img:/dev/vg0/vm-100 vm.conf:/etc/pve/qemu-server/100.conf --backup-type vm --backup-id 100
   holdfast snapshot list
   holdfast restore vm/100/latest disk.img restored.img`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.prepare() },
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // ours has examples
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	a.setUp(root)
 	f := root.PersistentFlags()
 	f.StringVar(&a.repository, "repository", "", "the repository: a directory, or dir:PATH")
 	f.StringVar(&a.namespace, "ns", "", "namespace inside the repository, as a/b")
-	f.StringVar(&a.outFormat, "output-format", "text", "text, json or json-pretty")
-	f.BoolVar(&a.progress, "progress", false, "show progress bars even where standard error is no terminal")
-	complete(root, "output-format", cobra.FixedCompletions([]string{"text", "json", "json-pretty"}, cobra.ShellCompDirectiveNoFileComp))
 	complete(root, "repository", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})
@@ -102,11 +103,23 @@ Exit codes:
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a))
 	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newNamespaceCommand(a), newStatusCommand(a))
-	section(groupTools, newKeyCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
+	section(groupTools, newKeyCommand(a), newPxarCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
 	root.SetHelpCommandGroupID(groupTools)
 	root.InitDefaultHelpCmd()
 	parents(root)
 	return root
+}
+
+// setUp gives a program the flags and the manners of all.
+func (a *app) setUp(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.prepare() }
+	root.CompletionOptions.DisableDefaultCmd = true // ours has examples
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	f := root.PersistentFlags()
+	f.StringVar(&a.outFormat, "output-format", "text", "text, json or json-pretty")
+	f.BoolVar(&a.progress, "progress", false, "show progress bars even where standard error is no terminal")
+	complete(root, "output-format", cobra.FixedCompletions([]string{"text", "json", "json-pretty"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // parents makes commands that only hold others answer for themselves, so that
