@@ -51,12 +51,16 @@ func parseACL(b []byte) (p aclParts, err error) {
 			return p, fmt.Errorf("%w: entry with tag %#x and id %d", ErrACL, tag, id)
 		}
 	}
-	for _, list := range [...][]pxar.ACLEntry{p.users, p.groups} {
-		slices.SortFunc(list, func(a, b pxar.ACLEntry) int {
-			return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Perm, b.Perm))
-		})
-	}
+	sortNamed(p.users)
+	sortNamed(p.groups)
 	return p, nil
+}
+
+// sortNamed puts entries in the order of archives.
+func sortNamed(list []pxar.ACLEntry) {
+	slices.SortFunc(list, func(a, b pxar.ACLEntry) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Perm, b.Perm))
+	})
 }
 
 // place returns where an entry with this tag belongs.

@@ -2,7 +2,6 @@ package filemeta
 
 import (
 	"bytes"
-	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 )
@@ -10,8 +9,9 @@ import (
 // Shift replaces the users and groups in m by what uid and gid say: the owner,
 // named entries of ACLs, and the root that capabilities count for. It returns
 // the kinds with an id that has no counterpart: the owner stays then as it is,
-// and ACLs and capabilities are dropped, since without some of their entries
-// they would say something else.
+// and capabilities are dropped. Entries of ACLs are dropped one by one: where
+// they are missing, nobody can be who they are about. The rest of the ACL stays,
+// since without it the group would get what the mask allows.
 //
 // Capabilities without a root are those of user 0, and the reverse.
 func Shift(m *pxar.Metadata, uid, gid func(uint32) (uint32, bool)) (lost Set) {
@@ -23,13 +23,14 @@ func Shift(m *pxar.Metadata, uid, gid func(uint32) (uint32, bool)) (lost Set) {
 		lost |= SetOf(Owner)
 	}
 	if m.ACL != nil {
-		a := *m.ACL
-		if shiftNamed(&a.Users, uid) && shiftNamed(&a.Groups, gid) && shiftNamed(&a.DefaultUsers, uid) && shiftNamed(&a.DefaultGroups, gid) {
-			m.ACL = &a
-		} else {
-			m.ACL = nil
+		a := *m.ACL // m's own may belong to somebody else
+		named := len(a.Users) + len(a.Groups) + len(a.DefaultUsers) + len(a.DefaultGroups)
+		a.Users, a.Groups = shiftNamed(a.Users, uid), shiftNamed(a.Groups, gid)
+		a.DefaultUsers, a.DefaultGroups = shiftNamed(a.DefaultUsers, uid), shiftNamed(a.DefaultGroups, gid)
+		if len(a.Users)+len(a.Groups)+len(a.DefaultUsers)+len(a.DefaultGroups) < named {
 			lost |= SetOf(ACLs)
 		}
+		m.ACL = &a
 	}
 	if m.FCaps != nil {
 		if m.FCaps, ok = shiftCaps(m.FCaps, uid); !ok {
@@ -40,18 +41,15 @@ func Shift(m *pxar.Metadata, uid, gid func(uint32) (uint32, bool)) (lost Set) {
 	return lost
 }
 
-// shiftNamed leaves the list itself as it is: it may belong to somebody else.
-func shiftNamed(list *[]pxar.ACLEntry, ids func(uint32) (uint32, bool)) bool {
-	shifted := slices.Clone(*list)
-	for i, e := range shifted {
-		id, ok := ids(uint32(e.ID))
-		if e.ID != uint64(uint32(e.ID)) || !ok {
-			return false
+// shiftNamed returns a new list, in the order of the new ids.
+func shiftNamed(list []pxar.ACLEntry, ids func(uint32) (uint32, bool)) (shifted []pxar.ACLEntry) {
+	for _, e := range list {
+		if id, ok := ids(uint32(e.ID)); ok && e.ID == uint64(uint32(e.ID)) {
+			shifted = append(shifted, pxar.ACLEntry{ID: uint64(id), Perm: e.Perm})
 		}
-		shifted[i].ID = uint64(id)
 	}
-	*list = shifted
-	return true
+	sortNamed(shifted)
+	return shifted
 }
 
 const (

@@ -53,12 +53,26 @@ func TestIDsOfEverythingAreShiftedAndBack(t *testing.T) {
 func TestIDsWithoutCounterpartAreSaid(t *testing.T) {
 	m := pxar.Metadata{
 		UID: 5, GID: 100000,
-		ACL:   &pxar.ACL{Users: []pxar.ACLEntry{{ID: 100000}, {ID: 1 << 33}}},
+		ACL:   &pxar.ACL{Users: []pxar.ACLEntry{{ID: 5, Perm: 7}, {ID: 100001, Perm: 6}, {ID: 1 << 33}}, GroupObj: new(pxar.Perm)},
 		FCaps: unhex(t, caps2),
 	}
 	lost := Shift(&m, down, down)
-	if lost != SetOf(Owner, ACLs, FCaps) || m.UID != 5 || m.GID != 100000 || m.ACL != nil || m.FCaps != nil {
+	if lost != SetOf(Owner, ACLs, FCaps) || m.UID != 5 || m.GID != 100000 || m.FCaps != nil {
 		t.Errorf("lost %b, left %+v", lost, m)
+	}
+	want := &pxar.ACL{Users: []pxar.ACLEntry{{ID: 1, Perm: 6}}, GroupObj: new(pxar.Perm)}
+	if diff := cmp.Diff(want, m.ACL); diff != "" {
+		t.Errorf("the rest of the ACL (-want +got):\n%s", diff)
+	}
+}
+
+func TestShiftedEntriesStayInOrder(t *testing.T) {
+	swap := func(id uint32) (uint32, bool) { return 100 - id, true }
+	m := pxar.Metadata{ACL: &pxar.ACL{Groups: []pxar.ACLEntry{{ID: 1, Perm: 1}, {ID: 2, Perm: 2}}}}
+	Shift(&m, swap, swap)
+	want := []pxar.ACLEntry{{ID: 98, Perm: 2}, {ID: 99, Perm: 1}}
+	if diff := cmp.Diff(want, m.ACL.Groups); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
