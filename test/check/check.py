@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Checks a repository without any of Holdfast's code: python's standard library, zstd and openssl.
 
-    check.py [--keyfile FILE | --key HEX] [--json] DIR
+    check.py [--keyfile FILE | --key HEX] [--archives] [--json] DIR
 
 Walks the directory and recomputes everything: the layout and its modes, each chunk's name from its content, every CRC, index
 checksum, size, manifest entry and signature. Each fault is one line on stdout; notes (what is allowed but worth knowing, as
 unreferenced chunks) are on stderr. Exit 0: no fault; 1: faults; 2: wrong usage. The password of a key file is taken from
 PBS_ENCRYPTION_PASSWORD; with a key, all that is encrypted or signed must be so by that key. Encrypted content is decrypted only with a key; without one its CRC and header are all that can be
-checked, and the last line says how many were.
+checked, and the last line says how many were. With --archives, file archives are read to their end, item by item, and
+catalogs are compared with them.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import stat
 import sys
 import time
 
+import catalog
+import pxar
 from formats import MAX_CHUNK, MAX_PLAIN, Blob, Fault, Index, Key, canonical
 
 SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._\-]*\Z")
@@ -31,12 +34,12 @@ MAX_DEPTH = 7
 
 
 class Checker:
-    def __init__(self, base, key):
-        self.base, self.key = base, key
+    def __init__(self, base, key, archives):
+        self.base, self.key, self.archives = base, key, archives
         self.faults, self.notes = [], []
         self.chunks = {}  # digest -> (encrypted, plain length or None)
         self.used = set()
-        self.count = {"chunks": 0, "snapshots": 0, "files": 0, "opaque": 0, "chunk-bytes": 0}
+        self.count = {"chunks": 0, "snapshots": 0, "files": 0, "opaque": 0, "chunk-bytes": 0, "archives": 0}
 
     def fault(self, path, what):
         self.faults.append(f"{os.path.relpath(path, self.base)}: {what}")
@@ -226,6 +229,36 @@ class Checker:
                 self.check_file(os.path.join(path, name), listed[name])
             elif name != "index.json.blob":
                 self.fault(os.path.join(path, name), "the manifest does not list it")
+        if self.archives:
+            self.check_archives(path, listed)
+
+    def check_archives(self, path, listed):
+        """Every file archive to its end, and the catalog against those of version 1 in the order of the manifest."""
+        if self.key is None and any(e["crypt-mode"] == "encrypt" for e in listed.values()):
+            return
+        repository, first = pxar.Repository(self.base, self.key), []
+        for name in listed:
+            if not name.endswith((".pxar.didx", ".mpxar.didx")):
+                continue
+            try:
+                found = repository.archive(os.path.relpath(path, self.base), re.sub(r"\.m?pxar\.didx", ".pxar", name))
+                if name.endswith(".pxar.didx"):
+                    first.append((name, list(found)))
+                else:
+                    for _ in found:
+                        pass
+                self.count["archives"] += 1
+            except (Fault, OSError) as e:
+                self.fault(os.path.join(path, name), str(e))
+                return
+        try:
+            if "catalog.pcat1.didx" in listed:
+                index = repository.index(path, "catalog.pcat1.didx")
+                catalog.compare(b"".join(repository.pieces(index)), first)
+            elif first:
+                raise Fault("missing beside archives of version 1")
+        except (Fault, OSError) as e:
+            self.fault(os.path.join(path, "catalog.pcat1.didx"), str(e))
 
     # --- manifests
 
@@ -347,6 +380,7 @@ def main():
     ap.add_argument("dir")
     ap.add_argument("--keyfile", help="key file, as written by key create")
     ap.add_argument("--key", help="the raw key as 64 hex digits")
+    ap.add_argument("--archives", action="store_true", help="read file archives and catalogs too")
     ap.add_argument("--json", action="store_true", help="faults, notes and counts as one JSON object")
     args = ap.parse_args()
     key = None
@@ -361,7 +395,7 @@ def main():
     if not os.path.isdir(args.dir):
         print(f"{args.dir} is not a directory", file=sys.stderr)
         return 2
-    c = Checker(args.dir, key)
+    c = Checker(args.dir, key, args.archives)
     c.run()
     if args.json:
         json.dump({"faults": c.faults, "notes": c.notes, "count": c.count}, sys.stdout, indent=1)
