@@ -1,5 +1,5 @@
-// Package backup is the pipeline from disk images and small files to a session
-// of a repository.
+// Package backup is the pipeline from disk images, directories and small files
+// to a session of a repository.
 //
 // # From image to index
 //
@@ -50,6 +50,13 @@
 // rule. The index waits for chunks that are late with at most 16 Ki others, and
 // the previous index takes 5 to 10 bytes a chunk.
 //
+// # From directory to archives
+//
+// A directory ([Tree]) becomes one pxar archive, cut by content, with a catalog
+// for all such archives of the snapshot; or, split, the metadata and the
+// contents apart, the latter cut where files begin. Only a split archive lets
+// unchanged files be taken over from the previous snapshot unread.
+//
 // # Errors
 //
 // The first error ends everything; it names archive and offset. When ctx ends,
@@ -67,6 +74,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/tree"
 )
 
 // DefaultChunkSize is what every existing writer of the format uses.
@@ -98,6 +106,9 @@ type Result struct {
 	// NotReused says why the previous snapshot was no help; "" when it was or
 	// when there is none.
 	NotReused string
+	// Tree says what became of a directory; nil for other sources. Of an archive
+	// with two parts it stands with the metadata.
+	Tree *tree.Report
 	// Unreadable lists what reads as zeros because the source could not be read.
 	Unreadable image.Damage
 }

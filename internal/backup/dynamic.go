@@ -39,7 +39,8 @@ type Reused struct {
 // in order.
 //
 // Each Dynamic belongs to one goroutine, and a Writer may have several at a
-// time, as a split archive needs; other archives are written before or after.
+// time, as a split archive needs. Images may be written meanwhile, as long as
+// nobody writes to a Dynamic.
 // The methods wait while the workers are behind. After the first error every
 // method returns it, and the session must be aborted.
 type Dynamic struct {

@@ -20,14 +20,16 @@ type Beginner interface {
 	Begin(ctx context.Context, b repo.Begin) (repo.Session, error)
 }
 
-// Source is one archive to be. Exactly one of Image, Stream and Data is set.
+// Source is one archive to be. Exactly one of Image, Stream, Tree and Data is set.
 type Source struct {
-	Name names.Archive // on the server: "drive.img.fidx", "vm.conf.blob"
+	Name names.Archive // on the server: "drive.img.fidx", "root.pxar.didx", "vm.conf.blob"
 
 	Image   image.Image
 	Changes *ChangedMap // of Image, since the previous snapshot; may be nil
 
 	Stream image.Sequential
+
+	Tree *Tree // a directory; if it is split, its parts have names of their own
 
 	Data []byte // of a blob
 }
@@ -60,11 +62,11 @@ type Report struct {
 	Elapsed  time.Duration
 }
 
-// Incomplete reports whether something in the snapshot was made up because it
-// could not be read.
+// Incomplete reports whether something is not in the snapshot, or was made up,
+// because it could not be read.
 func (r Report) Incomplete() bool {
 	for _, a := range r.Archives {
-		if a.Unreadable.Total > 0 {
+		if a.Unreadable.Total > 0 || a.Tree != nil && a.Tree.Problems > 0 {
 			return true
 		}
 	}
@@ -98,14 +100,20 @@ func Run(ctx context.Context, in Beginner, job Job) (_ Report, err error) {
 	if p := s.Previous(); p != nil {
 		report.Previous = p.Name().Path()
 	}
+	trees := &trees{w: w, ctx: ctx}
+	defer trees.abort()
 	for _, src := range job.Sources {
-		r, err := job.source(ctx, w, src)
+		r, err := job.source(ctx, w, trees, src)
 		if err != nil {
 			return Report{}, err
 		}
-		report.Archives = append(report.Archives, r)
-		report.Total = report.Total.Add(r.Stats)
+		report.add(r...)
 	}
+	r, err := trees.closeCatalog()
+	if err != nil {
+		return Report{}, err
+	}
+	report.add(r...)
 	if err := job.masterKey(ctx, w); err != nil {
 		return Report{}, err
 	}
@@ -122,6 +130,13 @@ func Run(ctx context.Context, in Beginner, job Job) (_ Report, err error) {
 	}
 	report.Elapsed = time.Since(start)
 	return report, nil
+}
+
+func (r *Report) add(archives ...Result) {
+	for _, a := range archives {
+		r.Archives = append(r.Archives, a)
+		r.Total = r.Total.Add(a.Stats)
+	}
 }
 
 // check refuses what would fail only after hours.
@@ -148,6 +163,11 @@ func (j *Job) check() error {
 		if err := s.check(); err != nil {
 			return err
 		}
+		if s.Tree != nil {
+			if err := checkAverage(opts.ChunkSize); err != nil {
+				return fmt.Errorf("archive %s: %w", s.Name, err)
+			}
+		}
 	}
 	return nil
 }
@@ -163,6 +183,9 @@ func (s *Source) check() error {
 	if s.Changes != nil && s.Image == nil {
 		return fmt.Errorf("archive %s: a map of changes needs an image that can be read at any offset", s.Name)
 	}
+	if s.Tree != nil {
+		return s.Tree.check(s.Name)
+	}
 	if s.Image == nil && s.Stream == nil {
 		if s.Name.Kind() != names.Blob {
 			return fmt.Errorf("archive %s: a small file needs a name that ends in .blob (.conf, .json, .key and .log get it added)", s.Name)
@@ -172,8 +195,20 @@ func (s *Source) check() error {
 	return checkFixed(s.Name)
 }
 
-// source writes one archive.
-func (j *Job) source(ctx context.Context, w *Writer, src Source) (Result, error) {
+// source writes one archive, or both parts of it.
+func (j *Job) source(ctx context.Context, w *Writer, t *trees, src Source) ([]Result, error) {
+	if src.Tree != nil {
+		if j.Started != nil {
+			j.Started(src.Name, -1)
+		}
+		return t.write(src)
+	}
+	r, err := j.single(ctx, w, src)
+	return []Result{r}, err
+}
+
+// single writes an archive that is neither.
+func (j *Job) single(ctx context.Context, w *Writer, src Source) (Result, error) {
 	started := func(size int64) {
 		if j.Started != nil {
 			j.Started(src.Name, size)

@@ -22,6 +22,7 @@ type pump struct {
 	budget  int64 // of taken
 	open    int   // archives
 	urgent  int   // who waits for workers to be done
+	paused  bool  // workers end when nothing is queued
 
 	life    sync.Mutex // held while the workers start and end
 	workers sync.WaitGroup
@@ -103,6 +104,33 @@ func (p *pump) end(d *Dynamic) {
 	}
 }
 
+// pause lends the workers to an image, while archives stay open and nobody
+// writes to them.
+func (p *pump) pause() {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.mu.Lock()
+	p.paused = true
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	p.workers.Wait()
+}
+
+// resume takes them back.
+func (p *pump) resume(w *Writer) {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.mu.Lock()
+	p.paused = false
+	open := p.open
+	p.mu.Unlock()
+	if open > 0 {
+		for _, k := range w.workers {
+			p.workers.Go(func() { k.pump(p) })
+		}
+	}
+}
+
 // put queues a chunk when there is room.
 func (p *pump) put(j job) error {
 	p.mu.Lock()
@@ -172,8 +200,8 @@ func (p *pump) hurry() {
 func (p *pump) next(into []job) []job {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.jobs) < lanes && (len(p.jobs) == 0 || p.urgent == 0) {
-		if p.open == 0 {
+	for len(p.jobs) < lanes && (len(p.jobs) == 0 || p.urgent == 0 && !p.paused) {
+		if p.open == 0 || p.paused {
 			return nil
 		}
 		p.changed.Wait()

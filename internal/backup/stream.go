@@ -35,6 +35,8 @@ func (w *Writer) Stream(ctx context.Context, name names.Archive, src image.Seque
 	if size == 0 {
 		return Result{}, fmt.Errorf("archive %s: %w", name, errEmpty)
 	}
+	w.chunks.pause()
+	defer w.chunks.resume(w)
 	prev, why := w.openPrevious(name)
 	defer prev.close()
 	fw, err := w.s.CreateFixed(name, size, w.opts.ChunkSize)

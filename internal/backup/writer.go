@@ -98,6 +98,8 @@ func (w *Writer) Image(ctx context.Context, name names.Archive, img image.Image)
 	if chunks := (size-1)/int64(w.opts.ChunkSize) + 1; chunks > math.MaxInt32 {
 		return Result{}, fmt.Errorf("archive %s: %d bytes are too many chunks of %d bytes", name, size, w.opts.ChunkSize)
 	}
+	w.chunks.pause()
+	defer w.chunks.resume(w)
 	prev, why := w.openPrevious(name)
 	defer prev.close()
 	fw, err := w.s.CreateFixed(name, size, w.opts.ChunkSize)
