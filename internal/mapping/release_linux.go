@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/holdfast-backup/holdfast/internal/kernel/fusefile"
+	"github.com/holdfast-backup/holdfast/internal/kernel/fusemount"
 	"github.com/holdfast-backup/holdfast/internal/kernel/holders"
 	"github.com/holdfast-backup/holdfast/internal/kernel/loop"
 	"github.com/holdfast-backup/holdfast/internal/kernel/nbdattach"
@@ -25,11 +25,11 @@ func release(ctx context.Context, r Record, force bool) error {
 		if r.Path == "" {
 			return nil
 		}
-		on, err := fusefile.Mounted(r.Path)
+		on, err := fusemount.Mounted(r.Path)
 		if err != nil || !on {
 			return err
 		}
-		return fusefile.Unmount(ctx, r.Path, true) // nobody answers: its users have errors already
+		return fusemount.Unmount(ctx, r.Path, true) // nobody answers: its users have errors already
 	case Socket:
 	}
 	return nil
@@ -73,7 +73,7 @@ func lastResort(r Record) {
 		return
 	}
 	if now, err := loop.Read(r.Loop.Number); err == nil && now.Same(*r.Loop) {
-		_ = fusefile.Abort(r.FUSE)
+		_ = fusemount.Abort(r.FUSE)
 	}
 }
 

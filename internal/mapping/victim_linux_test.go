@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/holdfast-backup/holdfast/internal/kernel/fusefile"
+	"github.com/holdfast-backup/holdfast/internal/kernel/fusemount"
 	"github.com/holdfast-backup/holdfast/internal/kernel/loop"
 )
 
@@ -174,7 +174,7 @@ func TestKilledDaemonIsCleanedUpFromEveryStage(t *testing.T) {
 					clean(t, v)
 					empty(t, v.dir)
 					if r.Path != "" {
-						if on, err := fusefile.Mounted(r.Path); err != nil || on {
+						if on, err := fusemount.Mounted(r.Path); err != nil || on {
 							t.Errorf("still mounted: %v", err)
 						}
 					}

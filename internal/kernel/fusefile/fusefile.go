@@ -47,7 +47,6 @@
 package fusefile
 
 import (
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -78,9 +77,6 @@ type Options struct {
 
 	oldMount bool // as on kernels without fsmount
 }
-
-// ErrBusy is wrapped when a mounted file is still open somewhere.
-var ErrBusy = errors.New("still in use")
 
 // Counters are what was asked for since the start.
 type Counters struct {

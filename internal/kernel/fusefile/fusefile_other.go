@@ -41,12 +41,3 @@ func (*File) Unmount(context.Context) error { return errNone }
 
 // Close takes the file away.
 func (*File) Close(context.Context) error { return errNone }
-
-// Unmount takes away what is mounted on a file.
-func Unmount(context.Context, string, bool) error { return errNone }
-
-// Abort ends a FUSE connection.
-func Abort(uint64) error { return errNone }
-
-// Mounted reports whether something is mounted on path.
-func Mounted(string) (bool, error) { return false, nil }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strconv"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/kernel/fusemount"
 )
 
 // highFD is where /dev/fuse is moved to; see the package comment.
@@ -277,11 +277,11 @@ func (f *File) Counters() Counters { return f.srv.counters.read() }
 func (f *File) Done() <-chan struct{} { return f.done }
 
 // Unmount takes a mounted file away, if nobody has it open. An error that wraps
-// ErrBusy leaves it as it was.
+// [fusemount.ErrBusy] leaves it as it was.
 func (f *File) Unmount(ctx context.Context) error {
 	if f.path == "" {
 		f.Release()
-	} else if err := Unmount(ctx, f.path, false); err != nil {
+	} else if err := fusemount.Unmount(ctx, f.path, false); err != nil {
 		return err
 	}
 	return f.wait(ctx)
@@ -291,7 +291,7 @@ func (f *File) Unmount(ctx context.Context) error {
 func (f *File) Close(ctx context.Context) error {
 	if f.path == "" {
 		f.Release()
-	} else if err := Unmount(ctx, f.path, true); err != nil {
+	} else if err := fusemount.Unmount(ctx, f.path, true); err != nil {
 		return err
 	}
 	select { // without other users it ends by itself
@@ -299,7 +299,7 @@ func (f *File) Close(ctx context.Context) error {
 		return nil
 	case <-time.After(50 * time.Millisecond):
 	}
-	if err := Abort(f.dev); err != nil {
+	if err := fusemount.Abort(f.dev); err != nil {
 		return err
 	}
 	return f.wait(ctx)
@@ -312,44 +312,4 @@ func (f *File) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the FUSE file's server does not end: %w", context.Cause(ctx))
 	}
-}
-
-// Unmount takes away what is mounted on the file at path; lazily, it goes out
-// of sight at once and ends with its last user. Nothing mounted is no error.
-func Unmount(ctx context.Context, path string, lazy bool) error {
-	if os.Geteuid() == 0 {
-		flags := unix.UMOUNT_NOFOLLOW
-		if lazy {
-			flags |= unix.MNT_DETACH
-		}
-		err := unix.Unmount(path, flags)
-		switch {
-		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
-			return nil
-		case errors.Is(err, unix.EBUSY):
-			return fmt.Errorf("unmount %s: %w", path, ErrBusy)
-		case err != nil:
-			return fmt.Errorf("unmount %s: %w", path, err)
-		}
-		return nil
-	}
-	if on, err := Mounted(path); err != nil || !on {
-		return err
-	}
-	args := []string{"-u", "--", path}
-	if lazy {
-		args = []string{"-u", "-z", "--", path}
-	}
-	helper := "fusermount3"
-	if _, err := exec.LookPath(helper); err != nil {
-		helper = "fusermount"
-	}
-	out, err := exec.CommandContext(ctx, helper, args...).CombinedOutput()
-	if err == nil {
-		return nil
-	}
-	if on, e := Mounted(path); e == nil && !on {
-		return nil
-	}
-	return fmt.Errorf("unmount %s: %w: %s", path, ErrBusy, out)
 }

@@ -1,12 +1,8 @@
-package fusefile
+package fusemount
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,25 +52,4 @@ func writeOne(dir int, path string) error {
 	defer func() { _ = unix.Close(fd) }()
 	_, err = unix.Write(fd, []byte("1"))
 	return err
-}
-
-// Mounted reports whether a FUSE file system is mounted on path.
-func Mounted(path string) (bool, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return false, err
-	}
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = f.Close() }()
-	want := strings.NewReplacer("\\", `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(abs)
-	for s := bufio.NewScanner(f); s.Scan(); {
-		left, right, _ := strings.Cut(s.Text(), " - ")
-		if fields := strings.Fields(left); len(fields) > 4 && fields[4] == want && strings.HasPrefix(right, "fuse") {
-			return true, nil
-		}
-	}
-	return false, nil
 }
