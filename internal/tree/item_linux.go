@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -191,6 +192,10 @@ func (r *reader) special(it *item) {
 	}
 	e := &it.entry
 	e.Kind = pxar.KindOf(st.Mode)
+	if slices.Contains(r.s.o.LeaveOutKinds, e.Kind) {
+		it.step = none
+		return
+	}
 	e.Metadata = pxar.Metadata{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Mtime: pxar.Time{Sec: st.Mtim.Sec, Nsec: uint32(st.Mtim.Nsec)},
 	}
@@ -243,7 +248,25 @@ func (s *scan) metadata(it *item, fs *filemeta.FS, fd int) {
 		it.fault(Incomplete, err)
 	}
 	it.dropHuge()
+	leaveOut(&it.entry.Metadata, s.o.LeaveOut)
 	s.shift(it)
+}
+
+// leaveOut takes kinds of metadata away.
+func leaveOut(m *pxar.Metadata, kinds filemeta.Set) {
+	if kinds.Has(filemeta.Xattrs) {
+		m.Xattrs = nil
+	}
+	if kinds.Has(filemeta.FCaps) {
+		m.FCaps = nil
+	}
+	if !kinds.Has(filemeta.ACLs) || m.ACL == nil {
+		return
+	}
+	if m.ACL.GroupObj != nil { // the group bits are the mask: they would allow the group more
+		m.Mode = m.Mode&^0o070 | uint32(*m.ACL.GroupObj)<<3
+	}
+	m.ACL = nil
 }
 
 // dropHuge leaves out attributes that the format has no room for.

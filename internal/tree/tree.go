@@ -59,6 +59,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/exclude"
+	"github.com/holdfast-backup/holdfast/internal/filemeta"
 	"github.com/holdfast-backup/holdfast/internal/format/catalog"
 	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
@@ -80,6 +81,14 @@ type Options struct {
 	MaxEntries       int        // 0: DefaultMaxEntries
 	SkipHugeXattrs   bool       // leave out attributes whose list is too long, else that is an error
 	IDs              *idmap.Map // owners become those of a container; nil: as they are
+
+	// LeaveOut are kinds of metadata that are not archived: of Xattrs, FCaps and
+	// ACLs. Without an ACL the mode gives the group what the ACL gave it.
+	LeaveOut filemeta.Set
+	// LeaveOutKinds are kinds of entries that are not archived: devices, FIFOs,
+	// sockets.
+	LeaveOutKinds []pxar.Kind
+
 	// Readers is how many files are opened and read at a time. 0 begins with
 	// one on a spinning disk and two elsewhere, and adds readers as long as
 	// that brings more.
