@@ -121,6 +121,10 @@ func (r *reader) opened(b *batch, it *item, fd int, err error) {
 	if it.stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		return
 	}
+	if slices.Contains(r.s.outputs, idOf(&it.stat)) {
+		it.step = none
+		return
+	}
 	r.metadata(it, fd)
 	if it.step == none || it.fatal != nil {
 		return

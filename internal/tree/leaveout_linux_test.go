@@ -78,3 +78,21 @@ func TestKindsThatAreNotWantedAreLeftOut(t *testing.T) {
 		t.Errorf("%d entries, want 3 and no FIFO", len(all))
 	}
 }
+
+func TestArchiveDoesNotHoldItself(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/other", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(dir + "/a.pxar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if all := entries(t, dir, tree.Options{}); len(all) != 3 {
+		t.Fatalf("%d entries, want 3", len(all))
+	}
+	if all := entries(t, dir, tree.Options{Outputs: []*os.File{f}}); len(all) != 2 || all["a.pxar"] != nil {
+		t.Errorf("%d entries, want 2 without the archive", len(all))
+	}
+}

@@ -18,6 +18,7 @@ type scan struct {
 	ctx     context.Context
 	root    *dir
 	devices map[uint64]bool // that are entered
+	outputs []fileID
 
 	ordered chan *batch // for the encoder
 

@@ -55,6 +55,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
@@ -88,6 +89,9 @@ type Options struct {
 	// LeaveOutKinds are kinds of entries that are not archived: devices, FIFOs,
 	// sockets.
 	LeaveOutKinds []pxar.Kind
+	// Outputs are files that the archive is written to. They are not archived if
+	// they lie in the tree: the archive would have a part of itself.
+	Outputs []*os.File
 
 	// Readers is how many files are opened and read at a time. 0 begins with
 	// one on a spinning disk and two elsewhere, and adds readers as long as

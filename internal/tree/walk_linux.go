@@ -254,6 +254,9 @@ func (s *scan) openRoot(path string) (*dirTask, error) {
 	if err == nil {
 		err = s.includeDevices(d.dev)
 	}
+	if err == nil {
+		err = s.noteOutputs()
+	}
 	if err != nil {
 		d.release()
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -1,7 +1,7 @@
 // Package fileops is what files and directories can do beyond package os:
-// take a name only if it is free, release a range, stay sparse, and have a
-// directory's names made durable. Where a system lacks one, the comment of the
-// function says what happens instead.
+// take a name only if it is free, or only when they are complete, release a
+// range, stay sparse, and have a directory's names made durable. Where a system
+// lacks one, the comment of the function says what happens instead.
 package fileops
 
 import (
