@@ -118,10 +118,13 @@ func amounts(list ...amount) string {
 	return join(parts)
 }
 
-// plural is "1 snapshot", "2 snapshots".
+// plural is "1 snapshot", "2 snapshots", "2 directories".
 func plural[N int | int64](n N, word string) string {
 	if n == 1 {
 		return "1 " + word
+	}
+	if stem, ok := strings.CutSuffix(word, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, word)
 }

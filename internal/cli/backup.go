@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/tree"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -34,6 +35,7 @@ type backupOptions struct {
 	readHoles    bool
 	forceShare   bool
 	dryRun       bool
+	tree         treeFlags
 	nbd          nbdFlags
 	key          keyOptions
 }
@@ -41,8 +43,8 @@ type backupOptions struct {
 func newBackupCommand(a *app) *cobra.Command {
 	var o backupOptions
 	cmd := &cobra.Command{
-		Use:   "backup NAME.img:PATH|NAME.conf:FILE...",
-		Short: "Back up disk images and small files as one snapshot",
+		Use:   "backup NAME.img:PATH|NAME.pxar:DIR|NAME.conf:FILE...",
+		Short: "Back up disk images, directories and small files as one snapshot",
 		Long: `Makes one snapshot of all that is named. Each argument gives an archive its name,
 whose ending says what it is, and its source:
 
@@ -51,6 +53,7 @@ whose ending says what it is, and its source:
   NAME.img:URI     an export of an NBD server such as qemu-nbd, QEMU or nbdkit:
                    nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH; with
                    TLS nbds:// and nbds+unix://
+  NAME.pxar:DIR    a directory with all that is below it on the same file system
   NAME.conf:FILE   a small file, up to 16 MiB; also .json, .key and .log
 
 The snapshot is called type/id/time. It appears when everything in it is safely
@@ -61,6 +64,13 @@ unless --read-holes asks for it. With --changed-map NAME.img=FILE, a JSON file
 {"base": "type/id/time", "size": bytes, "extents": [{"offset": bytes, "length":
 bytes}, ...]} that lists what changed since the newest snapshot, the rest of the
 image is not read either.
+
+Directories: everything that Linux knows of a file is kept. In metadata mode, the
+default, files whose metadata and size are as in the snapshot before are not
+read; data mode reads everything, and so does legacy mode, which makes archives
+that old clients understand. --exclude and files called .pxarexclude leave
+things out. Files that vanish or cannot be read are listed, and the exit code
+is 3.
 
 Encryption: if --keyfile names a key, or there is one at
 ~/.config/holdfast/encryption-key.json or
@@ -81,6 +91,7 @@ place: they are listed then, and the exit code is 3.`,
   lvcreate -s -n snap -L 5G vg0/data && holdfast backup data.img:/dev/vg0/snap --rate 100M
   holdfast backup disk.img:nbd://storage.example:10809/vm-100 --backup-type vm --backup-id 100
   holdfast backup "disk.img:nbd+unix:///vda?socket=/run/vm-100.sock" --backup-type vm --backup-id 100
+  holdfast backup root.pxar:/ home.pxar:/home --exclude '*.tmp' --exclude /var/cache
   ssh host cat /dev/vg0/data | holdfast backup data.img:- --backup-id host`,
 		Args: between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -101,11 +112,12 @@ place: they are listed then, and the exit code is 3.`,
 	f.StringArrayVar(&o.changedMaps, "changed-map", nil, "NAME.img=FILE: read only what FILE lists as changed")
 	f.BoolVar(&o.readHoles, "read-holes", false, "read holes too, for file systems that report them wrongly")
 	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second, as 50M")
-	f.IntVar(&o.chunkKiB, "chunk-size", backup.DefaultChunkSize>>10, "chunk size in KiB, a power of two; other sizes share no data with the default")
+	f.IntVar(&o.chunkKiB, "chunk-size", backup.DefaultChunkSize>>10, "chunk size in KiB, a power of two; of directories the average, from 64 to 4096; other sizes share no data with the default")
 	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
 	f.StringVar(&o.syncLevel, "sync-level", string(datastore.SyncFilesystem), "what is made durable before the snapshot appears: none, filesystem (everything, at the end) or file (each chunk at once)")
 	f.BoolVar(&o.skipErrors, "skip-errors", false, "store zeros for unreadable sectors and list them")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "open the sources and say what would be done")
+	o.tree.add(cmd)
 	o.nbd.add(f)
 	o.key.writeFlags(cmd)
 	complete(cmd, "backup-type", cobra.FixedCompletions([]string{"ct", "host", "vm"}, noFiles))
@@ -272,6 +284,8 @@ func explainBackup(err error) error {
 	switch {
 	case errors.Is(err, backup.ErrOtherBase), errors.Is(err, backup.ErrMap):
 		return hint(err, "without --changed-map the image is read in full")
+	case errors.Is(err, tree.ErrTooMany):
+		return explainTree(err)
 	case errors.Is(err, repo.ErrExists):
 		return hint(err, "wait a second, or choose another --backup-time")
 	}

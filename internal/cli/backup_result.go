@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -29,6 +30,7 @@ type archiveJSON struct {
 	Stats      statsJSON   `json:"stats"`
 	NotReused  string      `json:"not-reused,omitempty"`
 	Unreadable []rangeJSON `json:"unreadable,omitempty"`
+	Tree       *treeJSON   `json:"tree,omitempty"`
 }
 
 type statsJSON struct {
@@ -79,7 +81,7 @@ func (a *app) showBackup(rep backup.Report, crypt cryptChoice) error {
 	for _, r := range rep.Archives {
 		f := r.Archive
 		out.Archives = append(out.Archives, archiveJSON{
-			fileJSON{f.Filename, string(f.CryptMode), f.Size, f.Csum.String()}, statsOf(r.Stats), r.NotReused, rangesOf(r.Unreadable),
+			fileJSON{f.Filename, string(f.CryptMode), f.Size, f.Csum.String()}, statsOf(r.Stats), r.NotReused, rangesOf(r.Unreadable), treeOf(r.Tree),
 		})
 		t.Add(f.Archive().ClientName(), ui.Size(int64(f.Size)), ui.Size(r.Stats.Read), ui.Size(r.Stats.Stored.Bytes),
 			ui.Size(r.Stats.Encoded), ui.Size(r.Stats.Known.Bytes), ui.Size(r.Stats.Unchanged.Bytes), ui.Size(r.Stats.Zero.Bytes))
@@ -91,6 +93,14 @@ func (a *app) showBackup(rep backup.Report, crypt cryptChoice) error {
 	return a.print(out, func() error {
 		if err := a.table(&t); err != nil {
 			return err
+		}
+		for _, r := range rep.Archives {
+			if r.Tree != nil {
+				name := r.Archive.Archive().ClientName()
+				if err := a.printf("%s\n", treeLine(strings.Replace(name, ".mpxar", ".pxar", 1), r.Tree)); err != nil {
+					return err
+				}
+			}
 		}
 		how := "not encrypted"
 		if crypt.key != nil {
@@ -113,14 +123,23 @@ func (a *app) showUnreadable(name names.Archive, d image.Damage) {
 	}
 }
 
-// backupVerdict is an error when zeros stand for what could not be read.
+// backupVerdict is an error when something could not be read.
 func backupVerdict(rep backup.Report) error {
 	if !rep.Incomplete() {
 		return nil
 	}
-	var n int64
+	var n, problems int64
 	for _, r := range rep.Archives {
 		n += r.Unreadable.Total
+		if r.Tree != nil {
+			problems += r.Tree.Problems
+		}
+	}
+	if n == 0 {
+		return hint(
+			fmt.Errorf("%w: %s in directories, listed above", errSkipped, plural(problems, "problem")),
+			"the rest is in the snapshot; exclude what need not be there",
+		)
 	}
 	return hint(
 		fmt.Errorf("%w: %s of the sources could not be read and are zeros in the snapshot", errSkipped, ui.Size(n)),

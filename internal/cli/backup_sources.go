@@ -33,6 +33,7 @@ type backupSources struct {
 	all        []*backupSource
 	openWith   source.Options
 	exportWith nbdclient.Options
+	tree       backup.Tree // what every directory gets
 	skipErrors bool
 	stdinSize  int64
 }
@@ -51,6 +52,9 @@ func (a *app) parseSources(o backupOptions) (*backupSources, error) {
 	}
 	s.exportWith = o.nbd.options()
 	s.exportWith.NoAllocation = o.readHoles
+	if s.tree, err = o.tree.tree(); err != nil {
+		return nil, err
+	}
 	if o.stdinSize != "" {
 		if s.stdinSize, err = ui.ParseSize(o.stdinSize); err != nil || s.stdinSize <= 0 {
 			return nil, usagef("--stdin-size %q is not a size", o.stdinSize)
@@ -96,24 +100,24 @@ func (a *app) parseSources(o backupOptions) (*backupSources, error) {
 func parseSpec(spec string) (*backupSource, error) {
 	name, path, ok := strings.Cut(spec, ":")
 	if !ok || path == "" {
-		return nil, hint(usagef("%q does not say what to back up", spec), "write NAME.img:PATH or NAME.conf:FILE, as disk.img:/dev/sda")
+		return nil, hint(usagef("%q does not say what to back up", spec), "write NAME.img:PATH, NAME.pxar:DIR or NAME.conf:FILE, as disk.img:/dev/sda")
 	}
 	archive, err := names.ServerName(name)
 	if err != nil {
-		return nil, hint(usage(err), "end the name in .img for a disk image, in .conf for a small file")
+		return nil, hint(usage(err), "end the name in .img for a disk image, in .pxar for a directory, in .conf for a small file")
 	}
-	if archive.Kind() == names.Didx {
-		return nil, hint(
-			usagef("%q asks for the backup of a directory, which this build does not have", spec),
-			"back up the file system's image or block device as NAME.img:PATH",
-		)
+	if archive.Kind() == names.Didx && !strings.HasSuffix(archive.ClientName(), ".pxar") {
+		return nil, hint(usagef("%q: a directory needs a name that ends in .pxar", spec), "whether the archive is split follows from --change-detection-mode")
+	}
+	if archive.Kind() == names.Didx && path == "-" {
+		return nil, hint(usagef("%q: a directory does not come from standard input", spec), "'holdfast pxar' works on archive files")
 	}
 	b := &backupSource{archive: archive, path: path}
 	if !isNBD(path) {
 		return b, nil
 	}
-	if archive.Kind() == names.Blob {
-		return nil, hint(usagef("%q: a small file does not come over NBD", spec), "end the name in .img for a disk image")
+	if archive.Kind() != names.Fidx {
+		return nil, hint(usagef("%q: only a disk image comes over NBD", spec), "end the name in .img for a disk image")
 	}
 	u, err := parseNBD(path)
 	b.export = &u
@@ -136,6 +140,8 @@ func (s *backupSources) openOne(ctx context.Context, a *app, b *backupSource) (e
 	case b.archive.Kind() == names.Blob:
 		b.src.Data, err = a.smallFile(b.path)
 		return err
+	case b.archive.Kind() == names.Didx:
+		return s.openTree(a, b)
 	case b.path == "-":
 		b.src.Stream = image.NewStream(a.Stdin, s.stdinSize)
 		return nil
@@ -233,6 +239,8 @@ func (b *backupSource) size() int64 {
 	switch {
 	case b.src.Image != nil:
 		return b.src.Image.Size()
+	case b.src.Tree != nil:
+		return image.SizeUnknown
 	case b.src.Stream != nil:
 		if s, ok := b.src.Stream.(interface{ Size() int64 }); ok {
 			return s.Size()

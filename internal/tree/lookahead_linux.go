@@ -172,9 +172,9 @@ func (l *lookAhead) refer(run []awaiting, base int64) error {
 
 // covering is the chunks of the base that a range lies in.
 type covering struct {
-	first, last     int
-	start, end      int64 // of all of them
-	lastStart int64
+	first, last int
+	start, end  int64 // of all of them
+	lastStart   int64
 }
 
 // cover finds them. The last one is the one that holds the byte behind the

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 
-
 	"github.com/holdfast-backup/holdfast/internal/filemeta"
 	"github.com/holdfast-backup/holdfast/internal/kernel/blockdev"
 )
@@ -20,7 +19,7 @@ func newScan(ctx context.Context, o *Options) *scan {
 func (s *scan) readers(dev uint64) int {
 	switch {
 	case s.o.Readers > 0:
-		return min(s.o.Readers, maxReaders)
+		return min(s.o.Readers, MaxReaders)
 	case blockdev.Rotational(dev):
 		return 1
 	}
@@ -79,4 +78,3 @@ func (c *contentReader) Read(p []byte) (int, error) {
 }
 
 func fixed(b []byte) io.Reader { return bytes.NewReader(b) }
-

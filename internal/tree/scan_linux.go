@@ -27,22 +27,21 @@ type scan struct {
 
 	mu      sync.Mutex
 	changed sync.Cond
-	batches []*batch    // that no reader has taken
-	dirs    []*dirTask  // that may be listed ahead, the next one last
-	ahead   int         // listings that wait for the walker, or are being made
-	limit   int         // readers that may work
-	stopped bool        // no more work comes
-	starved bool        // the encoder waited for readers
-	work    int64       // items that readers did
-	spare   []([]byte)  // arenas
+	batches []*batch   // that no reader has taken
+	dirs    []*dirTask // that may be listed ahead, the next one last
+	ahead   int        // listings that wait for the walker, or are being made
+	limit   int        // readers that may work
+	stopped bool       // no more work comes
+	starved bool       // the encoder waited for readers
+	work    int64      // items that readers did
+	spare   []([]byte) // arenas
 	workers sync.WaitGroup
 }
 
 const (
-	queued     = 32 // batches between walker and encoder
-	maxReaders = 16
-	maxAhead   = 64 // listings
-	nameRoom   = 64 << 10
+	queued   = 32 // batches between walker and encoder
+	maxAhead = 64 // listings
+	nameRoom = 64 << 10
 )
 
 // dirTask is a directory that is to be opened and listed.
@@ -59,7 +58,7 @@ type taskState uint8
 
 const (
 	waiting taskState = iota
-	running // or done
+	running           // or done
 )
 
 // start begins the readers.
@@ -68,7 +67,7 @@ func (s *scan) start(readers int) {
 	count := readers
 	adapt := s.o.Readers == 0
 	if adapt {
-		count = maxReaders
+		count = MaxReaders
 	}
 	for n := range count {
 		s.workers.Go(func() { s.run(n) })
@@ -288,7 +287,7 @@ func (r *reader) open(t *dirTask) {
 // tune adds readers as long as that helps.
 func (s *scan) tune() {
 	const interval = 200 * time.Millisecond
-	t := newTuner(s.limit, maxReaders)
+	t := newTuner(s.limit, MaxReaders)
 	clock := time.NewTicker(interval)
 	defer clock.Stop()
 	last := time.Now()

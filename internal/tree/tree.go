@@ -70,6 +70,9 @@ import (
 // ErrTooMany is wrapped when there are more names than [Options.MaxEntries].
 var ErrTooMany = errors.New("too many entries")
 
+// MaxReaders is how many files are opened and read at a time at most.
+const MaxReaders = 16
+
 // DefaultMaxEntries is how many names the open directories may have together.
 const DefaultMaxEntries = 1 << 20
 

@@ -18,7 +18,7 @@ type payload struct {
 	hints []int64
 }
 
-func (p *payload) Hint(off int64)                      { p.hints = append(p.hints, off) }
+func (p *payload) Hint(off int64)                       { p.hints = append(p.hints, off) }
 func (p *payload) Reuse(at int64, _ []tree.Chunk) error { panic("nothing is reused here") }
 
 func TestArchiveHoldsWhatFindSees(t *testing.T) {

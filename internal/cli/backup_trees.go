@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/holdfast-backup/holdfast/internal/backup"
+	"github.com/holdfast-backup/holdfast/internal/exclude"
+	"github.com/holdfast-backup/holdfast/internal/tree"
+	"github.com/spf13/cobra"
+)
+
+// treeFlags say how directories are backed up.
+type treeFlags struct {
+	detection      string
+	exclude        []string
+	includeDev     []string
+	allFileSystems bool
+	skipLostFound  bool
+	skipHugeXattrs bool
+	entriesMax     int
+	readers        int
+}
+
+func (o *treeFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.detection, "change-detection-mode", "", "legacy, data or metadata (default: as the snapshot before, metadata for a first one)")
+	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out what matches this pattern in directories (repeatable; the last match decides, \"!\" in front includes)")
+	f.StringArrayVar(&o.includeDev, "include-dev", nil, "in directories, enter the file system that this path is on (repeatable)")
+	f.BoolVar(&o.allFileSystems, "all-file-systems", false, "in directories, enter all file systems but virtual ones")
+	f.BoolVar(&o.skipLostFound, "skip-lost-and-found", false, "leave lost+found directories out")
+	f.BoolVar(&o.skipHugeXattrs, "skip-e2big-xattr", false, "leave out extended attributes that are more than the kernel lists, instead of stopping")
+	f.IntVar(&o.entriesMax, "entries-max", tree.DefaultMaxEntries, "names that directories from the top to any one may have together; bounds the memory")
+	f.IntVar(&o.readers, "readers", 0, "files opened and read at a time (0: as many as the device gains from)")
+	complete(cmd, "change-detection-mode", cobra.FixedCompletions([]string{"data", "legacy", "metadata"}, noFiles))
+}
+
+// tree is what the flags ask for, for any directory.
+func (o *treeFlags) tree() (t backup.Tree, err error) {
+	if t.Detection, err = backup.ParseDetection(o.detection); err != nil {
+		return t, usage(fmt.Errorf("--change-detection-mode: %w", err))
+	}
+	for _, text := range o.exclude {
+		p, err := exclude.Parse(text, exclude.Exclude)
+		if err != nil {
+			return t, usage(fmt.Errorf("--exclude: %w", err))
+		}
+		t.Options.Exclude = append(t.Options.Exclude, p)
+	}
+	switch {
+	case o.allFileSystems && len(o.includeDev) > 0:
+		return t, usagef("--all-file-systems and --include-dev exclude each other")
+	case o.entriesMax < 1:
+		return t, usagef("--entries-max %d: at least 1 is needed", o.entriesMax)
+	case o.readers < 0 || o.readers > tree.MaxReaders:
+		return t, usagef("--readers %d does not lie between 0 and %d", o.readers, tree.MaxReaders)
+	}
+	t.Options.AllFileSystems, t.Options.IncludeDev = o.allFileSystems, o.includeDev
+	t.Options.SkipLostAndFound, t.Options.SkipHugeXattrs = o.skipLostFound, o.skipHugeXattrs
+	t.Options.MaxEntries, t.Options.Readers = o.entriesMax, o.readers
+	return t, nil
+}
+
+// openTree checks a directory before the backup starts.
+func (s *backupSources) openTree(a *app, b *backupSource) error {
+	info, err := os.Stat(b.path)
+	if err != nil {
+		return pathError(err)
+	}
+	if !info.IsDir() {
+		return hint(fmt.Errorf("%s is no directory", b.path), "end the name in .img for a disk image, in .conf for a small file")
+	}
+	t := s.tree
+	t.Path = b.path
+	t.Options.Problem = a.treeProblems(b.archive.ClientName())
+	b.src.Tree = &t
+	return nil
+}
+
+// maxTold is how many problems of one directory are told.
+const maxTold = 200
+
+// treeProblems tells people what went wrong in a directory, up to a number.
+func (a *app) treeProblems(name string) func(tree.Problem) {
+	var mu sync.Mutex
+	told := 0
+	return func(p tree.Problem) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch told++; {
+		case told <= maxTold:
+			a.warn("%s: %s", name, p)
+		case told == maxTold+1:
+			a.warn("%s: and more; they are counted in the result", name)
+		}
+	}
+}
+
+// treeJSON is what became of a directory.
+type treeJSON struct {
+	Entries     int64 `json:"entries"`
+	Directories int64 `json:"directories"`
+	Files       int64 `json:"files"`
+	Hardlinks   int64 `json:"hardlinks"`
+	Others      int64 `json:"others"`
+	Bytes       int64 `json:"bytes"` // of contents
+	ReusedFiles int64 `json:"reused-files"`
+	ReusedBytes int64 `json:"reused-bytes"`
+	Excluded    int64 `json:"excluded"`
+	Foreign     int64 `json:"other-file-systems"`
+	Problems    int64 `json:"problems"`
+}
+
+func treeOf(r *tree.Report) *treeJSON {
+	if r == nil {
+		return nil
+	}
+	return &treeJSON{
+		r.Entries, r.Directories, r.Files, r.Hardlinks, r.Others, r.Bytes, r.ReusedFiles, r.ReusedBytes, r.Excluded, r.Foreign, r.Problems,
+	}
+}
+
+// treeLine sums a directory up.
+func treeLine(name string, r *tree.Report) string {
+	text := fmt.Sprintf("%s: %s in %s", name, plural(r.Files, "file"), plural(r.Directories+1, "directory"))
+	for _, n := range []struct {
+		n    int64
+		text string
+	}{
+		{r.ReusedFiles, "%d unchanged and not read"},
+		{r.Excluded, "%d entries excluded"},
+		{r.Foreign, "%d on other file systems left empty"},
+		{r.Problems, "%d problems"},
+	} {
+		if n.n > 0 {
+			text += ", " + fmt.Sprintf(n.text, n.n)
+		}
+	}
+	return text
+}
+
+// explainTree adds the flag that helps.
+func explainTree(err error) error {
+	if errors.Is(err, tree.ErrTooMany) {
+		return hint(err, "--entries-max raises the limit, for about 30 bytes of memory a name")
+	}
+	return err
+}
