@@ -72,6 +72,11 @@ that old clients understand. --exclude and files called .pxarexclude leave
 things out. Files that vanish or cannot be read are listed, and the exit code
 is 3.
 
+Containers: with an id map the owners inside of the container are stored, as if
+the backup had been made in there, so that it can be restored under any other
+map. --id-map-from takes the map from the container's configuration or from one
+of its processes; --id-map gives it in words.
+
 Encryption: if --keyfile names a key, or there is one at
 ~/.config/holdfast/encryption-key.json or
 ~/.config/proxmox-backup/encryption-key.json, the backup is encrypted with it.
@@ -92,6 +97,7 @@ place: they are listed then, and the exit code is 3.`,
   holdfast backup disk.img:nbd://storage.example:10809/vm-100 --backup-type vm --backup-id 100
   holdfast backup "disk.img:nbd+unix:///vda?socket=/run/vm-100.sock" --backup-type vm --backup-id 100
   holdfast backup root.pxar:/ home.pxar:/home --exclude '*.tmp' --exclude /var/cache
+  holdfast backup root.pxar:/var/lib/lxc/101/rootfs pct.conf:/etc/pve/lxc/101.conf --backup-type ct --backup-id 101 --id-map-from /etc/pve/lxc/101.conf --container-excludes
   ssh host cat /dev/vg0/data | holdfast backup data.img:- --backup-id host`,
 		Args: between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -7,34 +7,23 @@ import (
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
-	"github.com/holdfast-backup/holdfast/internal/exclude"
 	"github.com/holdfast-backup/holdfast/internal/tree"
 	"github.com/spf13/cobra"
 )
 
 // treeFlags say how directories are backed up.
 type treeFlags struct {
-	detection      string
-	exclude        []string
-	includeDev     []string
-	allFileSystems bool
-	skipLostFound  bool
-	skipHugeXattrs bool
-	entriesMax     int
-	readers        int
+	detection string
+	walk      walkFlags
+	container containerFlags
 }
 
 func (o *treeFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.detection, "change-detection-mode", "", "legacy, data or metadata (default: as the snapshot before, metadata for a first one)")
-	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out what matches this pattern in directories (repeatable; the last match decides, \"!\" in front includes)")
-	f.StringArrayVar(&o.includeDev, "include-dev", nil, "in directories, enter the file system that this path is on (repeatable)")
-	f.BoolVar(&o.allFileSystems, "all-file-systems", false, "in directories, enter all file systems but virtual ones")
-	f.BoolVar(&o.skipLostFound, "skip-lost-and-found", false, "leave lost+found directories out")
-	f.BoolVar(&o.skipHugeXattrs, "skip-e2big-xattr", false, "leave out extended attributes that are more than the kernel lists, instead of stopping")
-	f.IntVar(&o.entriesMax, "entries-max", tree.DefaultMaxEntries, "names that directories from the top to any one may have together; bounds the memory")
-	f.IntVar(&o.readers, "readers", 0, "files opened and read at a time (0: as many as the device gains from)")
 	complete(cmd, "change-detection-mode", cobra.FixedCompletions([]string{"data", "legacy", "metadata"}, noFiles))
+	o.walk.add(f)
+	o.container.add(f)
 }
 
 // tree is what the flags ask for, for any directory.
@@ -42,25 +31,11 @@ func (o *treeFlags) tree() (t backup.Tree, err error) {
 	if t.Detection, err = backup.ParseDetection(o.detection); err != nil {
 		return t, usage(fmt.Errorf("--change-detection-mode: %w", err))
 	}
-	for _, text := range o.exclude {
-		p, err := exclude.Parse(text, exclude.Exclude)
-		if err != nil {
-			return t, usage(fmt.Errorf("--exclude: %w", err))
-		}
-		t.Options.Exclude = append(t.Options.Exclude, p)
+	if t.Options, err = o.walk.options(o.container.excludes()...); err != nil {
+		return t, err
 	}
-	switch {
-	case o.allFileSystems && len(o.includeDev) > 0:
-		return t, usagef("--all-file-systems and --include-dev exclude each other")
-	case o.entriesMax < 1:
-		return t, usagef("--entries-max %d: at least 1 is needed", o.entriesMax)
-	case o.readers < 0 || o.readers > tree.MaxReaders:
-		return t, usagef("--readers %d does not lie between 0 and %d", o.readers, tree.MaxReaders)
-	}
-	t.Options.AllFileSystems, t.Options.IncludeDev = o.allFileSystems, o.includeDev
-	t.Options.SkipLostAndFound, t.Options.SkipHugeXattrs = o.skipLostFound, o.skipHugeXattrs
-	t.Options.MaxEntries, t.Options.Readers = o.entriesMax, o.readers
-	return t, nil
+	t.Options.IDs, err = o.container.load()
+	return t, err
 }
 
 // openTree checks a directory before the backup starts.

@@ -15,6 +15,7 @@ type idMapFlags struct {
 // flagSet is what flags of several commands need of a set of flags.
 type flagSet interface {
 	BoolVar(p *bool, name string, value bool, usage string)
+	IntVar(p *int, name string, value int, usage string)
 	StringVar(p *string, name, value, usage string)
 	StringArrayVar(p *[]string, name string, value []string, usage string)
 }

@@ -27,14 +27,15 @@ type scan struct {
 
 	mu      sync.Mutex
 	changed sync.Cond
-	batches []*batch   // that no reader has taken
-	dirs    []*dirTask // that may be listed ahead, the next one last
-	ahead   int        // listings that wait for the walker, or are being made
-	limit   int        // readers that may work
-	stopped bool       // no more work comes
-	starved bool       // the encoder waited for readers
-	work    int64      // items that readers did
-	spare   []([]byte) // arenas
+	batches []*batch      // that no reader has taken
+	dirs    []*dirTask    // that may be listed ahead, the next one last
+	ahead   int           // listings that wait for the walker, or are being made
+	limit   int           // readers that may work
+	stopped bool          // no more work comes
+	quit    chan struct{} // closed then
+	starved bool          // the encoder waited for readers
+	work    int64         // items that readers did
+	spare   []([]byte)    // arenas
 	workers sync.WaitGroup
 }
 
@@ -79,6 +80,7 @@ func (s *scan) start(readers int) {
 
 // stop ends the readers when all work is done, or at once when ctx has ended.
 func (s *scan) stop() {
+	close(s.quit)
 	s.mu.Lock()
 	s.stopped = true
 	s.changed.Broadcast()
@@ -294,14 +296,10 @@ func (s *scan) tune() {
 	for {
 		select {
 		case <-clock.C:
-		case <-s.ctx.Done():
+		case <-s.quit:
 			return
 		}
 		s.mu.Lock()
-		if s.stopped {
-			s.mu.Unlock()
-			return
-		}
 		now := time.Now()
 		s.limit = t.next(float64(s.work)/now.Sub(last).Seconds(), s.starved)
 		s.work, s.starved, last = 0, false, now
