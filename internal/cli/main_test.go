@@ -77,6 +77,7 @@ func TestScripts(t *testing.T) {
 			"qcow2":     makeQcow2,
 			"awaitfile": awaitFile,
 			"mapped":    mapped,
+			"inside":    inside,
 		},
 	})
 }

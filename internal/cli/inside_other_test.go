@@ -1,0 +1,8 @@
+//go:build !linux
+
+package cli
+
+import "github.com/rogpeppe/go-internal/testscript"
+
+// inside is for Linux, which has user namespaces.
+func inside(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("inside: needs Linux") }
