@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 // sparseFilePair writes two files with the same random data and holes, and
@@ -117,8 +119,8 @@ func TestPageKeepsWhatPeopleWrote(t *testing.T) {
 	res := &results{Tools: []toolFacts{{Name: "holdfast"}, {Name: "borg", Dedup: true}}}
 	for round, s := range []float64{4, 1, 2} {
 		res.Samples = append(res.Samples,
-			sample{"hot", round, "holdfast", jobFirst, cost{Seconds: s, CPU: 1, RSS: 50 * mib}},
-			sample{"hot", round, "borg", jobFirst, cost{Seconds: 3 * s, CPU: 1, RSS: 70 * mib}})
+			sample{"hot", round, "holdfast", jobFirst, measure.Cost{Seconds: s, CPU: 1, RSS: 50 * mib}},
+			sample{"hot", round, "borg", jobFirst, measure.Cost{Seconds: 3 * s, CPU: 1, RSS: 70 * mib}})
 	}
 	if err := writePage(name, res); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"syscall"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 // extras measures what only Holdfast is asked for: memory on a huge sparse
@@ -70,16 +72,16 @@ func (b *bench) sparse(ctx context.Context, t *tool) error {
 		return err
 	}
 	for _, c := range t.setup(s) {
-		if _, _, err := c.run(ctx); err != nil {
+		if _, _, err := c.Run(ctx); err != nil {
 			return err
 		}
 	}
 	b.res.Data = b.sparseData * mib
 	for _, j := range []struct {
 		name string
-		c    command
+		c    measure.Command
 	}{{jobFirst, t.backup(s)}, {jobRestore, t.restore(s)}, {jobVerify, t.verify(s)}} {
-		_, used, err := j.c.run(ctx)
+		_, used, err := j.c.Run(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", j.name, err)
 		}
@@ -97,7 +99,7 @@ func (b *bench) listing(ctx context.Context, t *tool) error {
 		return err
 	}
 	for _, c := range t.setup(s) {
-		if _, _, err := c.run(ctx); err != nil {
+		if _, _, err := c.Run(ctx); err != nil {
 			return err
 		}
 	}
@@ -111,12 +113,12 @@ func (b *bench) listing(ctx context.Context, t *tool) error {
 		}
 		for n := range max(b.rounds, 1) {
 			if cache == "cold" {
-				if err := dropCaches(); err != nil {
+				if err := measure.DropCaches(); err != nil {
 					return err
 				}
 			}
 			syscall.Sync()
-			out, used, err := list.run(ctx)
+			out, used, err := list.Run(ctx)
 			if err != nil {
 				return err
 			}

@@ -3,76 +3,13 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
-	"time"
 )
-
-// machine is what a reader needs to judge the figures; no names, no paths.
-type machine struct {
-	Date       string `json:"date"`
-	CPU        string `json:"cpu"`
-	Cores      int    `json:"cores"`
-	Memory     int64  `json:"memory"` // bytes
-	Kernel     string `json:"kernel"`
-	FileSystem string `json:"file-system"`
-	Load       string `json:"load"` // one, five, fifteen minutes before the run
-	Floor      int64  `json:"floor"`
-}
-
-func describeMachine(ctx context.Context, work string) machine {
-	m := machine{Date: time.Now().UTC().Format("2006-01-02"), Cores: runtime.NumCPU()}
-	m.CPU = field("/proc/cpuinfo", "model name")
-	if kib, err := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 10, 64); err == nil {
-		m.Memory = kib << 10
-	}
-	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.Kernel = strings.TrimSpace(string(b))
-	}
-	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
-		m.Load = strings.Join(strings.Fields(string(b))[:3], " ")
-	}
-	if out, _, err := (command{args: []string{"stat", "-f", "-c", "%T", work}}).run(ctx); err == nil {
-		m.FileSystem = strings.TrimSpace(string(out))
-	}
-	// A child's peak begins with ours: what a process that does nothing shows.
-	if _, used, err := (command{args: []string{"true"}}).run(ctx); err == nil {
-		m.Floor = used.RSS
-	}
-	return m
-}
-
-// field returns the value of the first "name: value" line of a file.
-func field(file, name string) string {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	for line := range bytes.Lines(b) {
-		if k, v, ok := strings.Cut(string(line), ":"); ok && strings.TrimSpace(k) == name {
-			return strings.TrimSpace(v)
-		}
-	}
-	return ""
-}
-
-func dropCaches() error {
-	syscall.Sync()
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3\n"), 0); err != nil {
-		return fmt.Errorf("drop the page cache: %w", err)
-	}
-	return nil
-}
 
 // warm reads an image's data once, so that it is in the page cache.
 func warm(name string) error {

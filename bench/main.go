@@ -35,6 +35,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 // options are the command line.
@@ -111,7 +113,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := generateApart(ctx, o, "images"); err != nil {
 		return err
 	}
-	res.Machine = describeMachine(ctx, o.work)
+	res.Machine = measure.Describe(ctx, o.work)
 	b := &bench{options: o, res: res, tools: findTools(ctx, o)}
 	if err := b.all(ctx); err != nil {
 		return err

@@ -8,24 +8,28 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 func restic() *tool {
 	env := func(s *site) []string {
 		return []string{"RESTIC_REPOSITORY=" + s.repo(), "RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + s.path("cache")}
 	}
-	restore := func(s *site, extra ...string) command {
+	restore := func(s *site, extra ...string) measure.Command {
 		args := append([]string{"--quiet", "restore", "latest:" + s.path("src"), "--target", s.out()}, extra...)
 		return s.command(env(s), args...)
 	}
 	return &tool{
 		name: "restic", program: "restic", dedup: true, about: "defaults: variable chunks, zstd, always encrypted; restore --sparse",
-		setup:    func(s *site) []command { return []command{s.command(env(s), "--quiet", "init")} },
-		backup:   func(s *site) command { return s.command(env(s), "--quiet", "backup", s.path("src")) },
+		setup:    func(s *site) []measure.Command { return []measure.Command{s.command(env(s), "--quiet", "init")} },
+		backup:   func(s *site) measure.Command { return s.command(env(s), "--quiet", "backup", s.path("src")) },
 		restored: func(s *site) string { return s.path("out", "disk.img") },
-		restore:  func(s *site) command { return synced(restore(s, "--sparse"), s.path("out", "disk.img")) },
-		inPlace:  func(s *site) command { return synced(restore(s, "--overwrite", "always"), s.path("out", "disk.img")) },
-		verify:   func(s *site) command { return s.command(env(s), "--quiet", "check", "--read-data") },
+		restore:  func(s *site) measure.Command { return synced(restore(s, "--sparse"), s.path("out", "disk.img")) },
+		inPlace: func(s *site) measure.Command {
+			return synced(restore(s, "--overwrite", "always"), s.path("out", "disk.img"))
+		},
+		verify: func(s *site) measure.Command { return s.command(env(s), "--quiet", "check", "--read-data") },
 	}
 }
 
@@ -48,18 +52,18 @@ func borgWith(name, about string, how ...string) *tool {
 	archive := func(s *site) string { return "::day" + strconv.Itoa(s.day) }
 	return &tool{
 		name: name, program: "borg", dedup: true, about: about,
-		setup: func(s *site) []command { return []command{s.command(env(s), "init", "-e", "none")} },
-		backup: func(s *site) command {
+		setup: func(s *site) []measure.Command { return []measure.Command{s.command(env(s), "init", "-e", "none")} },
+		backup: func(s *site) measure.Command {
 			args := append([]string{"create", "-C", "zstd,1"}, how...)
 			return s.command(env(s), append(args, archive(s), "src/disk.img")...)
 		},
 		restored: func(s *site) string { return s.path("out", "src", "disk.img") },
-		restore: func(s *site) command {
+		restore: func(s *site) measure.Command {
 			c := s.command(env(s), "extract", "--sparse", archive(s))
-			c.dir = s.out()
+			c.Dir = s.out()
 			return synced(c, s.path("out", "src", "disk.img"))
 		},
-		verify: func(s *site) command { return s.command(env(s), "check", "--verify-data") },
+		verify: func(s *site) measure.Command { return s.command(env(s), "check", "--verify-data") },
 	}
 }
 
@@ -73,16 +77,18 @@ func kopia() *tool {
 	return &tool{
 		name: "kopia", program: "kopia", dedup: true, rounds: 1,
 		about: "zstd-fastest, always encrypted; no maintenance while measured; restore sparse; one round, as it is the slowest",
-		setup: func(s *site) []command {
-			return []command{
+		setup: func(s *site) []measure.Command {
+			return []measure.Command{
 				s.command(env(s), "repository", "create", "filesystem", "--path", s.repo()),
 				s.command(env(s), "policy", "set", "--global", "--compression=zstd-fastest"),
 				s.command(env(s), "maintenance", "set", "--enable-quick=false", "--enable-full=false"),
 			}
 		},
-		backup: func(s *site) command { return s.command(env(s), "snapshot", "create", "--no-progress", s.path("src")) },
+		backup: func(s *site) measure.Command {
+			return s.command(env(s), "snapshot", "create", "--no-progress", s.path("src"))
+		},
 		prepare: func(ctx context.Context, s *site) error {
-			out, _, err := s.command(env(s), "snapshot", "list", "--json", s.path("src")).run(ctx)
+			out, _, err := s.command(env(s), "snapshot", "list", "--json", s.path("src")).Run(ctx)
 			if err != nil {
 				return err
 			}
@@ -101,11 +107,11 @@ func kopia() *tool {
 			return nil
 		},
 		restored: func(s *site) string { return s.path("out", "disk.img") },
-		restore: func(s *site) command {
+		restore: func(s *site) measure.Command {
 			c := s.command(env(s), "snapshot", "restore", "--no-progress", "--write-sparse-files", s.chosen, s.out())
 			return synced(c, s.path("out", "disk.img"))
 		},
-		verify: func(s *site) command {
+		verify: func(s *site) measure.Command {
 			return s.command(env(s), "snapshot", "verify", "--no-progress", "--verify-files-percent=100")
 		},
 	}
@@ -114,32 +120,32 @@ func kopia() *tool {
 func qemuImg() *tool {
 	return &tool{
 		name: "qemu-img", program: "qemu-img", full: true, about: "convert -c -O qcow2 -o compression_type=zstd -m 8 -W; back with convert -O raw -m 8 -W",
-		backup: func(s *site) command {
+		backup: func(s *site) measure.Command {
 			return s.command(nil, "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd", "-m", "8", "-W", s.image(), s.repo())
 		},
 		restored: func(s *site) string { return s.out() },
-		restore: func(s *site) command {
+		restore: func(s *site) measure.Command {
 			return synced(s.command(nil, "convert", "-f", "qcow2", "-O", "raw", "-m", "8", "-W", s.repo(), s.out()), s.out())
 		},
 	}
 }
 
 // synced ends a restore with the data on the disk, as Holdfast's does by itself.
-func synced(c command, file string) command {
-	c.args = append([]string{"sh", "-c", `"$@" && sync "$0"`, file}, c.args...)
+func synced(c measure.Command, file string) measure.Command {
+	c.Args = append([]string{"sh", "-c", `"$@" && sync "$0"`, file}, c.Args...)
 	return c
 }
 
 // cp copies the image and waits for the disk: no backup program, but the floor
 // under every restore.
 func cp() *tool {
-	copyTo := func(s *site, from, to string) command {
-		return command{args: []string{"sh", "-c", `cp --sparse=always "$1" "$2" && sync "$2"`, "cp", from, to}, dir: s.dir}
+	copyTo := func(s *site, from, to string) measure.Command {
+		return measure.Command{Args: []string{"sh", "-c", `cp --sparse=always "$1" "$2" && sync "$2"`, "cp", from, to}, Dir: s.dir}
 	}
 	return &tool{
 		name: "cp", program: "cp", full: true, about: "cp --sparse=always, then sync of the file",
-		backup:   func(s *site) command { return copyTo(s, s.image(), s.repo()) },
+		backup:   func(s *site) measure.Command { return copyTo(s, s.image(), s.repo()) },
 		restored: func(s *site) string { return s.out() },
-		restore:  func(s *site) command { return copyTo(s, s.repo(), s.out()) },
+		restore:  func(s *site) measure.Command { return copyTo(s, s.repo(), s.out()) },
 	}
 }

@@ -6,21 +6,23 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 // results is everything that was measured; results.json holds it.
 type results struct {
 	path string
 
-	Machine machine     `json:"machine"`
-	Tools   []toolFacts `json:"tools"`
-	Samples []sample    `json:"samples"`
-	Sizes   []size      `json:"sizes"`
-	Sparse  []sample    `json:"sparse,omitempty"`  // the 1 TiB image
-	Listing []sample    `json:"listing,omitempty"` // many snapshots
-	Listed  int         `json:"listed,omitempty"`
-	Data    int64       `json:"sparse-data,omitempty"` // bytes in the 1 TiB image
-	Errors  []string    `json:"errors,omitempty"`
+	Machine measure.Machine `json:"machine"`
+	Tools   []toolFacts     `json:"tools"`
+	Samples []sample        `json:"samples"`
+	Sizes   []size          `json:"sizes"`
+	Sparse  []sample        `json:"sparse,omitempty"`  // the 1 TiB image
+	Listing []sample        `json:"listing,omitempty"` // many snapshots
+	Listed  int             `json:"listed,omitempty"`
+	Data    int64           `json:"sparse-data,omitempty"` // bytes in the 1 TiB image
+	Errors  []string        `json:"errors,omitempty"`
 }
 
 type toolFacts struct {
@@ -35,7 +37,7 @@ type sample struct {
 	Round int    `json:"round"`
 	Tool  string `json:"tool"`
 	Job   string `json:"job"`
-	cost
+	measure.Cost
 }
 
 // size is a repository's after a job.
@@ -89,17 +91,9 @@ func summarize(all []sample, pick func(sample) bool) (f figures) {
 	if f.n = len(wall); f.n == 0 {
 		return f
 	}
-	f.median, f.cpu = median(wall), median(cpu)
+	f.median, f.cpu = measure.Median(wall), measure.Median(cpu)
 	f.least, f.worst = slices.Min(wall), slices.Max(wall)
 	return f
-}
-
-func median(v []float64) float64 {
-	slices.Sort(v)
-	if n := len(v); n%2 == 0 {
-		return (v[n/2-1] + v[n/2]) / 2
-	}
-	return v[len(v)/2]
 }
 
 // fastest returns the yardstick: the least median among the deduplicating

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 // The jobs, in the order of the page.
@@ -113,7 +115,7 @@ func (r *session) all(ctx context.Context) error {
 		if err := errors.Join(s.present(r.file(day1File), 1), os.RemoveAll(s.repo())); err != nil {
 			return err
 		}
-		if _, _, err := t.backup(s).run(ctx); err != nil {
+		if _, _, err := t.backup(s).Run(ctx); err != nil {
 			return err
 		}
 	} else if err := r.backup(ctx, jobSecond, 1); err != nil {
@@ -126,7 +128,7 @@ func (r *session) all(ctx context.Context) error {
 	}
 	for _, j := range []struct {
 		name string
-		job  func(*site) command
+		job  func(*site) measure.Command
 		over string // image that the target holds before
 	}{
 		{jobRestore, t.restore, ""},
@@ -165,7 +167,7 @@ func (r *session) newSite(ctx context.Context, timed bool) error {
 		if timed && len(steps) == 1 {
 			return r.timed(ctx, jobInit, c)
 		}
-		if _, _, err := c.run(ctx); err != nil {
+		if _, _, err := c.Run(ctx); err != nil {
 			return fmt.Errorf("setup, step %d: %w", i+1, err)
 		}
 	}
@@ -191,7 +193,7 @@ func (r *session) weigh(job string) error {
 
 // restore times a restore over a target that holds the given image (or none)
 // and compares what came back.
-func (r *session) restore(ctx context.Context, name string, job func(*site) command, over string) error {
+func (r *session) restore(ctx context.Context, name string, job func(*site) measure.Command, over string) error {
 	s := r.site
 	target := r.tool.restored(s)
 	if err := os.RemoveAll(s.out()); err != nil {
@@ -223,7 +225,7 @@ func (r *session) withChangedMap(ctx context.Context) error {
 	if err := r.newSite(ctx, false); err != nil {
 		return err
 	}
-	if _, _, err := r.tool.backup(s).run(ctx); err != nil {
+	if _, _, err := r.tool.backup(s).Run(ctx); err != nil {
 		return err
 	}
 	raw, err := os.ReadFile(r.file(mapFile))
@@ -245,7 +247,7 @@ func (r *session) withChangedMap(ctx context.Context) error {
 	if err := r.weigh(jobChanged); err != nil {
 		return err
 	}
-	if _, _, err := r.tool.restore(s).run(ctx); err != nil {
+	if _, _, err := r.tool.restore(s).Run(ctx); err != nil {
 		return err
 	}
 	return same(s.source, r.tool.restored(s))
@@ -253,18 +255,18 @@ func (r *session) withChangedMap(ctx context.Context) error {
 
 // timed brings the machine into the state that the round asks for, runs the
 // command and records what it took.
-func (r *session) timed(ctx context.Context, job string, c command) error {
+func (r *session) timed(ctx context.Context, job string, c measure.Command) error {
 	syscall.Sync()
 	var err error
 	if r.cache == "cold" {
-		err = dropCaches()
+		err = measure.DropCaches()
 	} else {
 		err = warm(r.site.source)
 	}
 	if err != nil {
 		return err
 	}
-	_, used, err := c.run(ctx)
+	_, used, err := c.Run(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", job, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 // tool is a program under test. A nil function is a job that it does not have.
@@ -19,15 +21,15 @@ type tool struct {
 	rounds                 int    // at most so many; 0: all
 	full                   bool   // knows nothing of an earlier backup: each is a first one
 
-	setup       func(s *site) []command // an empty repository
-	backup      func(s *site) command   // of s.image()
-	changed     func(s *site) command   // the same with the changed map at s.changes
-	restored    func(s *site) string    // where restore leaves the image
+	setup       func(s *site) []measure.Command // an empty repository
+	backup      func(s *site) measure.Command   // of s.image()
+	changed     func(s *site) measure.Command   // the same with the changed map at s.changes
+	restored    func(s *site) string            // where restore leaves the image
 	prepare     func(ctx context.Context, s *site) error
-	restore     func(s *site) command
-	inPlace     func(s *site) command // over the first day's image at restored
-	inPlaceBase func(s *site) command // the same, told that it is the first day's
-	verify      func(s *site) command
+	restore     func(s *site) measure.Command
+	inPlace     func(s *site) measure.Command // over the first day's image at restored
+	inPlaceBase func(s *site) measure.Command // the same, told that it is the first day's
+	verify      func(s *site) measure.Command
 }
 
 // site is the directory that a tool has to itself for one round.
@@ -59,8 +61,8 @@ func (s *site) present(image string, day int) error {
 }
 
 // command is this site's program with arguments, run in its directory.
-func (s *site) command(env []string, args ...string) command {
-	return command{args: append([]string{s.program}, args...), env: env, dir: s.dir}
+func (s *site) command(env []string, args ...string) measure.Command {
+	return measure.Command{Args: append([]string{s.program}, args...), Env: env, Dir: s.dir}
 }
 
 // findTools returns holdfast and every peer whose program is there, saying
@@ -105,7 +107,7 @@ func (t *tool) find(ctx context.Context, peers string) error {
 	if t.name == "restic" || t.name == "holdfast" {
 		args[1] = "version"
 	}
-	out, _, err := command{args: args}.run(ctx)
+	out, _, err := measure.Command{Args: args}.Run(ctx)
 	if err != nil {
 		return err
 	}
