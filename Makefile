@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build demo test test-short lint fmt fuzz torture bench bench-serve bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench: build ## 8 GiB image, five rounds, beside restic, borg, kopia, qemu-img a
 
 bench-serve: build ## random and sequential reads of a backup beside nbdkit and qemu-nbd; writes its part of docs/benchmarks.md
 	@$(GO) build -o bench/work/serve ./bench/serve && bench/work/serve -holdfast bin/holdfast $(BENCHFLAGS)
+
+bench-tree: build ## a directory tree beside restic, borg, kopia and tar, restored and mounted; writes its part of docs/benchmarks.md
+	@$(GO) build -o bench/work/trees ./bench/tree && bench/work/trees -holdfast bin/holdfast $(BENCHFLAGS)
 
 bench-quick: build ## the benchmark's own smoke test on a small image; writes nothing under docs
 	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast -quick $(BENCHFLAGS)

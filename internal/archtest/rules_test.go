@@ -90,7 +90,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/spf13/cobra", "internal/cli internal/ui", "arguments are parsed in one room"},
 	{"github.com/spf13/pflag", "internal/cli internal/ui", "arguments are parsed in one room"},
 	{"github.com/vbauerster/mpb", "internal/cli internal/ui", "progress bars can be replaced"},
-	{"github.com/hanwen/go-fuse", "internal/kernel internal/mount internal/mapping", "FUSE is a kernel feature"},
+	{"github.com/hanwen/go-fuse", "internal/kernel internal/mount internal/mapping bench/tree", "FUSE is a kernel feature"},
 	{"github.com/mdlayher/genetlink", "internal/kernel/nbdattach", "the kernel's NBD client is configured in one room"},
 	{"github.com/mdlayher/netlink", "internal/kernel/nbdattach", "the kernel's NBD client is configured in one room"},
 	{"github.com/u-root/u-root", "internal/appliance", "an initramfs is the appliance's"},
