@@ -65,8 +65,8 @@ type batch struct {
 
 const (
 	batchItems = 32
-	arenaSize  = 1 << 20 // of one batch
-	smallFile  = 256 << 10
+	arenaSize  = 512 << 10 // of one batch
+	smallFile  = 128 << 10
 )
 
 // reader fills in items.

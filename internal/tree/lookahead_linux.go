@@ -177,14 +177,15 @@ type covering struct {
 	lastStart   int64
 }
 
-// cover finds them. The last one is the one that holds the byte behind the
-// range: there always is one, the stream's end marker at least.
+// cover finds them. The existing client takes the chunk of the byte behind the
+// range, and with that one too many where the range ends with a chunk; then what
+// was written between two runs once is read anew every time.
 func (l *lookAhead) cover(start, end int64) (c covering, err error) {
 	first, rel, ok, err := l.index.Find(start)
 	if err == nil && ok {
 		c.first, c.start = first, start-rel
-		c.last, rel, ok, err = l.index.Find(end)
-		c.lastStart = end - rel
+		c.last, rel, ok, err = l.index.Find(end - 1)
+		c.lastStart = end - 1 - rel
 	}
 	if err == nil && ok {
 		_, c.end, err = l.index.Bounds(c.last)

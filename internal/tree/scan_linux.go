@@ -40,7 +40,7 @@ type scan struct {
 }
 
 const (
-	queued   = 32 // batches between walker and encoder
+	queued   = 24 // batches between walker and encoder
 	maxAhead = 64 // listings
 	nameRoom = 64 << 10
 )

@@ -34,8 +34,8 @@
 // # Memory
 //
 // Names of the directories from the root to the current one, at most
-// [Options.MaxEntries] (about 30 bytes each); 32 batches of 32 entries with up to
-// 1 MiB of content each; listings of up to 64 directories ahead; what pxar.Writer
+// [Options.MaxEntries] (about 30 bytes each); 24 batches of 32 entries with up to
+// 512 KiB of content each; listings of up to 64 directories ahead; what pxar.Writer
 // needs; up to 4096 entries whose contents may be taken over; about 100 bytes
 // for each file with further hard links that have not been met. Each directory from
 // the root to the current one holds a descriptor.
