@@ -79,6 +79,16 @@ func TestEveryConfigurationGivesItsMap(t *testing.T) {
 	}
 }
 
+// The files are those of one container, which LXD 5.0.2 wrote.
+func TestDumpsOfLXDGiveTheMapOfTheFilesOnDisk(t *testing.T) {
+	for _, name := range []string{"lxd-5.0.2-show.yaml", "lxd-5.0.2-query.json", "lxd-5.0.2-backup.yaml"} {
+		m, err := idmap.Load(filepath.Join("testdata", name))
+		if want := "b:0:100000:65536"; err != nil || m.String() != want {
+			t.Errorf("%s: map %q, err = %v, want %q", name, m, err, want)
+		}
+	}
+}
+
 func TestTheMapOfAProcessIsReadFromItsDirectoryOrEitherFile(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
