@@ -42,6 +42,17 @@ func inside(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// loopmount IMAGE DIR mounts a file system in a file, until the script ends.
+func loopMount(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[1])
+	ts.Defer(func() {
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil && !strings.Contains(string(out), "not mounted") {
+			ts.Logf("umount %s: %v %s", dir, err, out)
+		}
+	})
+	ts.Check(ts.Exec("mount", "-o", "loop", args[0], dir))
+}
+
 // ownProgram puts this program where others can run it.
 func ownProgram(ts *testscript.TestScript, work, name string) string {
 	to := filepath.Join(work, ".inside", name)

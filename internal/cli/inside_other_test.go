@@ -6,3 +6,6 @@ import "github.com/rogpeppe/go-internal/testscript"
 
 // inside is for Linux, which has user namespaces.
 func inside(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("inside: needs Linux") }
+
+// loopMount is for Linux, which mounts files.
+func loopMount(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("loopmount: needs Linux") }

@@ -78,6 +78,7 @@ func TestScripts(t *testing.T) {
 			"awaitfile": awaitFile,
 			"mapped":    mapped,
 			"inside":    inside,
+			"loopmount": loopMount,
 		},
 	})
 }
