@@ -100,17 +100,17 @@ func treeOf(r *tree.Report) *treeJSON {
 // treeLine sums a directory up.
 func treeLine(name string, r *tree.Report) string {
 	text := fmt.Sprintf("%s: %s in %s", name, plural(r.Files, "file"), plural(r.Directories+1, "directory"))
-	for _, n := range []struct {
+	for _, part := range []struct {
 		n    int64
 		text string
 	}{
-		{r.ReusedFiles, "%d unchanged and not read"},
-		{r.Excluded, "%d entries excluded"},
-		{r.Foreign, "%d on other file systems left empty"},
-		{r.Problems, "%d problems"},
+		{r.ReusedFiles, fmt.Sprintf("%d unchanged and not read", r.ReusedFiles)},
+		{r.Excluded, plural(r.Excluded, "entry") + " excluded"},
+		{r.Foreign, fmt.Sprintf("%d on other file systems left empty", r.Foreign)},
+		{r.Problems, plural(r.Problems, "problem")},
 	} {
-		if n.n > 0 {
-			text += ", " + fmt.Sprintf(n.text, n.n)
+		if part.n > 0 {
+			text += ", " + part.text
 		}
 	}
 	return text

@@ -109,7 +109,7 @@ func runSteps(t *testing.T, all []step) [][]string {
 }
 
 // progress is what replaces the progress bars where there is no terminal.
-var progress = regexp.MustCompile(`^(backup|commit to|gc|init|restore|verify)( \S+)?: (started|.* in \d.*)\n$`)
+var progress = regexp.MustCompile(`^(backup|commit to|create|extract|gc|init|restore|verify)( \S+)?: (started|.* in \d.*)\n$`)
 
 // forms are the things that differ from run to run, and how they are compared.
 var forms = []struct {

@@ -19,9 +19,9 @@ var update = flag.Bool("update", false, "write the pages anew from what the prog
 const root = "../.."
 
 // TestMain lets this binary be the program: the scripts in the pages call it by
-// the name holdfast.
+// the names holdfast and pxar.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "holdfast" {
+	if name := filepath.Base(os.Args[0]); name == "holdfast" || name == "pxar" {
 		os.Exit(cli.Main(context.Background(), cli.System("1.0.0"), os.Args[1:]))
 	}
 	os.Exit(m.Run())
