@@ -11,7 +11,7 @@ import (
 
 func newScan(ctx context.Context, o *Options) *scan {
 	s := &scan{o: o, ctx: ctx, ordered: make(chan *batch, queued), fss: map[uint64]*filemeta.FS{}, quit: make(chan struct{})}
-	s.changed.L = &s.mu
+	s.changed.L, s.allowed.L = &s.mu, &s.mu
 	return s
 }
 

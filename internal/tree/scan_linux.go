@@ -26,7 +26,8 @@ type scan struct {
 	fss  map[uint64]*filemeta.FS // by device
 
 	mu      sync.Mutex
-	changed sync.Cond
+	changed sync.Cond // there is work
+	allowed sync.Cond // more readers may work
 	batches []*batch      // that no reader has taken
 	dirs    []*dirTask    // that may be listed ahead, the next one last
 	ahead   int           // listings that wait for the walker, or are being made
@@ -84,6 +85,7 @@ func (s *scan) stop() {
 	s.mu.Lock()
 	s.stopped = true
 	s.changed.Broadcast()
+	s.allowed.Broadcast()
 	s.mu.Unlock()
 	s.workers.Wait()
 }
@@ -116,26 +118,29 @@ func (s *scan) take(n int) (*batch, *dirTask) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if n < s.limit || s.stopped {
-			if len(s.batches) > 0 {
-				b := s.batches[0]
-				s.batches = s.batches[1:]
-				s.work += int64(len(b.items))
-				return b, nil
-			}
-			for len(s.dirs) > 0 && s.ahead < maxAhead && !s.stopped {
-				t := s.dirs[len(s.dirs)-1]
-				s.dirs = s.dirs[:len(s.dirs)-1]
-				if t.state == waiting {
-					t.state = running
-					s.ahead++
-					s.work++
-					return nil, t
-				}
-			}
-		}
-		if s.stopped && len(s.batches) == 0 {
+		switch {
+		case s.stopped && len(s.batches) == 0:
 			return nil, nil
+		case n >= s.limit && !s.stopped:
+			s.changed.Signal() // whoever may work
+			s.allowed.Wait()
+			continue
+		}
+		if len(s.batches) > 0 {
+			b := s.batches[0]
+			s.batches = s.batches[1:]
+			s.work += int64(len(b.items))
+			return b, nil
+		}
+		for len(s.dirs) > 0 && s.ahead < maxAhead && !s.stopped {
+			t := s.dirs[len(s.dirs)-1]
+			s.dirs = s.dirs[:len(s.dirs)-1]
+			if t.state == waiting {
+				t.state = running
+				s.ahead++
+				s.work++
+				return nil, t
+			}
 		}
 		s.changed.Wait()
 	}
@@ -163,7 +168,7 @@ func (s *scan) put(b *batch) error {
 func (s *scan) queue(b *batch) {
 	s.mu.Lock()
 	s.batches = append(s.batches, b)
-	s.changed.Broadcast()
+	s.changed.Signal()
 	s.mu.Unlock()
 }
 
@@ -193,7 +198,7 @@ func (s *scan) await(r *reader, t *dirTask) {
 		<-t.done
 		s.mu.Lock()
 		s.ahead--
-		s.changed.Broadcast()
+		s.changed.Signal()
 		s.mu.Unlock()
 	default:
 		panic("tree: a directory is entered twice")
@@ -303,7 +308,7 @@ func (s *scan) tune() {
 		now := time.Now()
 		s.limit = t.next(float64(s.work)/now.Sub(last).Seconds(), s.starved)
 		s.work, s.starved, last = 0, false, now
-		s.changed.Broadcast()
+		s.allowed.Broadcast()
 		s.mu.Unlock()
 	}
 }
