@@ -82,7 +82,7 @@ func BenchmarkDynamic(b *testing.B) {
 						}
 						cut, err := chunker.New(chunker.DefaultAverage)
 						if err == nil {
-							_, err = w.DynamicFrom(b.Context(), tree, cut, bytes.NewReader(mixed))
+							_, err = w.DynamicFrom(b.Context(), fileArchive, cut, bytes.NewReader(mixed))
 						}
 						return err
 					})

@@ -23,7 +23,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest"
 )
 
-const tree = names.Archive("root.pxar.didx")
+const fileArchive = names.Archive("root.pxar.didx")
 
 func cutter(t testing.TB) *chunker.Chunker {
 	t.Helper()
@@ -71,7 +71,7 @@ func session(ctx context.Context, m *repotest.Memory, n int64, o backup.Options,
 func dynamic(t testing.TB, m *repotest.Memory, n int64, o backup.Options, data []byte) (r backup.Result) {
 	t.Helper()
 	err := session(t.Context(), m, n, o, func(w *backup.Writer) (err error) {
-		r, err = w.DynamicFrom(t.Context(), tree, cutter(t), pipe{bytes.NewReader(data), rng(uint64(n))})
+		r, err = w.DynamicFrom(t.Context(), fileArchive, cutter(t), pipe{bytes.NewReader(data), rng(uint64(n))})
 		return err
 	})
 	if err != nil {
@@ -98,7 +98,7 @@ func TestDynamicArchiveReadsBackAndIsCutByContent(t *testing.T) {
 				}
 				m := repotest.New()
 				r := dynamic(t, m, 0, o, data)
-				wantContent(t, m, 0, tree, k, data)
+				wantContent(t, m, 0, fileArchive, k, data)
 				if r.Stats.Done() != int64(len(data)) || r.Stats.Read != int64(len(data)) || r.Archive.Size != uint64(len(data)) {
 					t.Fatalf("%+v", r)
 				}
@@ -110,7 +110,7 @@ func TestDynamicArchiveReadsBackAndIsCutByContent(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				x, closer, err := s.OpenDynamic(tree)
+				x, closer, err := s.OpenDynamic(fileArchive)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -157,13 +157,13 @@ func TestDynamicArchiveSharesWhatMoved(t *testing.T) {
 			if r.Stats.Stored.Chunks < 1 || r.Stats.Stored.Chunks > 3 || int64(m.Calls(repotest.OpHas)) != r.Stats.Stored.Chunks {
 				t.Errorf("after an insertion: %+v, %d questions", r.Stats, m.Calls(repotest.OpHas))
 			}
-			wantContent(t, m, 2, tree, k, data)
+			wantContent(t, m, 2, fileArchive, k, data)
 			other := o
 			other.Key, other.CryptMode = key(t, 9), manifest.ModeEncrypt
 			if r := dynamic(t, m, 3, other, data); r.NotReused == "" || r.Stats.Known.Chunks != 0 {
 				t.Errorf("another key: %+v", r)
 			}
-			wantContent(t, m, 3, tree, other.Key, data)
+			wantContent(t, m, 3, fileArchive, other.Key, data)
 		})
 	}
 }
@@ -175,12 +175,12 @@ func TestInjectedChunksKeepTheirPlace(t *testing.T) {
 	dynamic(t, m, 0, backup.Options{Workers: 1}, old)
 	var want []byte
 	err := session(t.Context(), m, 1, backup.Options{Workers: 3}, func(w *backup.Writer) error {
-		idx, closer, why := w.PreviousDynamic(tree)
+		idx, closer, why := w.PreviousDynamic(fileArchive)
 		if idx == nil {
 			t.Fatal(why)
 		}
 		defer closer.Close()
-		d, err := w.Dynamic(t.Context(), tree, cutter(t))
+		d, err := w.Dynamic(t.Context(), fileArchive, cutter(t))
 		if err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func TestInjectedChunksKeepTheirPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	clean(t, m)
-	wantContent(t, m, 1, tree, nil, want)
+	wantContent(t, m, 1, fileArchive, nil, want)
 }
 
 // A split archive has several streams that are written by turns, or at once.
@@ -232,7 +232,7 @@ func TestSeveralDynamicArchivesAtATime(t *testing.T) {
 	a, b := random(5, 3<<20), random(6, 2<<20)
 	const other = names.Archive("catalog.pcat1.didx")
 	err := session(t.Context(), m, 0, backup.Options{Workers: 2}, func(w *backup.Writer) error {
-		one, err := w.Dynamic(t.Context(), tree, cutter(t))
+		one, err := w.Dynamic(t.Context(), fileArchive, cutter(t))
 		if err != nil {
 			return err
 		}
@@ -260,7 +260,7 @@ func TestSeveralDynamicArchivesAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	clean(t, m)
-	wantContent(t, m, 0, tree, nil, a)
+	wantContent(t, m, 0, fileArchive, nil, a)
 	wantContent(t, m, 0, other, nil, b)
 	err = session(t.Context(), m, 1, backup.Options{Workers: 2}, func(w *backup.Writer) error {
 		var wg sync.WaitGroup
@@ -289,7 +289,7 @@ func TestDynamicRefuses(t *testing.T) {
 	m := repotest.New()
 	for what, write := range map[string]func(w *backup.Writer) error{
 		"an empty archive": func(w *backup.Writer) error {
-			_, err := w.DynamicFrom(t.Context(), tree, cutter(t), bytes.NewReader(nil))
+			_, err := w.DynamicFrom(t.Context(), fileArchive, cutter(t), bytes.NewReader(nil))
 			return err
 		},
 		"the name of an image": func(w *backup.Writer) error {
@@ -297,7 +297,7 @@ func TestDynamicRefuses(t *testing.T) {
 			return err
 		},
 		"a chunk that nobody cuts": func(w *backup.Writer) error {
-			d, err := w.Dynamic(t.Context(), tree, cutter(t))
+			d, err := w.Dynamic(t.Context(), fileArchive, cutter(t))
 			if err != nil {
 				return err
 			}
@@ -305,7 +305,7 @@ func TestDynamicRefuses(t *testing.T) {
 			return d.Append(make([]byte, 256<<10+1))
 		},
 		"a reader that fails": func(w *backup.Writer) error {
-			_, err := w.DynamicFrom(t.Context(), tree, cutter(t), io.MultiReader(bytes.NewReader(make([]byte, 1000)), broken{}))
+			_, err := w.DynamicFrom(t.Context(), fileArchive, cutter(t), io.MultiReader(bytes.NewReader(make([]byte, 1000)), broken{}))
 			return err
 		},
 	} {
@@ -349,7 +349,7 @@ func TestEveryFailureEndsADynamicArchiveCleanly(t *testing.T) {
 							return errInjected
 						}
 						err := session(ctx, m, 1, backup.Options{Workers: 2}, func(w *backup.Writer) error {
-							_, err := w.DynamicFrom(ctx, tree, cutter(t), bytes.NewReader(changed))
+							_, err := w.DynamicFrom(ctx, fileArchive, cutter(t), bytes.NewReader(changed))
 							return err
 						})
 						clean(t, m)
