@@ -73,6 +73,7 @@ const (
 	xattrNTACL         = "security.NTACL"
 	xattrAccess        = "system.posix_acl_access"
 	xattrDefault       = "system.posix_acl_default"
+	firstXattrList     = 256      // bytes
 	maxXattrList       = 64 << 10 // bytes, the kernel's limit
 	maxXattrValue      = 64 << 10
 	setIDs             = 0o6000 // set-user-id and set-group-id

@@ -86,16 +86,22 @@ func (f *FS) readXattrs(fd int, m *pxar.Metadata) error {
 }
 
 // names lists the extended attributes, each name with a NUL behind it.
+//
+// XFS lists them in another order when the buffer is large, so it begins with
+// the size that the existing client takes, and doubles: names in another order
+// make a file look changed.
 func (s *scratch) names(fd int) ([]byte, error) {
-	buf := s.list
-	for {
-		n, err := unix.Flistxattr(fd, buf)
+	for size := firstXattrList; ; {
+		if size > len(s.list) {
+			s.list = make([]byte, size)
+		}
+		n, err := unix.Flistxattr(fd, s.list[:size])
 		switch {
 		case err == nil:
-			return buf[:n], nil
+			return s.list[:n], nil
 		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.ERANGE) && len(buf) < maxXattrList:
-			buf = make([]byte, maxXattrList)
+		case errors.Is(err, unix.ERANGE) && size < maxXattrList:
+			size *= 2
 		case errors.Is(err, unix.E2BIG), errors.Is(err, unix.ERANGE):
 			return nil, fmt.Errorf("%w: %w", ErrXattrsTooBig, err)
 		case isRefusal(err):

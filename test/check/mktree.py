@@ -123,7 +123,7 @@ class Maker:
                                 ("large", stat.S_IFCHR, (4095, 1048575)), ("odd", stat.S_IFBLK, (259, 65537)), ("zero", stat.S_IFCHR, (0, 0))):
             self.attempt("devices", os.mknod, self.at("kinds", name), kind | 0o640, os.makedev(*dev))
         for name, to in (("relative", b"../sizes/1"), ("absolute", b"/etc/passwd"), ("dangling", b"not/there"), ("self", b"self"),
-                         ("parent", b"../.."), ("bytes", b"\xff\n"), ("long", b"l" * 4000), ("directory", b"../names"), ("dot", b".")):
+                         ("parent", b"../.."), ("bytes", b"\xff\n"), ("long", b"l" * 1000), ("directory", b"../names"), ("dot", b".")):
             os.symlink(to, self.at("kinds", name))
         if os.geteuid() == 0:
             os.lchown(self.at("kinds", "dangling"), 12, 34)
