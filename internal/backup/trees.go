@@ -61,10 +61,7 @@ func (t *Tree) check(name names.Archive) error {
 // checkAverage refuses an average that chunks cannot have.
 func checkAverage(size int) error {
 	if _, err := chunker.New(size); err != nil {
-		return err
-	}
-	if size < 64<<10 || size > DefaultChunkSize {
-		return fmt.Errorf("chunks of %d bytes: those of directories have 65536 to %d on average", size, DefaultChunkSize)
+		return fmt.Errorf("chunks of a directory: %w", err)
 	}
 	return nil
 }
