@@ -62,12 +62,33 @@ func (f *FS) Early(fd int, m *pxar.Metadata, how How) {
 	}
 }
 
+// Late sets attributes alone, for a file that gets its name behind Apply: an
+// immutable one could not.
+func (f *FS) Late(fd int, m *pxar.Metadata, how How) {
+	s := setter{f, how, fd, m}
+	s.do(Flags, s.flags)
+}
+
+// Thaw takes the attributes away that keep a file from being changed or linked,
+// if it has any, and returns what gives them back.
+func (f *FS) Thaw(fd int) (freeze func(), frozen bool) {
+	const attributes = 0x10 | 0x20 // immutable, append
+	if !f.can(hasFlags) {
+		return nil, false
+	}
+	have, err := getFlags(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil || have&attributes == 0 || setFlags(fd, unix.FS_IOC_SETFLAGS, have&^attributes) != nil {
+		return nil, false
+	}
+	return func() { _ = setFlags(fd, unix.FS_IOC_SETFLAGS, have) }, true // whoever could take them away can
+}
+
 // Apply sets all of m on an open file or directory. It follows the order of the
 // package comment.
 func (f *FS) Apply(fd int, m *pxar.Metadata, how How) {
 	s := setter{f, how, fd, m}
 	if how.Exact && !how.Skip.Has(Flags) {
-		s.thaw()
+		f.Thaw(fd) // Flags, or what follows fails and is reported
 	}
 	owner := s.owner(func(uid, gid int) error { return unix.Fchown(fd, uid, gid) })
 	s.do(Xattrs, s.xattrs)
@@ -359,15 +380,4 @@ func (s *setter) change(feature uint32, get, set uint, want, mask uint32) error 
 		}
 	}
 	return err
-}
-
-// thaw takes the attributes away that keep a file from being changed.
-func (s *setter) thaw() {
-	const frozen = 0x10 | 0x20 // immutable, append
-	if !s.f.can(hasFlags) {
-		return
-	}
-	if have, err := getFlags(s.fd, unix.FS_IOC_GETFLAGS); err == nil && have&frozen != 0 {
-		_ = setFlags(s.fd, unix.FS_IOC_SETFLAGS, have&^frozen) // what follows fails then, and is reported
-	}
 }

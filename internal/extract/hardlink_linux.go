@@ -1,0 +1,113 @@
+package extract
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/holdfast-backup/holdfast/internal/format/pxar"
+	"golang.org/x/sys/unix"
+)
+
+// errTarget is why a hard link is not made.
+var errTarget = errors.New("what the hard link leads to is no file")
+
+// link makes a hard link to a file that was made before.
+func (r *run) link(d *dir, e *pxar.Entry) error {
+	names, err := pxar.SplitTarget(e.Target)
+	if err != nil {
+		return err
+	}
+	if r.o.InPlace { // what it leads to may be replaced at this moment
+		if err := r.drain(); err != nil {
+			return err
+		}
+	}
+	err = r.linkTo(d, e, names)
+	if errors.Is(err, unix.ENOENT) { // or not be complete yet
+		if err := r.drain(); err != nil {
+			return err
+		}
+		err = r.linkTo(d, e, names)
+	}
+	return err
+}
+
+func (r *run) linkTo(d *dir, e *pxar.Entry, names []string) error {
+	fd, opened, err := r.dirOf(names[:len(names)-1])
+	if err != nil {
+		return fmt.Errorf("hard link to %s: %w", pxar.Join(names), err)
+	}
+	if opened {
+		defer unix.Close(fd) //nolint:errcheck // nothing was written through it
+	}
+	last := names[len(names)-1]
+	var target, have unix.Stat_t
+	if err := unix.Fstatat(fd, last, &target, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("hard link to %s: %w", pxar.Join(names), err)
+	}
+	if target.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Errorf("%w: %s", errTarget, pxar.Join(names))
+	}
+	err = r.linkAt(d, fd, last, e.Name)
+	if errors.Is(err, unix.EEXIST) {
+		if err := unix.Fstatat(d.fd, e.Name, &have, unix.AT_SYMLINK_NOFOLLOW); err == nil && have.Dev == target.Dev && have.Ino == target.Ino && r.may(Hardlinks) {
+			return nil
+		}
+		if !r.may(Hardlinks) {
+			return ErrExists
+		}
+		temp := r.names.next()
+		if err := r.linkAt(d, fd, last, temp); err != nil {
+			return err
+		}
+		return r.moveOver(d, temp, e.Name)
+	}
+	return err
+}
+
+// linkAt makes a name for a file, also for one that may not be changed.
+func (r *run) linkAt(d *dir, dir int, from, to string) error {
+	err := unix.Linkat(dir, from, d.fd, to, 0)
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	fd, operr := retry(func() (int, error) {
+		return unix.Openat(dir, from, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if operr != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written through it
+	freeze, frozen := d.volume.Thaw(fd)
+	if !frozen {
+		return err
+	}
+	defer freeze()
+	return unix.Linkat(dir, from, d.fd, to, 0)
+}
+
+// dirOf finds a directory below the target, one name after the other; no link is
+// followed. opened says that the caller has to close it.
+func (r *run) dirOf(names []string) (fd int, opened bool, err error) {
+	i := 0
+	for i < len(names) && i+1 < len(r.stack) && r.stack[i+1].name == names[i] {
+		i++
+	}
+	for i > 0 && r.stack[i].fd < 0 { // closed for a while
+		i--
+	}
+	fd = r.stack[i].fd
+	for _, name := range names[i:] {
+		next, err := retry(func() (int, error) {
+			return unix.Openat(fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		})
+		if opened {
+			_ = unix.Close(fd) // nothing was written through it
+		}
+		if err != nil {
+			return -1, false, err
+		}
+		fd, opened = next, true
+	}
+	return fd, opened, nil
+}

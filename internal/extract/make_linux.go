@@ -1,0 +1,106 @@
+package extract
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/holdfast-backup/holdfast/internal/filemeta"
+	"github.com/holdfast-backup/holdfast/internal/format/pxar"
+	"golang.org/x/sys/unix"
+)
+
+// maker makes entries; each belongs to one goroutine.
+type maker struct {
+	*run
+	tally
+}
+
+// errDevice is why devices are not made.
+var errDevice = errors.New("devices may not be made here")
+
+// make makes an entry that is no directory and no hard link. It returns what ends
+// everything.
+func (m *maker) make(d *dir, e *pxar.Entry, data []byte) error {
+	var err error
+	switch e.Kind {
+	case pxar.File:
+		err = m.small(d, e, data)
+	case pxar.Symlink:
+		err = m.special(d, e, Symlinks, func(name string) error { return unix.Symlinkat(e.Target, d.fd, name) })
+	default:
+		err = m.special(d, e, Others, func(name string) error { return mknod(d.fd, name, e) })
+	}
+	if err != nil {
+		return m.problem(&m.tally, d, e.Name, e.Kind, e.Size, err)
+	}
+	m.made.add(e.Kind, e.Size)
+	if c := m.o.Counters; c != nil && e.Kind == pxar.File {
+		c.Bytes.Add(e.Size)
+	}
+	return nil
+}
+
+// may reports whether what has the name of an entry may be replaced by it.
+func (r *run) may(which Existing) bool {
+	return r.o.InPlace || r.o.Existing&which != 0
+}
+
+// how says how metadata is set, and where failures are counted.
+func (r *run) how(skip filemeta.Set, d *dir, name string) filemeta.How {
+	return filemeta.How{Skip: skip, Report: func(w filemeta.What, err error) { r.missed(d, name, w, err) }}
+}
+
+// small makes a file whose content is there.
+func (m *maker) small(d *dir, e *pxar.Entry, data []byte) error {
+	f, err := m.newFile(d, e)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if _, err := f.write(data, 0); err != nil {
+		return err
+	}
+	return f.finish(e.Size)
+}
+
+// special makes a thing without content.
+func (m *maker) special(d *dir, e *pxar.Entry, which Existing, create func(name string) error) error {
+	name := e.Name
+	err := create(name)
+	replace := errors.Is(err, unix.EEXIST)
+	if replace {
+		if !m.may(which) {
+			return ErrExists
+		}
+		name = m.names.next()
+		err = create(name)
+	}
+	if err != nil {
+		return err
+	}
+	meta := e.Metadata
+	how := m.how(m.prepare(&meta, d, e.Name), d, e.Name)
+	if d.owned {
+		how.Made = &m.self.owners
+	}
+	d.volume.ApplyAt(d.fd, name, &meta, how)
+	if replace {
+		return m.moveOver(d, name, e.Name)
+	}
+	return nil
+}
+
+// mknod makes a device, FIFO or socket that nobody may use yet.
+func mknod(dir int, name string, e *pxar.Entry) error {
+	dev := uint64(0)
+	if e.Kind == pxar.CharDevice || e.Kind == pxar.BlockDevice {
+		if dev = e.Device.Dev(); pxar.DeviceOf(dev) != e.Device || dev != uint64(int(dev)) {
+			return fmt.Errorf("no device number %d:%d: %w", e.Device.Major, e.Device.Minor, unix.EINVAL)
+		}
+	}
+	err := unix.Mknodat(dir, name, e.Mode&unix.S_IFMT, int(dev))
+	if errors.Is(err, unix.EPERM) && dev != 0 {
+		return errDevice
+	}
+	return err
+}
