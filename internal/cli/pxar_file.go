@@ -51,11 +51,22 @@ func (o *pxarInput) check() error {
 	return nil
 }
 
+// opened are files that are read.
+type opened []*os.File
+
+// Close closes them.
+func (o opened) Close() error {
+	for _, f := range o {
+		_ = f.Close() // was only read
+	}
+	return nil
+}
+
 // pxarStream is an archive read in a row.
 type pxarStream struct {
 	*pxar.Reader
-	name  string
-	files []*os.File
+	opened
+	name string
 }
 
 // openPxar opens an archive for reading in a row. Pipes are fine.
@@ -80,7 +91,7 @@ func (a *app) openPxar(o pxarInput) (_ *pxarStream, err error) {
 		}
 	}
 	if s.Reader, err = pxar.NewReader(archive, payload); err != nil {
-		return nil, s.explain(err)
+		return nil, explainPxar(s.name, err)
 	}
 	return s, nil
 }
@@ -93,7 +104,7 @@ func (s *pxarStream) open(a *app, path string) (io.Reader, error) {
 	if err != nil {
 		return nil, pathError(err)
 	}
-	s.files = append(s.files, f)
+	s.opened = append(s.opened, f)
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
 		err = hint(fmt.Errorf("%s is a directory, not an archive", path), "'create' makes an archive of it")
@@ -101,21 +112,59 @@ func (s *pxarStream) open(a *app, path string) (io.Reader, error) {
 	return f, err
 }
 
-// Close closes the files, which were only read.
-func (s *pxarStream) Close() error {
-	for _, f := range s.files {
-		_ = f.Close()
-	}
-	return nil
-}
-
-// explain says which archive an error is about.
-func (s *pxarStream) explain(err error) error {
+// explainPxar says which archive an error is about.
+func explainPxar(name string, err error) error {
 	switch {
 	case errors.Is(err, pxar.ErrFormat):
-		return hint(fmt.Errorf("%s: %w", s.name, err), "'holdfast debug inspect FILE' shows an archive item by item")
+		return hint(fmt.Errorf("%s: %w", name, err), "'holdfast debug inspect FILE' shows an archive item by item")
 	case errors.Is(err, pxar.ErrNoPayload):
-		return hint(fmt.Errorf("%s: %w", s.name, err), "it is a split archive: name its .ppxar file with --payload-input")
+		return hint(fmt.Errorf("%s: %w", name, err), "it is a split archive: name its .ppxar file with --payload-input")
 	}
-	return fmt.Errorf("%s: %w", s.name, err)
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// pxarFile is an archive that can be read at any offset.
+type pxarFile struct {
+	*pxar.Archive
+	opened
+}
+
+// openPxarFile opens an archive that is a file, or a pair of files.
+func openPxarFile(o pxarInput) (_ *pxarFile, err error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.archive == "-" || o.payload == "-" {
+		return nil, hint(usagef("standard input can be read in a row only"), "save the archive to a file")
+	}
+	f := new(pxarFile)
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
+	archive, size, err := f.open(o.archive)
+	if err != nil {
+		return nil, err
+	}
+	var payload io.ReaderAt // stays nil without one
+	var payloadSize int64
+	if o.payload != "" {
+		if payload, payloadSize, err = f.open(o.payload); err != nil {
+			return nil, err
+		}
+	}
+	if f.Archive, err = pxar.OpenArchive(archive, size, payload, payloadSize); err != nil {
+		return nil, explainPxar(o.archive, err)
+	}
+	return f, nil
+}
+
+func (f *pxarFile) open(path string) (io.ReaderAt, int64, error) {
+	file, size, err := openRegular(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	f.opened = append(f.opened, file)
+	return file, size, nil
 }

@@ -91,7 +91,7 @@ func eachEntry(ctx context.Context, s *pxarStream, show func(*pxar.Entry) error)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return s.explain(err)
+			return explainPxar(s.name, err)
 		case e.Kind == pxar.End:
 			continue
 		}
