@@ -29,6 +29,7 @@ var le = binary.LittleEndian
 type aclParts struct {
 	owner, groupObj, other, mask *pxar.Perm
 	users, groups                []pxar.ACLEntry
+	foreign                      bool // there were entries for users or groups that this namespace does not have
 }
 
 // parseACL reads the value of a system.posix_acl attribute.
@@ -45,6 +46,8 @@ func parseACL(b []byte) (p aclParts, err error) {
 		switch {
 		case many != nil && id != aclNobody:
 			*many = append(*many, pxar.ACLEntry{ID: uint64(id), Perm: perm})
+		case many != nil: // so the kernel shows them
+			p.foreign = true
 		case one != nil && *one == nil:
 			*one = &perm
 		default:
@@ -126,7 +129,7 @@ func setAccess(m *pxar.Metadata, b []byte) error {
 			*a.GroupObj = *p.groupObj
 		}
 	}
-	return nil
+	return p.complete()
 }
 
 // setDefault puts a default ACL into m.
@@ -145,6 +148,17 @@ func setDefault(m *pxar.Metadata, b []byte) error {
 	}
 	if p.owner != nil || p.groupObj != nil || p.other != nil || p.mask != nil {
 		a.Default = &pxar.ACLDefault{UserObj: perm(p.owner), GroupObj: perm(p.groupObj), Other: perm(p.other), Mask: perm(p.mask)}
+	}
+	return p.complete()
+}
+
+// errOutside is why an ACL is not complete.
+var errOutside = fmt.Errorf("%w of this namespace alone: entries for others are left out", ErrACL)
+
+// complete reports entries that were left out.
+func (p *aclParts) complete() error {
+	if p.foreign {
+		return errOutside
 	}
 	return nil
 }

@@ -13,7 +13,9 @@ import (
 // they are missing, nobody can be who they are about. The rest of the ACL stays,
 // since without it the group would get what the mask allows.
 //
-// Capabilities without a root are those of user 0, and the reverse.
+// Capabilities without a root are those of user 0, and the reverse. This is the
+// way out of a container: if its user 0 is nobody, the capabilities count
+// nowhere.
 func Shift(m *pxar.Metadata, uid, gid func(uint32) (uint32, bool)) (lost Set) {
 	u, ok := uid(m.UID)
 	g, also := gid(m.GID)
@@ -39,6 +41,22 @@ func Shift(m *pxar.Metadata, uid, gid func(uint32) (uint32, bool)) (lost Set) {
 		}
 	}
 	return lost
+}
+
+// ShiftIn is Shift for the way into a container, from files of its host. As the
+// kernel shows it in there, capabilities without a root stay as they are.
+func ShiftIn(m *pxar.Metadata, uid, gid func(uint32) (uint32, bool)) (lost Set) {
+	caps := m.FCaps
+	if lost = Shift(m, uid, gid); lost.Has(FCaps) && hasNoRoot(caps) {
+		m.FCaps = caps
+		lost &^= SetOf(FCaps)
+	}
+	return lost
+}
+
+// hasNoRoot reports whether capabilities are of the revision that knows none.
+func hasNoRoot(b []byte) bool {
+	return len(b) == capsSize && le.Uint32(b)&capsRevision == capsRevision2
 }
 
 // shiftNamed returns a new list, in the order of the new ids.
@@ -67,7 +85,7 @@ func shiftCaps(b []byte, uid func(uint32) (uint32, bool)) ([]byte, bool) {
 	}
 	magic, root := le.Uint32(b), uint32(0)
 	switch {
-	case magic&capsRevision == capsRevision2 && len(b) == capsSize:
+	case hasNoRoot(b):
 	case magic&capsRevision == capsRevision3 && len(b) == capsSize+4:
 		root = le.Uint32(b[capsSize:])
 	default:

@@ -66,6 +66,23 @@ func TestIDsWithoutCounterpartAreSaid(t *testing.T) {
 	}
 }
 
+func TestCapabilitiesWithoutRootStayOnTheWayIn(t *testing.T) {
+	for _, tc := range []struct {
+		name, caps, want string
+		lost             Set
+	}{
+		{"no root", caps2, caps2, 0},
+		{"the container's root", caps3, caps2, 0},
+		{"another root of the container", "01000003 00200000 00000000 00000000 00000000 a1860100", "01000003 00200000 00000000 00000000 00000000 01000000", 0},
+		{"a root elsewhere", "01000003 00200000 00000000 00000000 00000000 01000000", "", SetOf(FCaps)},
+	} {
+		m := pxar.Metadata{UID: 100000, GID: 100000, FCaps: unhex(t, tc.caps)}
+		if lost := ShiftIn(&m, down, down); lost != tc.lost || !bytes.Equal(m.FCaps, unhex(t, tc.want)) {
+			t.Errorf("%s: lost %b, %x, want %s", tc.name, lost, m.FCaps, tc.want)
+		}
+	}
+}
+
 func TestShiftedEntriesStayInOrder(t *testing.T) {
 	swap := func(id uint32) (uint32, bool) { return 100 - id, true }
 	m := pxar.Metadata{ACL: &pxar.ACL{Groups: []pxar.ACLEntry{{ID: 1, Perm: 1}, {ID: 2, Perm: 2}}}}

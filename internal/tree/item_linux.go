@@ -293,7 +293,7 @@ func (s *scan) shift(it *item) {
 	}
 	m := &it.entry.Metadata
 	uid, gid := s.o.IDs.Users().ToContainer, s.o.IDs.Groups().ToContainer
-	lost := filemeta.Shift(m, uid, gid)
+	lost := filemeta.ShiftIn(m, uid, gid)
 	if lost.Has(filemeta.Owner) {
 		m.UID, m.GID = orNobody(uid(m.UID)), orNobody(gid(m.GID))
 	}
