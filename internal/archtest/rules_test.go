@@ -38,9 +38,10 @@ var rooms = []room{
 	{dir: "internal/format", may: "internal/digest internal/zero internal/zstd", std: noIO},
 	{dir: "internal/retention", may: "internal/format", std: noIO},
 	{dir: "internal/chunker", may: formats, std: noIO},
-	{dir: "internal/exclude", std: noIO},  // what a backup leaves out
-	{dir: "internal/kernel"},              // thin shells over system calls
-	{dir: "internal/daemon", std: noWire}, // a command goes to the background
+	{dir: "internal/exclude", std: noIO},                                        // what a backup leaves out
+	{dir: "internal/access", may: "internal/format internal/secret", std: noIO}, // who may do what on a server
+	{dir: "internal/kernel"},                                                    // thin shells over system calls
+	{dir: "internal/daemon", std: noWire},                                       // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire}, // key files that no crash spoils
 	{dir: "internal/image", may: images, std: noWire},
@@ -70,7 +71,7 @@ var rooms = []room{
 	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
-	{dir: "internal/server", may: work + " internal/datastore internal/proto internal/tape"},
+	{dir: "internal/server", may: work + " internal/datastore internal/proto internal/tape internal/access internal/secret"},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},
