@@ -29,7 +29,6 @@ package address
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -94,8 +93,7 @@ func (a *Address) place(s string) error {
 		if !ok {
 			return errors.New("a bracket is not closed")
 		}
-		ip, err := netip.ParseAddr(host)
-		if err != nil || !ip.Is6() {
+		if !looksIPv6(host) {
 			return fmt.Errorf("%q is no IPv6 address", host)
 		}
 		a.Host = host
@@ -128,6 +126,14 @@ func (a *Address) port(s string) error {
 	}
 	a.Port = uint16(n)
 	return nil
+}
+
+// looksIPv6 reports whether s consists of what IPv6 addresses are made of. Whether
+// it is one, dialling finds out.
+func looksIPv6(s string) bool {
+	s, zone, scoped := strings.Cut(s, "%")
+	return strings.Count(s, ":") >= 2 && strings.Trim(s, "0123456789abcdefABCDEF:.") == "" &&
+		(!scoped || isHost(zone))
 }
 
 // isHost reports whether s may be a host's name or IPv4 address: labels of
