@@ -120,12 +120,13 @@ func parseLine(dir, text string) (Pattern, error) {
 	if !strings.HasPrefix(text, "/") {
 		return Parse(text, action)
 	}
-	p, err := Parse("/"+quote(strings.Trim(dir, "/"))+text, action)
+	p, err := Parse("/"+Quote(strings.Trim(dir, "/"))+text, action)
 	return p.Anchor(), err
 }
 
-// quote makes a pattern that matches nothing but name.
-func quote(name string) string {
+// Quote makes a pattern that matches nothing but name. A "!" at its start still
+// means what it means.
+func Quote(name string) string {
 	var b strings.Builder
 	for i := range len(name) {
 		if strings.IndexByte(`\*?[`, name[i]) >= 0 {

@@ -13,6 +13,7 @@ const (
 	Manifest        Archive = "index.json.blob"
 	ClientLog       Archive = "client.log.blob"
 	RSAEncryptedKey Archive = "rsa-encrypted.key.blob"
+	Catalog         Archive = "catalog.pcat1.didx" // the names in all file archives of version 1
 )
 
 // Kind is what an archive is made of.
