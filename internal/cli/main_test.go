@@ -59,6 +59,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TZ", "UTC")
 			e.Setenv("SAMPLES", samples)
+			e.Setenv("CATALOGS", filepath.Join(samples, "../../catalog/testdata"))
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("HOLDFAST_RUN_DIR", filepath.Join(e.WorkDir, "run"))
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
@@ -77,6 +78,7 @@ func TestScripts(t *testing.T) {
 			"qcow2":     makeQcow2,
 			"awaitfile": awaitFile,
 			"mapped":    mapped,
+			"archives":  makeArchives,
 			"inside":    inside,
 			"loopmount": loopMount,
 		},

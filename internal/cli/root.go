@@ -100,7 +100,7 @@ Exit codes:
 			root.AddCommand(c)
 		}
 	}
-	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a))
+	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a), newCatalogCommand(a))
 	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newNamespaceCommand(a), newStatusCommand(a))
 	section(groupTools, newKeyCommand(a), newPxarCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
