@@ -61,6 +61,10 @@ var rooms = []room{
 	{dir: "internal/backup/amend", may: work, std: noWire}, // a snapshot from another and overlays
 
 	{dir: "internal/proto", may: images},
+	{dir: "internal/proto/repoerr", may: face + " internal/proto"}, // errors of a repository on the wire
+	{dir: "internal/proto/backupv1", may: face + " internal/proto internal/proto/repoerr"},
+	{dir: "internal/proto/readerv1", may: face + " internal/proto internal/proto/repoerr"},
+	{dir: "internal/repo/remote", may: face + " internal/proto internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
 	{dir: "internal/fsread", may: images, std: noWire},
 	{dir: "internal/scsi", may: formats},
 	{dir: "internal/appliance", may: work + " internal/proto"},
