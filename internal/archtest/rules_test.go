@@ -101,6 +101,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/u-root/u-root", "internal/appliance", "an initramfs is the appliance's"},
 	{"github.com/ulikunitz/xz", "internal/appliance", "kernels come in packages"},
 	{"github.com/coreos/go-systemd", "internal/daemon", "one room talks to the service manager"},
+	{"github.com/go-crypt/x", "internal/access/passwd", "one room knows how passwords are kept"},
 	{"go.yaml.in/yaml", "internal/idmap", "containers are configured in YAML"},
 	{"github.com/minio/minio-go", "internal/datastore internal/vfs", "S3 is a kind of repository"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
