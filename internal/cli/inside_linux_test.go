@@ -53,6 +53,16 @@ func loopMount(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec("mount", "-o", "loop", args[0], dir))
 }
 
+// unfreeze DIR... takes append only and immutable off, when the script ends, of
+// what mktree.py made there or what was extracted of it: else nobody removes it.
+func unfreeze(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Defer(func() {
+		for _, dir := range args {
+			_ = exec.Command("python3", filepath.Join(ts.Getenv("CHECK"), "mktree.py"), "--release", ts.MkAbs(dir)).Run() // it may not be there
+		}
+	})
+}
+
 // ownProgram puts this program where others can run it.
 func ownProgram(ts *testscript.TestScript, work, name string) string {
 	to := filepath.Join(work, ".inside", name)

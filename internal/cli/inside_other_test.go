@@ -9,3 +9,6 @@ func inside(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("inside: 
 
 // loopMount is for Linux, which mounts files.
 func loopMount(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("loopmount: needs Linux") }
+
+// unfreeze is for Linux, where files can be immutable.
+func unfreeze(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("unfreeze: needs Linux") }
