@@ -59,11 +59,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TZ", "UTC")
 			e.Setenv("SAMPLES", samples)
-<<<<<<< HEAD
 			e.Setenv("CATALOGS", filepath.Join(samples, "../../catalog/testdata"))
-=======
 			e.Setenv("CHECK", filepath.Join(samples, "../../../../test/check"))
->>>>>>> 7e78fa1 (cli: pxar extract)
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("HOLDFAST_RUN_DIR", filepath.Join(e.WorkDir, "run"))
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)

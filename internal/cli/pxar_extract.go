@@ -24,7 +24,7 @@ type pxarExtractOptions struct {
 	prelude   string
 	strict    bool
 	noOwners  bool
-	existing  existingFlags
+	existing  pxarExistingFlags
 	leave     pxarLeaveFlags
 	ids       idMapFlags
 }
@@ -74,7 +74,7 @@ unless --strict stops at the first one.`,
 func runPxarExtract(ctx context.Context, a *app, o pxarExtractOptions) error {
 	opts := extract.Options{
 		Existing: o.existing.existing(), Skip: o.leave.metadata(),
-		Problem: a.extractProblems(), Counters: new(extract.Counters),
+		Problem: a.pxarProblems(), Counters: new(extract.Counters),
 	}
 	if o.noOwners {
 		opts.Skip |= filemeta.SetOf(filemeta.Owner)
@@ -109,16 +109,16 @@ func runPxarExtract(ctx context.Context, a *app, o pxarExtractOptions) error {
 	res, err := extract.Directory(ctx, &without{src.Source, o.leave.entries()}, o.target, opts)
 	stop(err == nil)
 	if err != nil {
-		return explainExtract(o.in.archive, err)
+		return explainPxarExtract(o.in.archive, err)
 	}
 	if patterns != nil && res.Asked.Entries() <= 1 { // the root
 		return hint(fmt.Errorf("nothing in %s matches the patterns", o.in.archive), "'list' shows the paths; patterns are quoted for the shell")
 	}
-	a.warnNotSet(&res)
-	if err := a.print(extractOf(o.target, &res), func() error { return a.printf("%s\n", extractLine(o.target, &res)) }); err != nil {
+	a.warnPxarNotSet(&res)
+	if err := a.print(pxarExtractOf(o.target, &res), func() error { return a.printf("%s\n", pxarExtractLine(o.target, &res)) }); err != nil {
 		return err
 	}
-	return extractVerdict(&res)
+	return pxarVerdict(&res)
 }
 
 // selection are the patterns of the flags, nil for everything.
@@ -210,8 +210,8 @@ func writePrelude(path string, prelude []byte) error {
 	return f.Finish()
 }
 
-// explainExtract adds what to do.
-func explainExtract(archive string, err error) error {
+// explainPxarExtract adds what to do.
+func explainPxarExtract(archive string, err error) error {
 	if errors.Is(err, extract.ErrExists) {
 		return hint(err, "--allow-existing-dirs enters directories, --overwrite replaces everything else")
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/ui"
 )
 
-// existingFlags say what a target may have already.
-type existingFlags struct {
+// pxarExistingFlags say what a target may have already.
+type pxarExistingFlags struct {
 	dirs, all, files, symlinks, hardlinks bool
 }
 
-func (o *existingFlags) add(f flagSet) {
+func (o *pxarExistingFlags) add(f flagSet) {
 	f.BoolVar(&o.dirs, "allow-existing-dirs", false, "directories may exist already; they get the metadata of the archive")
 	f.BoolVar(&o.all, "overwrite", false, "replace whatever exists, but no directories")
 	f.BoolVar(&o.files, "overwrite-files", false, "replace what stands where the archive has a file")
@@ -23,7 +23,7 @@ func (o *existingFlags) add(f flagSet) {
 	f.BoolVar(&o.hardlinks, "overwrite-hardlinks", false, "replace what stands where the archive has a hard link")
 }
 
-func (o existingFlags) existing() (e extract.Existing) {
+func (o pxarExistingFlags) existing() (e extract.Existing) {
 	for _, flag := range []struct {
 		given bool
 		means extract.Existing
@@ -37,8 +37,8 @@ func (o existingFlags) existing() (e extract.Existing) {
 	return e
 }
 
-// extractProblems tells people what could not be extracted, up to a number.
-func (a *app) extractProblems() func(extract.Problem) {
+// pxarProblems tells people what could not be extracted, up to a number.
+func (a *app) pxarProblems() func(extract.Problem) {
 	var mu sync.Mutex
 	told := 0
 	return func(p extract.Problem) {
@@ -53,34 +53,34 @@ func (a *app) extractProblems() func(extract.Problem) {
 	}
 }
 
-// extractJSON is what became of an archive.
-type extractJSON struct {
-	Target      string            `json:"target"`
-	Entries     int64             `json:"entries"` // in the archive, or the part that was asked for; with the root
-	Files       int64             `json:"files"`   // made, as all that follows
-	Directories int64             `json:"directories"`
-	Symlinks    int64             `json:"symlinks"`
-	Hardlinks   int64             `json:"hardlinks"`
-	Others      int64             `json:"others"` // devices, FIFOs, sockets
-	Bytes       int64             `json:"bytes"`  // of contents
-	Same        int64             `json:"same"`   // entries that were there already
-	Deleted     int64             `json:"deleted,omitempty"`
-	Failed      int64             `json:"failed"`
-	Damaged     int64             `json:"damaged,omitempty"` // of failed
-	NotSet      map[string]missed `json:"not-set,omitempty"` // by kind of metadata
+// pxarExtractJSON is what became of an archive.
+type pxarExtractJSON struct {
+	Target      string                `json:"target"`
+	Entries     int64                 `json:"entries"` // in the archive, or the part that was asked for; with the root
+	Files       int64                 `json:"files"`   // made, as all that follows
+	Directories int64                 `json:"directories"`
+	Symlinks    int64                 `json:"symlinks"`
+	Hardlinks   int64                 `json:"hardlinks"`
+	Others      int64                 `json:"others"` // devices, FIFOs, sockets
+	Bytes       int64                 `json:"bytes"`  // of contents
+	Same        int64                 `json:"same"`   // entries that were there already
+	Deleted     int64                 `json:"deleted,omitempty"`
+	Failed      int64                 `json:"failed"`
+	Damaged     int64                 `json:"damaged,omitempty"` // of failed
+	NotSet      map[string]pxarMissed `json:"not-set,omitempty"` // by kind of metadata
 }
 
-// missed is metadata that could not be set.
-type missed struct {
+// pxarMissed is metadata that could not be set.
+type pxarMissed struct {
 	Count       int64  `json:"count"`
 	Unsupported int64  `json:"unsupported,omitempty"` // of these, by a file system that has no such thing
 	Path        string `json:"path"`                  // the first one
 	Error       string `json:"error,omitempty"`
 }
 
-func extractOf(target string, r *extract.Result) extractJSON {
+func pxarExtractOf(target string, r *extract.Result) pxarExtractJSON {
 	m := r.Made
-	out := extractJSON{
+	out := pxarExtractJSON{
 		Target: target, Entries: r.Asked.Entries(), Files: m.Files, Directories: m.Dirs, Symlinks: m.Symlinks, Hardlinks: m.Hardlinks,
 		Others: m.Devices + m.FIFOs + m.Sockets, Bytes: m.Bytes, Same: r.Same.Entries(), Deleted: r.Deleted, Failed: r.Failed.Entries(), Damaged: r.Damaged.Entries(),
 	}
@@ -90,9 +90,9 @@ func extractOf(target string, r *extract.Result) extractJSON {
 			continue
 		}
 		if out.NotSet == nil {
-			out.NotSet = map[string]missed{}
+			out.NotSet = map[string]pxarMissed{}
 		}
-		shown := missed{Count: n.Count, Unsupported: n.Unsupported, Path: ui.Path(n.Path)}
+		shown := pxarMissed{Count: n.Count, Unsupported: n.Unsupported, Path: ui.Path(n.Path)}
 		if n.Err != nil {
 			shown.Error = n.Err.Error()
 		}
@@ -101,8 +101,8 @@ func extractOf(target string, r *extract.Result) extractJSON {
 	return out
 }
 
-// extractLine sums an extraction up.
-func extractLine(target string, r *extract.Result) string {
+// pxarExtractLine sums an extraction up.
+func pxarExtractLine(target string, r *extract.Result) string {
 	m := r.Made
 	parts := []string{fmt.Sprintf("%s: %s in %s", target, plural(m.Files, "file"), plural(m.Dirs, "directory"))}
 	for _, p := range []struct {
@@ -122,8 +122,8 @@ func extractLine(target string, r *extract.Result) string {
 	return strings.Join(append(parts, ui.Size(m.Bytes)), ", ")
 }
 
-// warnNotSet tells which metadata could not be set.
-func (a *app) warnNotSet(r *extract.Result) {
+// warnPxarNotSet tells which metadata could not be set.
+func (a *app) warnPxarNotSet(r *extract.Result) {
 	for w := range filemeta.Kinds {
 		n := r.NotSet[w]
 		switch {
@@ -136,8 +136,8 @@ func (a *app) warnNotSet(r *extract.Result) {
 	}
 }
 
-// extractVerdict is an error when not all that was asked for is there.
-func extractVerdict(r *extract.Result) error {
+// pxarVerdict is an error when not all that was asked for is there.
+func pxarVerdict(r *extract.Result) error {
 	if r.Complete() {
 		return nil
 	}
