@@ -152,6 +152,8 @@ func hintFor(err error, command string) string {
 		return "check PBS_ENCRYPTION_PASSWORD; the key file may carry a password hint, see 'holdfast key show'"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "make room on that disk; in a repository 'holdfast prune' and 'holdfast gc' give space back"
+	case errors.Is(err, syscall.EMFILE):
+		return "raise the limit of open files: ulimit -n, LimitNOFILE= in a unit; a tree needs one for each directory from its top to its deepest"
 	case errors.Is(err, fs.ErrPermission):
 		return "run it as the user that this belongs to, or as root"
 	case code == exitRefused && !errors.Is(err, errRefused):

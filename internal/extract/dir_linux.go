@@ -95,17 +95,6 @@ func (r *run) sum(t *tally) {
 	r.total.Left += t.left
 }
 
-// check compares what was asked for with what became of it.
-func (r *Result) check() error {
-	done := r.Made
-	done.plus(r.Same)
-	done.plus(r.Failed)
-	if done != r.Asked {
-		return fmt.Errorf("the target %w: of %+v there is only %+v", ErrMismatch, r.Asked, done)
-	}
-	return nil
-}
-
 // openTarget opens the directory that is filled, and makes it if it is missing,
 // with those above it. Links on the way to it are the caller's.
 func (r *run) openTarget(target string) (*dir, error) {

@@ -1,6 +1,7 @@
 package extract
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast/internal/filemeta"
@@ -137,4 +138,15 @@ func (r *Result) Complete() bool {
 		}
 	}
 	return true
+}
+
+// check compares what was asked for with what became of it.
+func (r *Result) check() error {
+	done := r.Made
+	done.plus(r.Same)
+	done.plus(r.Failed)
+	if done != r.Asked {
+		return fmt.Errorf("the target %w: of %+v there is only %+v", ErrMismatch, r.Asked, done)
+	}
+	return nil
 }

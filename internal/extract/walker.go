@@ -25,6 +25,8 @@ type Selection struct {
 	Patterns *exclude.List
 	// Follow yields files in place of hard links.
 	Follow bool
+	// Metadata gives hard links the metadata of their files.
+	Metadata bool
 }
 
 // Bounds of what a Walker holds.
@@ -276,17 +278,24 @@ func (w *Walker) link(e *pxar.Entry) (*pxar.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !w.sel.Follow && w.has(names) {
-		e.Target = pxar.Join(names[len(w.base):])[1:]
-		return e, nil
+	within := !w.sel.Follow && w.has(names)
+	before, again := w.copies[e.Link]
+	var r *pxar.Entry
+	if w.sel.Metadata || !within && !again {
+		if r, err = w.a.Resolve(e); err != nil {
+			return nil, err
+		}
 	}
-	if c, ok := w.copies[e.Link]; ok {
-		e.Target, e.Link = c.path, c.offset
+	if within || again {
+		if w.sel.Metadata {
+			e.Metadata = r.Metadata
+		}
+		if within {
+			e.Target = pxar.Join(names[len(w.base):])[1:]
+		} else {
+			e.Target, e.Link = before.path, before.offset
+		}
 		return e, nil
-	}
-	r, err := w.a.Resolve(e)
-	if err != nil {
-		return nil, err
 	}
 	file := *r
 	file.Name, file.Offset = e.Name, e.Offset

@@ -162,3 +162,19 @@ func FuzzACL(f *testing.F) {
 		}
 	})
 }
+
+func TestACLsHaveAText(t *testing.T) {
+	m := pxar.Metadata{Mode: 0o100670}
+	if err := errors.Join(setAccess(&m, unhex(t, accessHex)), setDefault(&m, unhex(t, defaultHex))); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := AccessText(&m), "user::rw-,user:5:r--,user:1000:rw-,group::r--,group:100:--x,mask::rwx,other::---"; got != want {
+		t.Errorf("access %s, want %s", got, want)
+	}
+	if got, want := DefaultText(&m), "user::rwx,user:1000:rwx,group::r-x,mask::rwx,other::---"; got != want {
+		t.Errorf("default %s, want %s", got, want)
+	}
+	if got := AccessText(&pxar.Metadata{}); got != "" {
+		t.Errorf("none: %s", got)
+	}
+}

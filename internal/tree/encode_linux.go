@@ -230,7 +230,7 @@ func (e *encoder) leave() error {
 
 // refused says why an entry cannot be archived at all.
 func (e *encoder) refused(it *item, err error) error {
-	return fmt.Errorf("%s: %w", it.path(), err)
+	return fmt.Errorf("%s: %w", shorten(it.path()), err)
 }
 
 var catalogKinds = map[pxar.Kind]catalog.Kind{

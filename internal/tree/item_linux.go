@@ -318,6 +318,15 @@ func (it *item) fault(k ProblemKind, err error) {
 	it.faults = append(it.faults, Problem{k, it.path(), err})
 }
 
+// shorten makes a path fit into a sentence.
+func shorten(path string) string {
+	const most = 300
+	if len(path) <= most {
+		return path
+	}
+	return path[:most/2] + "…" + path[len(path)-most/2:]
+}
+
 // leftOut says why an entry is not archived, or that nothing can go on.
 func (it *item) leftOut(err error) {
 	it.step = none
@@ -325,7 +334,7 @@ func (it *item) leftOut(err error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESTALE):
 		it.fault(Vanished, nil)
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
-		it.fatal = fmt.Errorf("%s: open: %w", it.path(), err)
+		it.fatal = fmt.Errorf("%s: open: %w", shorten(it.path()), err)
 	default:
 		it.fault(Unreadable, err)
 	}

@@ -43,7 +43,7 @@ func (w *walker) root(t *dirTask, patterns *exclude.List) error {
 func (w *walker) directory(t *dirTask, patterns *exclude.List, based bool) error {
 	l := t.list
 	if w.open += len(l.all); w.open > w.most {
-		return fmt.Errorf("%s: more than %d names in the directories from the root to this one: %w", t.it.path(), w.most, ErrTooMany)
+		return fmt.Errorf("%s: more than %d names in the directories from the root to this one: %w", shorten(t.it.path()), w.most, ErrTooMany)
 	}
 	defer func() { w.open -= len(l.all) }()
 	patterns = w.patterns(t, patterns)
