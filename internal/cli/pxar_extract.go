@@ -107,6 +107,9 @@ func runPxarExtract(ctx context.Context, a *app, o pxarExtractOptions) error {
 		return opts.Counters.Bytes.Load(), 0, plural(opts.Counters.Entries.Load(), "entry")
 	})
 	res, err := extract.Directory(ctx, &without{src.Source, o.leave.entries()}, o.target, opts)
+	if err == nil && ctx.Err() != nil { // the problem came last
+		err = context.Cause(ctx)
+	}
 	stop(err == nil)
 	if err != nil {
 		return explainPxarExtract(o.in.archive, err)
