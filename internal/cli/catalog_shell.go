@@ -44,6 +44,11 @@ In a PATTERN "*" and "?" match no "/", "**" also that, "[...]" one byte of a set
 and \ takes away a special meaning. It counts from the current directory, or from
 the root of the archive if it begins with "/". Symbolic links are not followed.
 
+restore puts what is in the current directory into TARGET, restore-selected what
+is chosen with all directories above it. TARGET is made if it is missing; else it
+keeps its metadata. Directories in it may exist; --overwrite replaces what else is
+there.
+
 With --output-format json each entry that is shown is an object on a line of its
 own.`,
 		Example: `  holdfast catalog shell host/web1 root.pxar

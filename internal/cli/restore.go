@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/holdfast-backup/holdfast/internal/filearchive"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -30,6 +31,11 @@ type restoreOptions struct {
 	overwrite  bool
 	allowHoles bool
 	nbd        nbdFlags
+	files      extractFlags
+	format     string
+	path       string
+	patterns   []string
+	prelude    string
 	key        keyOptions
 }
 
@@ -37,8 +43,8 @@ func newRestoreCommand(a *app) *cobra.Command {
 	var o restoreOptions
 	cmd := &cobra.Command{
 		Use:   "restore SNAPSHOT ARCHIVE TARGET",
-		Short: "Restore a disk image or small file",
-		Long: `Restores one archive of a snapshot to TARGET:
+		Short: "Restore a directory, a disk image or a small file",
+		Long: `Restores one archive of a snapshot to TARGET. For a disk image or small file that is:
 
   a new file        it appears when it is complete; holes stay holes. A file that
                     exists is left alone unless --overwrite replaces it.
@@ -61,6 +67,16 @@ written. A missing or damaged chunk ends the restore (exit code 4) and is named
 with its place; --allow-holes restores the rest, with zeros there, lists them,
 and ends with exit code 3.
 
+An archive of a directory, NAME.pxar, is restored into the directory TARGET, which
+is made if it is missing; or written as a tar, a zip or a pxar archive with
+--format, to the file TARGET or to standard output. What exists in TARGET stays:
+--allow-existing-dirs enters directories that are there, --overwrite replaces
+files. --in-place makes TARGET what the archive is: only what differs is touched,
+and --delete removes what the archive does not have. --path restores one file or
+directory of the archive, --pattern what matches. What this user or this file
+system cannot have, as owners or devices, is counted and left out, and the exit
+code is 3. A file has its name only when it is complete.
+
 The key of an encrypted backup is taken from --keyfile or the default place. The
 archive index.json is the manifest, and client.log the log of 'snapshot
 upload-log'.`,
@@ -69,7 +85,12 @@ upload-log'.`,
   holdfast restore vm/100 disk.img disk.raw --in-place --base vm/100/2026-11-21T10:00:00Z
   holdfast restore vm/100 disk.img nbd://storage.example/vm-100 --in-place
   holdfast restore vm/100 disk.img - | ssh host 'cat > /dev/vg0/data'
-  holdfast restore vm/100 vm.conf -`,
+  holdfast restore vm/100 vm.conf -
+  holdfast restore host/web1 root.pxar /mnt/root
+  holdfast restore host/web1 root.pxar /tmp/etc --path /etc
+  holdfast restore host/web1 root.pxar /tmp/conf --pattern '/etc/**/*.conf'
+  holdfast restore host/web1 home.pxar /home --in-place --delete
+  holdfast restore host/web1 root.pxar - --format tar | ssh host tar -xp -C /srv`,
 		Args:              exactly(3),
 		ValidArgsFunction: a.completeArchives,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,14 +99,20 @@ upload-log'.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.inPlace, "in-place", false, "write only what differs onto an existing file, block device or NBD export")
+	f.BoolVar(&o.inPlace, "in-place", false, "write only what differs onto an existing file, block device, NBD export or directory")
 	f.StringVar(&o.base, "base", "", "with --in-place: the snapshot that the target holds")
-	f.BoolVar(&o.overwrite, "overwrite", false, "replace a file that exists")
-	f.BoolVar(&o.allowHoles, "allow-holes", false, "put zeros where a chunk is missing or damaged, and go on")
+	f.BoolVar(&o.overwrite, "overwrite", false, "replace a file that exists; of an archive of a directory all files, links and devices")
+	f.BoolVar(&o.allowHoles, "allow-holes", false, "go on where a chunk is missing or damaged: an image has zeros there, files are left out")
 	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second from the repository, as 50M")
 	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
 	o.nbd.add(f)
+	f.StringVar(&o.format, "format", "", "what an archive of a directory becomes: plain, tar, zip or pxar (default: plain, for - pxar)")
+	f.StringVar(&o.path, "path", "", "restore one file or directory of the archive")
+	f.StringArrayVar(&o.patterns, "pattern", nil, "restore what matches this pattern, and all below it (repeatable; the last match decides, \"!\" in front leaves out)")
+	f.StringVar(&o.prelude, "prelude-target", "", "write the prelude of a split archive, its exclude patterns, to this file")
+	o.files.add(f)
 	o.key.readFlags(cmd)
+	complete(cmd, "format", cobra.FixedCompletions([]string{"plain", "pxar", "tar", "zip"}, noFiles))
 	complete(cmd, "base", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		return a.completeSnapshots(cmd, nil, prefix)
 	})
@@ -101,7 +128,7 @@ func (o restoreOptions) check() (opts restore.Options, err error) {
 	case o.inPlace && o.overwrite:
 		return opts, usagef("--in-place and --overwrite exclude each other")
 	case o.inPlace && o.target == "-":
-		return opts, usagef("--in-place needs a file, block device or NBD export")
+		return opts, usagef("--in-place needs a file, block device, NBD export or directory")
 	case isNBD(o.target) && !o.inPlace:
 		return opts, hint(usagef("%s is there already, as a block device is, and is only changed in place", o.target), "the flag is --in-place")
 	case o.base != "" && !o.inPlace:
@@ -126,6 +153,12 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 	opts, err := o.check()
 	if err != nil {
 		return err
+	}
+	if filearchive.Is(o.archive) {
+		return runRestoreTree(ctx, a, o, opts.Rate)
+	}
+	if flag := o.treeFlag(); flag != "" {
+		return usagef("--%s is for archives of directories, and %s is none", flag, o.archive)
 	}
 	name, err := names.ServerName(o.archive)
 	if err != nil {
@@ -177,7 +210,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 			}
 			return a.writeBlob(o, s, name, text)
 		}
-		return hint(fmt.Errorf("%s holds a directory, and this build restores disk images and small files only", name), "restore it with proxmox-backup-client")
+		return hint(fmt.Errorf("%s is for this program, it is not restored", name), "archives of directories are called NAME.pxar")
 	})
 }
 

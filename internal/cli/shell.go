@@ -68,6 +68,8 @@ func shellCommands() []shellCommand {
 		{name: "deselect", use: "PATTERN...", short: "take a choice back, or a part of one", args: argPattern, run: (*shell).deselect},
 		{name: "list-selected", use: "[--patterns]", short: "print what is chosen, or how it was", long: "patterns", run: (*shell).listSelected},
 		{name: "clear-selected", short: "take all choices back", run: (*shell).clearSelected},
+		{name: "restore", use: "TARGET [PATTERN...]", short: "restore what is here, or a part, to a directory", long: "overwrite", args: argTarget, run: (*shell).restore},
+		{name: "restore-selected", use: "TARGET", short: "restore what is chosen, from the root on", long: "overwrite", args: argTarget, run: (*shell).restoreSelected},
 		{name: "exit", short: "leave the shell", run: (*shell).exit},
 		{name: "quit", short: "leave the shell", run: (*shell).exit},
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/browse"
+	"github.com/holdfast-backup/holdfast/internal/filemeta"
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/holdfast-backup/holdfast/internal/ui/words"
@@ -132,51 +133,13 @@ func flagNames(flags uint64) (names []string) {
 // aclLines are the ACLs of an entry as getfacl prints them; nothing if they say no
 // more than the mode.
 func aclLines(e *pxar.Entry) (lines []string) {
-	a := e.ACL
-	if a == nil {
-		return nil
+	if text := filemeta.AccessText(&e.Metadata); text != "" {
+		lines = strings.Split(text, ",")
 	}
-	mode := pxar.Perm(e.Mode)
-	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	if a.GroupObj != nil || len(a.Users) > 0 || len(a.Groups) > 0 {
-		add("user::%s", perm(mode>>6))
-		for _, u := range a.Users {
-			add("user:%d:%s", u.ID, perm(u.Perm))
-		}
-		group := mode >> 3
-		if a.GroupObj != nil {
-			group = *a.GroupObj
-		}
-		add("group::%s", perm(group))
-		for _, g := range a.Groups {
-			add("group:%d:%s", g.ID, perm(g.Perm))
-		}
-		if a.GroupObj != nil {
-			add("mask::%s", perm(mode>>3))
-		}
-		add("other::%s", perm(mode))
-	}
-	base := func(name string, p pxar.Perm) {
-		if p != pxar.NoPerm {
-			add("default:%s::%s", name, perm(p))
+	if text := filemeta.DefaultText(&e.Metadata); text != "" {
+		for line := range strings.SplitSeq(text, ",") {
+			lines = append(lines, "default:"+line)
 		}
 	}
-	d := a.Default
-	if d == nil {
-		d = &pxar.ACLDefault{UserObj: pxar.NoPerm, GroupObj: pxar.NoPerm, Mask: pxar.NoPerm, Other: pxar.NoPerm}
-	}
-	base("user", d.UserObj)
-	for _, u := range a.DefaultUsers {
-		add("default:user:%d:%s", u.ID, perm(u.Perm))
-	}
-	base("group", d.GroupObj)
-	for _, g := range a.DefaultGroups {
-		add("default:group:%d:%s", g.ID, perm(g.Perm))
-	}
-	base("mask", d.Mask)
-	base("other", d.Other)
 	return lines
 }
-
-// perm is the last three bits as "rwx".
-func perm(p pxar.Perm) string { return ui.Mode(uint32(p & 7))[7:] }

@@ -198,7 +198,7 @@ func (r *run) entry(e *pxar.Entry) error {
 	case e.Kind == pxar.Directory:
 		return r.enter(d, e)
 	case e.Kind == pxar.Hardlink:
-		return r.outcome(d, e, r.link(d, e))
+		return r.link(d, e)
 	case r.o.InPlace:
 		if done, err := r.keep(d, e); done || err != nil {
 			return err

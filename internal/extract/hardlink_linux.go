@@ -11,31 +11,41 @@ import (
 // errTarget is why a hard link is not made.
 var errTarget = errors.New("what the hard link leads to is no file")
 
-// link makes a hard link to a file that was made before.
+// link makes a hard link to a file that was made before, or finds it made. It
+// returns what ends everything.
 func (r *run) link(d *dir, e *pxar.Entry) error {
-	names, err := pxar.SplitTarget(e.Target)
-	if err != nil {
-		return err
+	same, err := r.linked(d, e)
+	if same {
+		r.same.add(e.Kind, 0)
+		return nil
 	}
-	if r.o.InPlace { // what it leads to may be replaced at this moment
-		if err := r.drain(); err != nil {
-			return err
-		}
-	}
-	err = r.linkTo(d, e, names)
-	if errors.Is(err, unix.ENOENT) { // or not be complete yet
-		if err := r.drain(); err != nil {
-			return err
-		}
-		err = r.linkTo(d, e, names)
-	}
-	return err
+	return r.outcome(d, e, err)
 }
 
-func (r *run) linkTo(d *dir, e *pxar.Entry, names []string) error {
+func (r *run) linked(d *dir, e *pxar.Entry) (same bool, err error) {
+	names, err := pxar.SplitTarget(e.Target)
+	if err != nil {
+		return false, err
+	}
+	if !r.stack[0].made { // an older file may still have the name that it leads to
+		if err := r.drain(); err != nil {
+			return false, err
+		}
+	}
+	same, err = r.linkTo(d, e, names)
+	if errors.Is(err, unix.ENOENT) { // or not be complete yet
+		if err := r.drain(); err != nil {
+			return false, err
+		}
+		same, err = r.linkTo(d, e, names)
+	}
+	return same, err
+}
+
+func (r *run) linkTo(d *dir, e *pxar.Entry, names []string) (same bool, err error) {
 	fd, opened, err := r.dirOf(names[:len(names)-1])
 	if err != nil {
-		return fmt.Errorf("hard link to %s: %w", pxar.Join(names), err)
+		return false, fmt.Errorf("hard link to %s: %w", pxar.Join(names), err)
 	}
 	if opened {
 		defer unix.Close(fd) //nolint:errcheck // nothing was written through it
@@ -43,26 +53,25 @@ func (r *run) linkTo(d *dir, e *pxar.Entry, names []string) error {
 	last := names[len(names)-1]
 	var target, have unix.Stat_t
 	if err := unix.Fstatat(fd, last, &target, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("hard link to %s: %w", pxar.Join(names), err)
+		return false, fmt.Errorf("hard link to %s: %w", pxar.Join(names), err)
 	}
 	if target.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("%w: %s", errTarget, pxar.Join(names))
+		return false, fmt.Errorf("%w: %s", errTarget, pxar.Join(names))
 	}
-	err = r.linkAt(d, fd, last, e.Name)
-	if errors.Is(err, unix.EEXIST) {
-		if err := unix.Fstatat(d.fd, e.Name, &have, unix.AT_SYMLINK_NOFOLLOW); err == nil && have.Dev == target.Dev && have.Ino == target.Ino && r.may(Hardlinks) {
-			return nil
-		}
-		if !r.may(Hardlinks) {
-			return ErrExists
-		}
-		temp := r.names.next()
-		if err := r.linkAt(d, fd, last, temp); err != nil {
-			return err
-		}
-		return r.moveOver(d, temp, e.Name)
+	if err = r.linkAt(d, fd, last, e.Name); !errors.Is(err, unix.EEXIST) {
+		return false, err
 	}
-	return err
+	if !r.may(Hardlinks) {
+		return false, ErrExists
+	}
+	if err := unix.Fstatat(d.fd, e.Name, &have, unix.AT_SYMLINK_NOFOLLOW); err == nil && have.Dev == target.Dev && have.Ino == target.Ino {
+		return r.o.InPlace, nil
+	}
+	temp := r.names.next()
+	if err := r.linkAt(d, fd, last, temp); err != nil {
+		return false, err
+	}
+	return false, r.moveOver(d, temp, e.Name)
 }
 
 // linkAt makes a name for a file, also for one that may not be changed.

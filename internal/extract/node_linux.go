@@ -126,13 +126,30 @@ func (r *run) enter(parent *dir, e *pxar.Entry) error {
 	d.pending.Store(1)
 	parent.pending.Add(1)
 	r.push(d)
-	if len(r.stack)-r.opened > maxOpen {
+	if r.crowded() {
 		// Files that are on their way need the descriptor.
 		if err := r.drain(); err != nil {
 			return err
 		}
-		r.stack[r.opened].close()
-		r.opened++
+		r.park()
+	}
+	return nil
+}
+
+// crowded reports whether too many directories are open, park closes one.
+func (r *run) crowded() bool { return len(r.stack)-r.opened > maxOpen }
+
+func (r *run) park() {
+	r.stack[r.opened].close()
+	r.opened++
+}
+
+// unpark makes sure that the directory that is left to is open; child is a
+// descriptor of one in it.
+func (r *run) unpark(child int) error {
+	if n := len(r.stack); n > 0 && r.stack[n-1].fd < 0 {
+		r.opened--
+		return r.stack[n-1].reopen(child)
 	}
 	return nil
 }
@@ -204,11 +221,7 @@ func (r *run) leave() error {
 	if r.o.Delete {
 		r.purge(d)
 	}
-	if n := len(r.stack); n > 0 && r.stack[n-1].fd < 0 {
-		r.opened--
-		return r.stack[n-1].reopen(d.fd)
-	}
-	return nil
+	return r.unpark(d.fd)
 }
 
 // reopen opens a directory again from one that is in it.

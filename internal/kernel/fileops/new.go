@@ -16,6 +16,7 @@ const partSuffix = ".holdfast-part"
 type NewFile struct {
 	*os.File
 	path string
+	over bool // what has the name is replaced
 	done bool
 }
 
@@ -28,6 +29,19 @@ func Create(path string) (*NewFile, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
+	return create(path)
+}
+
+// Replace is Create, but a file that has the name is replaced at the end.
+func Replace(path string) (*NewFile, error) {
+	n, err := create(path)
+	if err == nil {
+		n.over = true
+	}
+	return n, err
+}
+
+func create(path string) (*NewFile, error) {
 	dir, base := filepath.Split(path)
 	if base == "" || base == "." || base == ".." {
 		return nil, &fs.PathError{Op: "create", Path: path, Err: errors.New("no name of a file")}
@@ -53,7 +67,11 @@ func (n *NewFile) Finish() error {
 	if err := n.Close(); err != nil { // some systems do not rename an open file
 		return err
 	}
-	if err := RenameNew(n.Name(), n.path); err != nil {
+	rename := RenameNew
+	if n.over {
+		rename = os.Rename
+	}
+	if err := rename(n.Name(), n.path); err != nil {
 		return fmt.Errorf("give %s its name: %w", n.path, err)
 	}
 	n.done = true

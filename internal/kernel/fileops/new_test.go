@@ -87,3 +87,28 @@ func TestNewFileReplacesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestFileThatIsReplacedIsThereUntilTheNewOneIsComplete(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("f", []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := fileops.Replace("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Drop()
+	if _, err := n.WriteString("new"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile("f"); string(b) != "old" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := n.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile("f"); string(b) != "new" {
+		t.Errorf("%q, %v", b, err)
+	}
+	holds(t, "f")
+}

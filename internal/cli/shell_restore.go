@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/holdfast-backup/holdfast/internal/browse"
+	"github.com/holdfast-backup/holdfast/internal/exclude"
+	"github.com/holdfast-backup/holdfast/internal/extract"
+	"github.com/holdfast-backup/holdfast/internal/ui"
+)
+
+// restore restores what is below the current directory, or a part of it.
+func (sh *shell) restore(ctx context.Context, args shellArgs) error {
+	part := extract.Selection{Path: sh.cwd}
+	var patterns []exclude.Pattern
+	for i, w := range args.words[1:] {
+		p, err := browse.Pattern(sh.cwd, w.Pattern)
+		if err != nil {
+			return err
+		}
+		if i == 0 && p.Action() == exclude.Exclude { // all but that
+			all, err := browse.Pattern(sh.cwd, "**")
+			if err != nil {
+				return err
+			}
+			patterns = append(patterns, all)
+		}
+		patterns = append(patterns, p)
+	}
+	if patterns != nil {
+		part.Patterns = exclude.NewList(patterns)
+	}
+	return sh.extract(ctx, args, part)
+}
+
+// restoreSelected restores what is chosen, with its directories from the root on.
+func (sh *shell) restoreSelected(ctx context.Context, args shellArgs) error {
+	if len(sh.selected) == 0 {
+		return hint(usagef("nothing is selected"), "choose with 'select' or 'find --select'; 'restore' takes patterns too")
+	}
+	return sh.extract(ctx, args, extract.Selection{Patterns: exclude.NewList(sh.selected)})
+}
+
+func (sh *shell) extract(ctx context.Context, args shellArgs, part extract.Selection) error {
+	target := args.words[0].Text
+	src, err := extract.Walk(sh.archive.Archive, part)
+	if err != nil {
+		return err
+	}
+	opts := extract.Options{
+		Existing: extract.Dirs, Damaged: func(err error) bool { return exitCode(err) == exitDamaged },
+		Problem: sh.a.pxarProblems(), Counters: new(extract.Counters),
+	}
+	if args.flags["overwrite"] {
+		opts.Existing |= extract.Anything
+	}
+	if _, err := os.Stat(target); err == nil {
+		opts.KeepRoot = true // it may be /tmp
+	}
+	stop := sh.a.follow(sh.a.meter("restore "+ui.Path(target), ui.Bytes), func() (int64, int64, string) {
+		return opts.Counters.Bytes.Load(), 0, plural(opts.Counters.Entries.Load(), "entry")
+	})
+	res, err := extract.Directory(ctx, src, target, opts)
+	stop(err == nil)
+	switch {
+	case errors.Is(err, extract.ErrExists):
+		return hint(err, "'restore --overwrite' replaces what is in the way, but no directories")
+	case err != nil:
+		return err
+	case res.Asked.Entries() <= 1 && part.Patterns != nil: // the root
+		return errors.New("nothing matches")
+	}
+	sh.a.warnPxarNotSet(&res)
+	if sh.a.format.IsJSON() {
+		err = sh.a.format.WriteJSON(sh.out, pxarExtractOf(target, &res))
+	} else {
+		err = sh.line(pxarExtractLine(ui.Path(target), &res))
+	}
+	if err != nil {
+		return err
+	}
+	if n := res.Damaged.Entries(); n > 0 {
+		return hint(mark(errDamaged, "%s damaged and left out, listed above", fileIs(n)), "another snapshot may have them; 'holdfast verify' shows which ones are sound")
+	}
+	if err := pxarVerdict(&res); err != nil {
+		return hint(err, "the rest is there; what only root may do is done when it runs as root")
+	}
+	return nil
+}
+
+// fileIs is "1 file is", "2 files are".
+func fileIs(n int64) string {
+	if n == 1 {
+		return "1 file is"
+	}
+	return fmt.Sprintf("%d files are", n)
+}
