@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/browse"
 	"github.com/holdfast-backup/holdfast/internal/exclude"
 	"github.com/holdfast-backup/holdfast/internal/extract"
+	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 )
 
@@ -50,9 +51,9 @@ func (sh *shell) extract(ctx context.Context, args shellArgs, part extract.Selec
 	if err != nil {
 		return err
 	}
+	name := sh.parts.Name()
 	opts := extract.Options{
-		Existing: extract.Dirs, Damaged: func(err error) bool { return exitCode(err) == exitDamaged },
-		Problem: sh.a.pxarProblems(), Counters: new(extract.Counters),
+		Existing: extract.Dirs, Damaged: fetch.IsDamage, Problem: sh.a.extractProblems(name), Counters: new(extract.Counters),
 	}
 	if args.flags["overwrite"] {
 		opts.Existing |= extract.Anything
@@ -60,8 +61,8 @@ func (sh *shell) extract(ctx context.Context, args shellArgs, part extract.Selec
 	if _, err := os.Stat(target); err == nil {
 		opts.KeepRoot = true // it may be /tmp
 	}
-	stop := sh.a.follow(sh.a.meter("restore "+ui.Path(target), ui.Bytes), func() (int64, int64, string) {
-		return opts.Counters.Bytes.Load(), 0, plural(opts.Counters.Entries.Load(), "entry")
+	stop := sh.a.follow(sh.a.meter("restore "+name, ui.Bytes), func() (int64, int64, string) {
+		return opts.Counters.Bytes.Load(), 0, entries(opts.Counters.Entries.Load())
 	})
 	res, err := extract.Directory(ctx, src, target, opts)
 	stop(err == nil)
@@ -69,32 +70,23 @@ func (sh *shell) extract(ctx context.Context, args shellArgs, part extract.Selec
 	case errors.Is(err, extract.ErrExists):
 		return hint(err, "'restore --overwrite' replaces what is in the way, but no directories")
 	case err != nil:
-		return err
+		return explainExtract(err)
 	case res.Asked.Entries() <= 1 && part.Patterns != nil: // the root
 		return errors.New("nothing matches")
 	}
-	sh.a.warnPxarNotSet(&res)
-	if sh.a.format.IsJSON() {
-		err = sh.a.format.WriteJSON(sh.out, pxarExtractOf(target, &res))
-	} else {
-		err = sh.line(pxarExtractLine(ui.Path(target), &res))
-	}
-	if err != nil {
+	sh.a.tellNotSet(&res, name)
+	if err := sh.restored(target, &res); err != nil {
 		return err
 	}
-	if n := res.Damaged.Entries(); n > 0 {
-		return hint(mark(errDamaged, "%s damaged and left out, listed above", fileIs(n)), "another snapshot may have them; 'holdfast verify' shows which ones are sound")
-	}
-	if err := pxarVerdict(&res); err != nil {
-		return hint(err, "the rest is there; what only root may do is done when it runs as root")
-	}
-	return nil
+	return extractVerdict(&res, nil, false)
 }
 
-// fileIs is "1 file is", "2 files are".
-func fileIs(n int64) string {
-	if n == 1 {
-		return "1 file is"
+func (sh *shell) restored(target string, res *extract.Result) error {
+	if sh.a.format.IsJSON() {
+		return sh.a.format.WriteJSON(sh.out, struct {
+			Target string `json:"target"`
+			extractJSON
+		}{target, extractOf(res, nil)})
 	}
-	return fmt.Sprintf("%d files are", n)
+	return sh.line(fmt.Sprintf("restored to %s: %s", ui.Path(target), extractLine(res)))
 }
