@@ -72,7 +72,9 @@ func (s *Store) gc(ctx context.Context, opt repo.GCOptions) (st repo.GCStatus, e
 	if opt.DryRun {
 		return st, nil
 	}
-	st.UPID = s.taskID(start, "garbage_collection", "")
+	if st.UPID = opt.UPID; st.UPID == "" {
+		st.UPID = s.taskID(start, "garbage_collection", "")
+	}
 	return st, s.saveStatus(st)
 }
 

@@ -285,6 +285,7 @@ func (s *Store) describeOne(info *repo.SnapshotInfo) error {
 		for _, f := range m.Files {
 			info.Size += int64(f.Size)
 		}
+		info.Signed = m.Signed()
 		info.Notes = m.Notes()
 		info.Verify = m.VerifyState()
 		if fp, err := m.KeyFingerprint(); err == nil && fp != (chunkcrypt.Fingerprint{}) {

@@ -40,6 +40,9 @@ func (s *Store) Verify(ctx context.Context, opt repo.VerifyOptions) (repo.Verify
 			return rep, err
 		}
 		rep.Snapshots = append(rep.Snapshots, v)
+		if opt.Verdict != nil {
+			opt.Verdict(v)
+		}
 	}
 	return rep, nil
 }
@@ -82,6 +85,9 @@ func (s *Store) toVerify(opt repo.VerifyOptions) ([]names.Snapshot, error) {
 			}
 		}
 		for _, g := range groups {
+			if opt.Only != nil && !opt.Only(ns, g) {
+				continue
+			}
 			snaps, err := s.times(ns, g)
 			if err != nil {
 				return nil, err
@@ -133,7 +139,7 @@ func (s *Store) verifyOne(ctx context.Context, n names.Snapshot, opt repo.Verify
 		}
 		v.Errors = append(v.Errors, errs...)
 	}
-	if err := s.saveVerdict(ctx, n, start, v.Errors); err != nil {
+	if err := s.saveVerdict(ctx, n, start, opt.UPID, v.Errors); err != nil {
 		v.Errors = append(v.Errors, err)
 	}
 	return v, snap.Close()
@@ -154,7 +160,7 @@ func verifiedLately(v *manifest.VerifyState, now time.Time, outdated time.Durati
 
 // saveVerdict stores ok or failed, unless all that went wrong is that
 // something could not be found out.
-func (s *Store) saveVerdict(ctx context.Context, n names.Snapshot, start time.Time, errs []error) error {
+func (s *Store) saveVerdict(ctx context.Context, n names.Snapshot, start time.Time, id string, errs []error) error {
 	state := manifest.VerifyOK
 	for _, err := range errs {
 		if isDamage(err) {
@@ -164,7 +170,9 @@ func (s *Store) saveVerdict(ctx context.Context, n names.Snapshot, start time.Ti
 	if state == manifest.VerifyOK && len(errs) > 0 {
 		return nil
 	}
-	id := s.taskID(start, "verify_snapshot", n.String())
+	if id == "" {
+		id = s.taskID(start, "verify_snapshot", n.String())
+	}
 	err := s.updateManifest(ctx, n, func(m *manifest.Manifest) {
 		m.SetVerifyState(manifest.VerifyState{State: state, UPID: id})
 	})

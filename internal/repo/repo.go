@@ -114,6 +114,7 @@ type SnapshotInfo struct {
 	Size        int64 // sum of the archives' logical sizes in bytes
 	Files       []manifest.File
 	Notes       string
+	Signed      bool                  // the manifest has a signature, good or not
 	Verify      *manifest.VerifyState // nil when never verified
 	Fingerprint string                // of the encryption key, "" when none
 	Owner       string
@@ -227,6 +228,13 @@ type VerifyOptions struct {
 	// Progress is called now and then with the bytes of chunks read so far
 	// and their number; may be nil.
 	Progress func(VerifyProgress)
+	// Only says which groups are looked at; nil: all.
+	Only func(names.Namespace, names.Group) bool
+	// Verdict is called with each snapshot when it is done; may be nil.
+	Verdict func(VerifiedSnapshot)
+	// UPID names the task in the verdicts that are kept; "": one is made up for
+	// each.
+	UPID string
 }
 
 // VerifyProgress is a moment of a verification.
@@ -258,6 +266,7 @@ type GCOptions struct {
 	SkipAtimeCheck bool
 	// Progress is called now and then; may be nil.
 	Progress func(GCProgress)
+	UPID     string // names the task in the status that is kept; "": one is made up
 }
 
 // GCProgress is a moment of a garbage collection.
