@@ -61,10 +61,11 @@ var rooms = []room{
 	{dir: "internal/backup/amend", may: work, std: noWire}, // a snapshot from another and overlays
 
 	{dir: "internal/proto", may: images},
+	{dir: "internal/proto/items", may: face},                       // what calls answer with, as JSON
 	{dir: "internal/proto/repoerr", may: face + " internal/proto"}, // errors of a repository on the wire
 	{dir: "internal/proto/backupv1", may: face + " internal/proto internal/proto/repoerr"},
 	{dir: "internal/proto/readerv1", may: face + " internal/proto internal/proto/repoerr"},
-	{dir: "internal/repo/remote", may: face + " internal/proto internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
+	{dir: "internal/repo/remote", may: face + " internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
 	{dir: "internal/fsread", may: images, std: noWire},
 	{dir: "internal/scsi", may: formats},
 	{dir: "internal/appliance", may: work + " internal/proto"},
@@ -75,7 +76,7 @@ var rooms = []room{
 	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/proto internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/access internal/secret"},
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/access internal/secret"},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},
