@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/exclude"
 	"github.com/holdfast-backup/holdfast/internal/extract"
-	"github.com/holdfast-backup/holdfast/internal/filemeta"
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
@@ -23,10 +21,10 @@ type pxarExtractOptions struct {
 	filesFrom string
 	prelude   string
 	strict    bool
-	noOwners  bool
-	existing  pxarExistingFlags
+	inPlace   bool
+	overwrite bool
+	files     extractFlags
 	leave     pxarLeaveFlags
-	ids       idMapFlags
 }
 
 func newPxarExtractCommand(a *app) *cobra.Command {
@@ -36,8 +34,9 @@ func newPxarExtractCommand(a *app) *cobra.Command {
 		Short: "Extract an archive file into a directory",
 		Long: `Fills the directory TARGET, or the current one, with what is in the archive, and
 makes it if it is missing. Nothing outside of it is touched, whatever the archive
-says. What exists already is an error, unless the options allow it. ARCHIVE may be
--, standard input.
+says. What exists already is an error, unless the options allow it; --in-place
+makes what exists what the archive is, and writes only what differs. ARCHIVE may
+be -, standard input.
 
 --pattern and --files-from take out a part: what matches, with all below it. The
 patterns are those of 'pxar create --exclude'; the archive must be a file then.
@@ -64,64 +63,111 @@ unless --strict stops at the first one.`,
 	f.StringVar(&o.filesFrom, "files-from", "", "a file with further patterns, one a line")
 	f.StringVar(&o.prelude, "prelude-target", "", "write the prelude of a split archive to this file")
 	f.BoolVar(&o.strict, "strict", false, "stop at the first entry that cannot be made")
-	f.BoolVar(&o.noOwners, "ignore-ownership", false, "leave owners as they are for new files")
-	o.existing.add(f)
+	f.BoolVar(&o.inPlace, "in-place", false, "write only what differs from an earlier extraction")
+	f.BoolVar(&o.overwrite, "overwrite", false, "replace whatever exists, but no directories")
+	o.files.add(f)
+	for _, name := range []string{"ignore-acls", "ignore-xattrs"} { // the same as --no-acls, --no-xattrs
+		_ = f.MarkHidden(name)
+	}
 	o.leave.add(f)
-	o.ids.add(f)
 	return cmd
 }
 
 func runPxarExtract(ctx context.Context, a *app, o pxarExtractOptions) error {
-	opts := extract.Options{
-		Existing: o.existing.existing(), Skip: o.leave.metadata(),
-		Problem: a.pxarProblems(), Counters: new(extract.Counters),
-	}
-	if o.noOwners {
-		opts.Skip |= filemeta.SetOf(filemeta.Owner)
-	}
-	var err error
-	if opts.IDs, err = o.ids.load(); err != nil {
-		return err
-	}
-	patterns, err := o.selection()
+	x, err := o.files.options(o.inPlace, o.overwrite)
 	if err != nil {
 		return err
 	}
+	x.Skip |= o.leave.metadata()
+	x.Problem = a.extractProblems(o.in.archive)
+	patterns, err := o.selection()
+	switch {
+	case err != nil:
+		return err
+	case o.files.verify && (o.in.archive == "-" || o.in.payload == "-"):
+		return hint(usagef("--verify reads the archive twice, and standard input can be read once"), "save the archive to a file")
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if o.strict {
+		x.Problem = func(p extract.Problem) { cancel(fmt.Errorf("%s: %w", ui.Path(p.Path), p.Err)) }
+	}
+	var res extract.Result
+	err = a.readPxar("extract", o, patterns, x.Counters, func(src *pxarSource) (err error) {
+		if o.prelude != "" {
+			if err := writePrelude(o.prelude, src.prelude); err != nil {
+				return err
+			}
+		}
+		if res, err = extract.Directory(ctx, src, o.target, x); err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx) // the problem came last
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if patterns != nil && res.Asked.Entries() <= 1 { // the root
+		return hint(fmt.Errorf("nothing in %s matches the patterns", o.in.archive), "'list' shows the paths; patterns are quoted for the shell")
+	}
+	back, err := a.verifyPxar(ctx, o, patterns, x)
+	if err != nil {
+		return err
+	}
+	return a.showPxarExtract(o, &res, back, x.SkipDevices)
+}
+
+// readPxar opens the archive for a job that reads it once.
+func (a *app) readPxar(verb string, o pxarExtractOptions, patterns *exclude.List, c *extract.Counters, job func(*pxarSource) error) error {
 	src, err := a.openPxarSource(o.in, patterns)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = src.Close() }() // was only read
-	if o.prelude != "" {
-		if err := writePrelude(o.prelude, src.prelude); err != nil {
-			return err
+	src.Source = &without{src.Source, o.leave.entries()}
+	stop := a.follow(a.meter(verb+" "+o.in.archive, ui.Bytes), func() (int64, int64, string) {
+		return c.Bytes.Load(), 0, entries(c.Entries.Load())
+	})
+	err = job(src)
+	stop(err == nil)
+	if errors.Is(err, pxar.ErrFormat) || errors.Is(err, pxar.ErrNoPayload) {
+		return explainPxar(o.in.archive, err)
+	}
+	return explainExtract(err)
+}
+
+// verifyPxar reads back what was extracted, if that is wanted.
+func (a *app) verifyPxar(ctx context.Context, o pxarExtractOptions, patterns *exclude.List, x extract.Options) (*extract.Verification, error) {
+	if !o.files.verify {
+		return nil, nil
+	}
+	v := extract.VerifyOptions{Skip: x.Skip, IDs: x.IDs, Problem: x.Problem, Counters: new(extract.Counters)}
+	var back extract.Verification
+	err := a.readPxar("verify", o, patterns, v.Counters, func(src *pxarSource) (err error) {
+		back, err = extract.Verify(ctx, src, o.target, v)
+		return err
+	})
+	return &back, err
+}
+
+func (a *app) showPxarExtract(o pxarExtractOptions, res *extract.Result, back *extract.Verification, skipDevices bool) error {
+	a.tellNotSet(res, o.in.archive)
+	line := fmt.Sprintf("extracted %s to %s: %s", o.in.archive, o.target, extractLine(res))
+	if back != nil {
+		a.tellVerified(back, o.in.archive)
+		if back.Explained(res) {
+			line += ", read back and compared"
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if o.strict {
-		opts.Problem = func(p extract.Problem) { cancel(fmt.Errorf("%s: %w", ui.Path(p.Path), p.Err)) }
-	}
-	m := a.meter("extract "+o.in.archive, ui.Bytes)
-	stop := a.follow(m, func() (int64, int64, string) {
-		return opts.Counters.Bytes.Load(), 0, plural(opts.Counters.Entries.Load(), "entry")
-	})
-	res, err := extract.Directory(ctx, &without{src.Source, o.leave.entries()}, o.target, opts)
-	if err == nil && ctx.Err() != nil { // the problem came last
-		err = context.Cause(ctx)
-	}
-	stop(err == nil)
-	if err != nil {
-		return explainPxarExtract(o.in.archive, err)
-	}
-	if patterns != nil && res.Asked.Entries() <= 1 { // the root
-		return hint(fmt.Errorf("nothing in %s matches the patterns", o.in.archive), "'list' shows the paths; patterns are quoted for the shell")
-	}
-	a.warnPxarNotSet(&res)
-	if err := a.print(pxarExtractOf(o.target, &res), func() error { return a.printf("%s\n", pxarExtractLine(o.target, &res)) }); err != nil {
+	out := struct {
+		Archive string `json:"archive"`
+		Target  string `json:"target"`
+		extractJSON
+	}{o.in.archive, o.target, extractOf(res, back)}
+	if err := a.print(out, func() error { return a.printf("%s\n", line) }); err != nil {
 		return err
 	}
-	return pxarVerdict(&res)
+	return extractVerdict(res, back, skipDevices)
 }
 
 // selection are the patterns of the flags, nil for everything.
@@ -141,18 +187,7 @@ func (o *pxarExtractOptions) selection() (*exclude.List, error) {
 			return nil, fmt.Errorf("%s holds no pattern", o.filesFrom)
 		}
 	}
-	var patterns []exclude.Pattern
-	for _, text := range texts {
-		p, err := exclude.Parse(text, exclude.Include)
-		if err != nil {
-			return nil, usage(fmt.Errorf("--pattern: %w", err))
-		}
-		patterns = append(patterns, p)
-	}
-	if patterns == nil {
-		return nil, nil
-	}
-	return exclude.NewList(patterns), nil
+	return includePatterns(texts)
 }
 
 // pxarSource is an archive, or the part of it that patterns select.
@@ -211,18 +246,4 @@ func writePrelude(path string, prelude []byte) error {
 		return err
 	}
 	return f.Finish()
-}
-
-// explainPxarExtract adds what to do.
-func explainPxarExtract(archive string, err error) error {
-	if errors.Is(err, extract.ErrExists) {
-		return hint(err, "--allow-existing-dirs enters directories, --overwrite replaces everything else")
-	}
-	if _, ok := errors.AsType[*os.PathError](err); ok {
-		return err
-	}
-	if errors.Is(err, pxar.ErrFormat) || errors.Is(err, pxar.ErrNoPayload) {
-		return explainPxar(archive, err)
-	}
-	return err
 }

@@ -44,7 +44,8 @@ func newRestoreCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore SNAPSHOT ARCHIVE TARGET",
 		Short: "Restore a directory, a disk image or a small file",
-		Long: `Restores one archive of a snapshot to TARGET. For a disk image or small file that is:
+		Long: `Restores one archive of a snapshot to TARGET. For a disk image or a small file
+that is:
 
   a new file        it appears when it is complete; holes stay holes. A file that
                     exists is left alone unless --overwrite replaces it.
