@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast/internal/filemeta"
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
@@ -25,13 +26,14 @@ type run struct {
 	self   process
 	names  *temporary
 
-	stack  []*dir // from the target to the directory of the next entry
-	opened int    // those before, but for the target, have no descriptor
-	batch  *batch // that is being filled
-	jobs   chan *batch
-	free   chan *batch
-	piece  []byte // of a large file
-	old    []byte // of one that is compared
+	stack     []*dir       // from the target to the directory of the next entry
+	opened    int          // those before, but for the target, have no descriptor
+	batch     *batch       // that is being filled
+	lingering atomic.Int64 // directories that were left and are not complete
+	jobs      chan *batch
+	free      chan *batch
+	piece     []byte // of a large file
+	old       []byte // of one that is compared
 
 	tally
 	mu    sync.Mutex

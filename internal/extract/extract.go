@@ -40,7 +40,8 @@
 //
 // Batches of at most 64 entries and 256 KiB of content pass between them, two
 // more than twice the others. One descriptor for each directory that is open, at
-// most 256 of those on the path to the current entry. With Delete, 8 bytes for
+// most 256 of those on the path to the current entry and 128 that wait for files in
+// them. With Delete, 8 bytes for
 // each name in these directories. Nothing grows with the archive.
 //
 // # Errors

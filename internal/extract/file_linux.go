@@ -180,6 +180,14 @@ func (f *file) close() {
 // directory.
 func (r *run) moveOver(d *dir, temp, name string) error {
 	err := unix.Renameat(d.fd, temp, d.fd, name)
+	if errors.Is(err, unix.EPERM) {
+		for _, n := range []string{temp, name} {
+			if freeze, frozen := d.volume.thaw(d.fd, n); frozen {
+				defer freeze() // what is replaced may have other names
+			}
+		}
+		err = unix.Renameat(d.fd, temp, d.fd, name)
+	}
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
 		if err = r.makeRoom(d, name); err == nil {
 			err = unix.Renameat(d.fd, temp, d.fd, name)

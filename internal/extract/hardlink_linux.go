@@ -80,19 +80,29 @@ func (r *run) linkAt(d *dir, dir int, from, to string) error {
 	if !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	fd, operr := retry(func() (int, error) {
-		return unix.Openat(dir, from, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	})
-	if operr != nil {
-		return err
-	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written through it
-	freeze, frozen := d.volume.Thaw(fd)
+	freeze, frozen := d.volume.thaw(dir, from)
 	if !frozen {
 		return err
 	}
 	defer freeze()
 	return unix.Linkat(dir, from, d.fd, to, 0)
+}
+
+// thaw takes the attributes away that keep a file from being linked or replaced.
+func (v *volume) thaw(dir int, name string) (freeze func(), frozen bool) {
+	fd, err := openRead(dir, name)
+	if err != nil {
+		return nil, false
+	}
+	restore, frozen := v.Thaw(fd)
+	if !frozen {
+		_ = unix.Close(fd) // nothing was written through it
+		return nil, false
+	}
+	return func() {
+		restore()
+		_ = unix.Close(fd) // nothing was written through it
+	}, true
 }
 
 // dirOf finds a directory below the target, one name after the other; no link is

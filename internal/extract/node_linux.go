@@ -16,6 +16,10 @@ import (
 // descriptor. Those above are opened again on the way back.
 const maxOpen = 256
 
+// maxLingering is how many directories may wait for files in them after they were
+// left; each has a descriptor.
+const maxLingering = 128
+
 // dir is a directory of the target that is not complete yet.
 type dir struct {
 	run     *run
@@ -217,11 +221,16 @@ func (r *run) leave() error {
 	if d.failed {
 		return nil
 	}
-	defer d.release()
 	if r.o.Delete {
 		r.purge(d)
 	}
-	return r.unpark(d.fd)
+	err := r.unpark(d.fd)
+	waiting := r.lingering.Add(1)
+	d.release()
+	if err == nil && waiting > maxLingering {
+		err = r.drain()
+	}
+	return err
 }
 
 // reopen opens a directory again from one that is in it.
@@ -256,6 +265,7 @@ func (d *dir) release() {
 			d.complete()
 		}
 		d.close()
+		d.run.lingering.Add(-1)
 		d = d.parent
 	}
 }
