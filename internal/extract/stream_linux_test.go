@@ -20,7 +20,7 @@ func rich() *node {
 	tree := sample()
 	tree.kids = append(tree.kids,
 		&node{Entry: device("null", pxar.CharDevice, pxar.ModeCharDevice|0o666, 1, 3)},
-		&node{Entry: device("loop", pxar.BlockDevice, pxar.ModeBlockDevice|0o660, 7, 1<<20-1)},
+		&node{Entry: device("loop", pxar.BlockDevice, pxar.ModeBlockDevice|0o660, 7, 1<<18-1)},
 	)
 	caps := file("capable", "#!/bin/true")
 	caps.Mode |= 0o6111

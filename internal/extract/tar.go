@@ -83,6 +83,9 @@ func (s *stream) tarHeader(e *pxar.Entry) (*tar.Header, error) {
 // tarRecords adds the metadata that the header has no place for.
 func (s *stream) tarRecords(records map[string]string, m *pxar.Metadata) {
 	for _, x := range m.Xattrs {
+		if !filemeta.Stored(x.Name) {
+			continue // of the machine, or said in another way
+		}
 		if strings.Contains(x.Name, "=") {
 			s.missed(filemeta.Xattrs, true, "tar")
 			continue

@@ -225,6 +225,9 @@ func (s *setter) xattrs() (all error) {
 		all = s.removeOthers()
 	}
 	for _, x := range s.m.Xattrs {
+		if isACL(x.Name) {
+			continue
+		}
 		if !Stored(x.Name) {
 			all = errors.Join(all, fmt.Errorf("%.80q: %w", x.Name, errForeign))
 			continue

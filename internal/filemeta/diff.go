@@ -11,7 +11,7 @@ import (
 func Diff(a, b *pxar.Metadata) (d Set) {
 	for w, differ := range [Kinds]bool{
 		Owner:   a.UID != b.UID || a.GID != b.GID,
-		Xattrs:  !sameXattrs(a.Xattrs, b.Xattrs),
+		Xattrs:  !haveXattrs(a.Xattrs, b.Xattrs) || !haveXattrs(b.Xattrs, a.Xattrs),
 		FCaps:   !bytes.Equal(a.FCaps, b.FCaps),
 		ACLs:    !bytes.Equal(AccessACL(a), AccessACL(b)) || !bytes.Equal(DefaultACL(a), DefaultACL(b)),
 		Project: a.ProjectID != b.ProjectID,
@@ -26,21 +26,16 @@ func Diff(a, b *pxar.Metadata) (d Set) {
 	return d
 }
 
-func sameXattrs(a, b []pxar.Xattr) bool {
-	if len(a) != len(b) {
-		return false
-	}
+// haveXattrs reports whether all of some are in list.
+func haveXattrs(list, some []pxar.Xattr) bool {
 next:
-	for i, x := range a {
-		if i < len(b) && b[i].Name == x.Name && bytes.Equal(b[i].Value, x.Value) {
+	for i, x := range some {
+		if isACL(x.Name) || i < len(list) && list[i].Name == x.Name && bytes.Equal(list[i].Value, x.Value) {
 			continue
 		}
-		for _, y := range b {
-			if x.Name == y.Name {
-				if bytes.Equal(x.Value, y.Value) {
-					continue next
-				}
-				return false
+		for _, y := range list {
+			if x.Name == y.Name && bytes.Equal(x.Value, y.Value) {
+				continue next
 			}
 		}
 		return false

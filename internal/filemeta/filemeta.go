@@ -8,8 +8,8 @@
 // Owner, mode and time come from the caller's stat; the rest exists for regular
 // files and directories only. Extended attributes are kept if [Stored] says so,
 // in the order of the kernel; security.capability becomes FCaps, and
-// system.posix_acl_access and _default become the ACL. What a file system cannot
-// have is not asked for: a table by its magic says so at first, and an answer
+// system.posix_acl_access and _default become the ACL (not trusted.SGI_ACL_FILE
+// and _DEFAULT, where XFS has it once more). What a file system cannot have is not asked for: a table by its magic says so at first, and an answer
 // that it does not know the question for the rest of its time.
 //
 // Attributes are flags of FS_IOC_GETFLAGS, and of FAT_IOCTL_GET_ATTRIBUTES:
@@ -85,7 +85,14 @@ const (
 // Stored reports whether archives hold the extended attribute as such. Others
 // are of the machine, as security.selinux, or have their own place.
 func Stored(name string) bool {
-	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.") || name == xattrNTACL
+	return (strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.") || name == xattrNTACL) && !isACL(name)
+}
+
+// isACL reports whether an extended attribute is the form in which XFS keeps an
+// ACL, which root sees beside the ACL. Archives of the existing client may hold
+// both; the ACL is what counts.
+func isACL(name string) bool {
+	return name == "trusted.SGI_ACL_FILE" || name == "trusted.SGI_ACL_DEFAULT"
 }
 
 // What is a kind of metadata.
