@@ -24,6 +24,8 @@ const (
 	trees   = formats + " internal/kernel internal/chunker internal/exclude internal/filemeta internal/idmap"
 	files   = face + " internal/image internal/image/archive internal/filearchive"
 	work    = face + " internal/image internal/image/archive internal/backup internal/restore"
+
+	accounts = " internal/access internal/confdir internal/secret" // who uses a server, and what it is told
 )
 
 // rooms is the table, from the bottom up.
@@ -44,6 +46,7 @@ var rooms = []room{
 	{dir: "internal/daemon", std: noWire},                                       // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire}, // key files that no crash spoils
+	{dir: "internal/confdir", may: "internal/keystore", std: noWire},             // the files of a server's configuration
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
@@ -76,7 +79,7 @@ var rooms = []room{
 	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/access internal/secret"},
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape" + accounts},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},

@@ -43,6 +43,7 @@ func (d simulated) Claim(oldName, newName string) error {
 }
 
 func (d simulated) Inherit(string, string) error { return d.inherit }
+func (d simulated) Share(string) error           { return d.inherit }
 
 func storeOn(v vfs.FS) keystore.Store {
 	return keystore.New(simulated{FS: v}, rand.NewChaCha8([32]byte{7}))
@@ -133,6 +134,13 @@ func (p *protected) tasks() []task {
 			return s.Save(keyName, p.newText)
 		}},
 		{"change", p.oldText, func(s keystore.Store) error { return s.Replace(keyName, p.newText) }},
+		{"put in place", p.oldText, func(s keystore.Store) error { return s.Put(keyName, p.newText, true) }},
+		{"put anew", nil, func(s keystore.Store) error {
+			if err := s.MakeDir(dirName); err != nil {
+				return err
+			}
+			return s.Put(keyName, p.newText, true)
+		}},
 	}
 }
 

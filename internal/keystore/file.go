@@ -18,6 +18,12 @@ func Save(path string, content []byte, rand io.Reader) error {
 	return at(dir, rand, func(s Store) error { return s.Save(base, content) })
 }
 
+// SaveShared is the same for a file that the group of its directory may read.
+func SaveShared(path string, content []byte, rand io.Reader) error {
+	dir, base := filepath.Split(path)
+	return at(dir, rand, func(s Store) error { return s.SaveShared(base, content) })
+}
+
 // Replace gives the file that a path leads to another content; see
 // [Store.Replace].
 func Replace(path string, content []byte, rand io.Reader) error {
@@ -54,7 +60,10 @@ func MakeDir(path string) error {
 
 // Load reads a file of at most MaxSize bytes, wherever links lead and whatever
 // kind of file gives the bytes.
-func Load(path string) ([]byte, error) {
+func Load(path string) ([]byte, error) { return Read(path, MaxSize) }
+
+// Read is the same for a file of at most max bytes.
+func Read(path string, max int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -67,7 +76,19 @@ func Load(path string) ([]byte, error) {
 	if info.IsDir() {
 		return nil, fmt.Errorf("%s is a directory, %w", path, vfs.ErrNotRegular)
 	}
-	return readAll(path, f)
+	return readAll(path, f, max)
+}
+
+// Put gives the file that a path leads to another content of up to max bytes, or
+// makes it; see [Store.Put].
+func Put(path string, content []byte, shared bool, max int, rand io.Reader) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir, base := filepath.Split(path)
+	return at(dir, rand, func(s Store) error { return s.Limited(max).Put(base, content, shared) })
 }
 
 // at works in one directory.

@@ -220,3 +220,58 @@ func owner(t *testing.T, path string) (uid, gid uint32) {
 	st := info.Sys().(*syscall.Stat_t)
 	return st.Uid, st.Gid
 }
+
+func TestPutMakesAndReplaces(t *testing.T) {
+	dir := t.TempDir()
+	group := os.Getgid()
+	if os.Getuid() == 0 {
+		group = 23456
+		if err := os.Chown(dir, 12345, group); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]struct {
+		shared bool
+		mode   fs.FileMode
+	}{"private": {false, 0o600}, "shared": {true, 0o640}} {
+		path := filepath.Join(dir, name)
+		for _, text := range []string{"first", "second"} {
+			if err := keystore.Put(path, []byte(text), want.shared, 100, rand.Reader); err != nil {
+				t.Fatal(err)
+			}
+			wantFile(t, path, text)
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode().Perm() != want.mode {
+				t.Errorf("%s: mode %v", name, info.Mode())
+			}
+			if st, ok := info.Sys().(*syscall.Stat_t); ok && want.shared && int(st.Gid) != group {
+				t.Errorf("%s: group %d, the directory's is %d", name, st.Gid, group)
+			}
+		}
+		if err := keystore.Put(path, make([]byte, 101), want.shared, 100, rand.Reader); !errors.Is(err, keystore.ErrTooLarge) {
+			t.Errorf("too large: %v", err)
+		}
+		wantFile(t, path, "second")
+	}
+	if err := os.Symlink("shared", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := keystore.Put(filepath.Join(dir, "link"), []byte("third"), false, 100, rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, filepath.Join(dir, "shared"), "third")
+	if err := keystore.SaveShared(filepath.Join(dir, "shared"), nil, rand.Reader); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a shared file was saved over another: %v", err)
+	}
+	path := filepath.Join(dir, "new")
+	if err := keystore.SaveShared(path, []byte("x"), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	wantNames(t, dir, "link", "new", "private", "shared")
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -36,4 +37,26 @@ func (d *osDisk) Inherit(name, model string) error {
 		return os.Chmod(d.path(name), perm)
 	}
 	return nil
+}
+
+// Share implements [Disk].
+func (d *osDisk) Share(name string) error {
+	path := d.path(name)
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	have, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	w, ok := dir.Sys().(*syscall.Stat_t)
+	h, also := have.Sys().(*syscall.Stat_t)
+	if !ok || !also {
+		return nil
+	}
+	if w.Gid != h.Gid && os.Lchown(path, -1, int(w.Gid)) != nil {
+		return nil // not for a group that is not the directory's
+	}
+	return os.Chmod(path, private|0o040)
 }

@@ -1,14 +1,15 @@
-// Package keystore keeps key files: small files that must not be lost, not be
-// seen by others, and never be there by half.
+// Package keystore keeps key files and the like: small files that must not be
+// lost, not be seen by others, and never be there by half.
 //
 // # Promises
 //
 // [Store.Save] makes a file that must not exist yet, [Store.Replace] gives a
-// file that exists another content. After a crash at any moment, and after any
+// file that exists another content, [Store.Put] does what of the two is
+// needed. After a crash at any moment, and after any
 // error, the name holds what it held before (nothing, or the old content in
 // full) or the new content in full. Once one of them has returned nil, it is the
 // new content, also after a power failure. Two that run at a time do not mix:
-// one Save wins, the other gets fs.ErrExist; of two Replaces the last wins.
+// one Save wins, the other gets fs.ErrExist; of Replaces and Puts the last wins.
 //
 // # Steps
 //
@@ -16,9 +17,11 @@
 //     is made beside the name, with mode 0600 from its first moment on.
 //  2. Replace gives it the old file's owner, group and their permissions; what
 //     others were allowed is not kept. If the group cannot be kept, the mode
-//     stays 0600; if the owner cannot, Replace fails.
+//     stays 0600; if the owner cannot, Replace fails. A new file that is to be
+//     shared gets the directory's group, and mode 0640; if it cannot get the
+//     group, the mode stays 0600.
 //  3. It is written and synced.
-//  4. Replace renames it over the old file, in one step. Save gives it the name
+//  4. Replace and Put rename it over the old file, in one step. Save gives it the name
 //     only if that is free, in one step where the disk has hard links.
 //  5. The directory is synced.
 //
@@ -34,8 +37,8 @@
 //
 // # Errors
 //
-// Errors wrap fs.ErrExist from Save, fs.ErrNotExist and vfs.ErrNotRegular from
-// Replace and Load, [ErrTooLarge], or the system's own. [ErrUnsure] says that
+// Errors wrap fs.ErrExist from Save, fs.ErrNotExist from Replace and Load,
+// vfs.ErrNotRegular, [ErrTooLarge], or the system's own. [ErrUnsure] says that
 // the new content is or may be in place and the disk did not confirm it; after
 // every other error the name holds what it held before.
 package keystore
@@ -54,7 +57,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
-// MaxSize is the largest content, in bytes.
+// MaxSize is the largest content, in bytes, of a store that was not told another.
 const MaxSize = keyfile.MaxSize
 
 var (
@@ -89,6 +92,8 @@ type Disk interface {
 	// Inherit gives a file the owner, group and permissions of another, and
 	// never lets anybody in who may not read that one.
 	Inherit(name, model string) error
+	// Share lets the group of a file's directory read the file.
+	Share(name string) error
 }
 
 // Store keeps key files on one disk. It has no state and may be used
@@ -96,10 +101,17 @@ type Disk interface {
 type Store struct {
 	disk Disk
 	rand io.Reader
+	max  int
 }
 
 // New returns a store. rand makes names, no secrets.
-func New(d Disk, rand io.Reader) Store { return Store{d, rand} }
+func New(d Disk, rand io.Reader) Store { return Store{d, rand, MaxSize} }
+
+// Limited returns the same store for contents of up to max bytes.
+func (s Store) Limited(max int) Store {
+	s.max = max
+	return s
+}
 
 // MakeDir makes a directory that only its owner may enter, and those above it,
 // durable. One that exists stays as it is.
@@ -122,14 +134,21 @@ func (s Store) MakeDir(name string) error {
 }
 
 // Save makes a file that does not exist.
-func (s Store) Save(name string, content []byte) error {
+func (s Store) Save(name string, content []byte) error { return s.save(name, content, nil) }
+
+// SaveShared is the same for a file that the group of its directory may read.
+func (s Store) SaveShared(name string, content []byte) error {
+	return s.save(name, content, s.disk.Share)
+}
+
+func (s Store) save(name string, content []byte, prepare func(temp string) error) error {
 	switch _, err := s.disk.Lstat(name); {
 	case err == nil:
 		return fmt.Errorf("%s: %w", name, fs.ErrExist)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	return s.put(name, content, "", s.disk.Claim)
+	return s.put(name, content, prepare, s.disk.Claim)
 }
 
 // Replace gives a file another content.
@@ -141,13 +160,27 @@ func (s Store) Replace(name string, content []byte) error {
 	if !info.Mode.IsRegular() {
 		return fmt.Errorf("%s: %w", name, vfs.ErrNotRegular)
 	}
-	return s.put(name, content, name, s.disk.Rename)
+	return s.put(name, content, func(temp string) error { return s.disk.Inherit(temp, name) }, s.disk.Rename)
 }
 
-// put writes a temporary file and moves it to its name.
-func (s Store) put(name string, content []byte, model string, move func(from, to string) error) error {
-	if len(content) > MaxSize {
-		return fmt.Errorf("%s: %w: %d bytes, at most %d", name, ErrTooLarge, len(content), MaxSize)
+// Put gives a name a content, whether there is a file or not. shared counts for a
+// new file: the group of its directory may read it.
+func (s Store) Put(name string, content []byte, shared bool) error {
+	_, err := s.disk.Lstat(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s.Replace(name, content)
+	}
+	var prepare func(string) error
+	if shared {
+		prepare = s.disk.Share
+	}
+	return s.put(name, content, prepare, s.disk.Rename)
+}
+
+// put writes a temporary file and moves it to its name. prepare may be nil.
+func (s Store) put(name string, content []byte, prepare func(temp string) error, move func(from, to string) error) error {
+	if len(content) > s.max {
+		return fmt.Errorf("%s: %w: %d bytes, at most %d", name, ErrTooLarge, len(content), s.max)
 	}
 	dir, _ := vfs.Split(name)
 	s.sweep(dir)
@@ -155,7 +188,7 @@ func (s Store) put(name string, content []byte, model string, move func(from, to
 	if err != nil {
 		return err
 	}
-	if err := s.write(temp, f, content, model); err != nil {
+	if err := s.write(temp, f, content, prepare); err != nil {
 		_ = s.disk.Remove(temp)
 		return err
 	}
@@ -199,14 +232,14 @@ func (s Store) create(dir string) (name string, f vfs.File, err error) {
 }
 
 // write fills a file and makes it durable but for its name.
-func (s Store) write(name string, f vfs.File, content []byte, model string) (err error) {
+func (s Store) write(name string, f vfs.File, content []byte, prepare func(temp string) error) (err error) {
 	defer func() {
 		if cerr := f.Close(); err == nil {
 			err = cerr
 		}
 	}()
-	if model != "" { // while it is empty
-		if err := s.disk.Inherit(name, model); err != nil {
+	if prepare != nil { // while it is empty
+		if err := prepare(name); err != nil {
 			return err
 		}
 	}
@@ -226,24 +259,24 @@ func (s Store) holds(name string, content []byte) (bool, error) {
 	return err == nil && bytes.Equal(have, content), err
 }
 
-// Load reads a file of at most MaxSize bytes.
+// Load reads a file of at most the store's limit.
 func (s Store) Load(name string) ([]byte, error) {
 	f, err := s.disk.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	return readAll(name, io.NewSectionReader(f, 0, MaxSize+1))
+	return readAll(name, io.NewSectionReader(f, 0, int64(s.max)+1), s.max)
 }
 
-func readAll(name string, r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
+func readAll(name string, r io.Reader, max int) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, int64(max)+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > MaxSize {
+	if len(b) > max {
 		clear(b)
-		return nil, fmt.Errorf("%s: %w: more than %d bytes", name, ErrTooLarge, MaxSize)
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", name, ErrTooLarge, max)
 	}
 	return b, nil
 }

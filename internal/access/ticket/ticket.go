@@ -52,6 +52,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/holdfast-backup/holdfast/internal/access/percent"
 )
 
 // ErrRefused is wrapped when a ticket or token is not good.
@@ -152,7 +154,7 @@ func parse(s string) (t parsed, err error) {
 	if len(f) != 5 || f[3] != "" {
 		return bad("want <prefix>:<data>:<time>::<signature>")
 	}
-	t.prefix, t.data = decode(f[0]), decode(f[1])
+	t.prefix, t.data = percent.Decode(f[0]), percent.Decode(f[1])
 	if !utf8.ValidString(t.prefix) || !utf8.ValidString(t.data) {
 		return bad("not UTF-8")
 	}
@@ -182,29 +184,5 @@ func decode64(s string) ([]byte, error) {
 
 // encode writes what must not stand in a field as %XX.
 func encode(s string) string {
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		if c < ' ' || c >= 0x7f || c == ':' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// decode reads %XX; a "%" without two digits behind it is itself.
-func decode(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if c, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-				b.WriteByte(byte(c))
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return percent.Encode(s, func(c byte) bool { return c < ' ' || c >= 0x7f || c == ':' || c == '%' })
 }
