@@ -47,12 +47,17 @@ func (o diskOptions) check(images int) (cache int64, err error) {
 	case o.trace != "" && images != 1:
 		return 0, usagef("--trace is for one image, and %d are to be served", images)
 	}
-	cache, err = ui.ParseSize(o.cache)
+	return cacheSize(o.cache)
+}
+
+// cacheSize reads the value of --cache.
+func cacheSize(s string) (int64, error) {
+	cache, err := ui.ParseSize(s)
 	if err != nil {
 		return 0, usage(fmt.Errorf("--cache: %w", err))
 	}
 	if least := int64(8 << 20); cache < least {
-		return 0, usagef("--cache %s is too little: two chunks of 4 MiB are the least", o.cache)
+		return 0, usagef("--cache %s is too little: two chunks of 4 MiB are the least", s)
 	}
 	return cache, nil
 }

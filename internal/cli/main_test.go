@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
+	"github.com/holdfast-backup/holdfast/internal/kernel/fusemount"
 	"github.com/holdfast-backup/holdfast/internal/mapping"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/secret"
@@ -79,6 +80,7 @@ func TestScripts(t *testing.T) {
 			"qcow2":     makeQcow2,
 			"awaitfile": awaitFile,
 			"mapped":    mapped,
+			"mounted":   mounted,
 			"archives":  makeArchives,
 			"inside":    inside,
 			"loopmount": loopMount,
@@ -130,6 +132,12 @@ func mapped(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Defer(func() {
 		_, _ = mapping.Unmap(context.Background(), dir, "", mapping.UnmapOptions{Force: true, All: true})
 	})
+}
+
+// mounted DIR unmounts it in the end, if the script does not.
+func mounted(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Defer(func() { _ = fusemount.Unmount(context.Background(), dir, true) })
 }
 
 // image FILE SEED MIB: noise, text, zeros and a hole of that size.

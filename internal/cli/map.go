@@ -206,7 +206,7 @@ func (a *app) serveMapping(ctx context.Context, spec mapping.Spec, child *daemon
 		return err
 	}
 	if child != nil {
-		done, err := a.toBackground(child, m.Record())
+		done, err := a.toBackground(child, "map-"+m.Record().ID)
 		if err != nil {
 			return err
 		}

@@ -39,8 +39,8 @@ func (a *app) descriptors(o keyOptions) (all []int) {
 
 // toBackground lets the command that waits end. What happens from then on is
 // in a log file, which is removed in the end if nothing happened.
-func (a *app) toBackground(child *daemon.Child, r mapping.Record) (done func(), err error) {
-	log, err := a.backgroundLog(r.ID)
+func (a *app) toBackground(child *daemon.Child, name string) (done func(), err error) {
+	log, err := a.backgroundLog(name)
 	if err != nil {
 		a.warn("what goes wrong later is not noted: %v", err)
 	}
@@ -60,7 +60,7 @@ func (a *app) toBackground(child *daemon.Child, r mapping.Record) (done func(), 
 	return done, nil
 }
 
-func (a *app) backgroundLog(id string) (*os.File, error) {
+func (a *app) backgroundLog(name string) (*os.File, error) {
 	dir, err := a.stateDir("log")
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (a *app) backgroundLog(id string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(filepath.Join(dir, "map-"+id+".log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	return os.OpenFile(filepath.Join(dir, name+".log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 }
 
 func isReadOnly(s mapping.Spec) bool {

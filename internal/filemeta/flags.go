@@ -29,6 +29,12 @@ var fatFlags = [...]flag{
 	{pxar.FlagArchive, 32},
 }
 
+// InodeFlags are the flags of an archive as FS_IOC_GETFLAGS would return them.
+func InodeFlags(flags uint64) uint32 { return toKernel(inodeFlags[:], flags) }
+
+// FATFlags are those of FAT_IOCTL_GET_ATTRIBUTES.
+func FATFlags(flags uint64) uint32 { return toKernel(fatFlags[:], flags) }
+
 // earlyFlags count for content that is written later, or only for an empty
 // file: they are set before it.
 const earlyFlags = pxar.FlagNoAtime | pxar.FlagCompress | pxar.FlagNoCOW | pxar.FlagNoCompress | pxar.FlagProjectInherit

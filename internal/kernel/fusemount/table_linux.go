@@ -73,8 +73,10 @@ func Mounted(path string) (bool, error) {
 	return ok, err
 }
 
-// Dead reports whether a file system is mounted on path whose server is gone.
+// Dead reports whether a file system is mounted on path whose server is gone,
+// as far as this user may know. A stat would not tell: the kernel may answer it
+// by itself.
 func Dead(path string) bool {
-	var st unix.Stat_t
-	return errors.Is(unix.Stat(path, &st), unix.ENOTCONN)
+	var st unix.Statfs_t
+	return errors.Is(unix.Statfs(path, &st), unix.ENOTCONN)
 }
