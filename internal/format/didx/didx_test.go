@@ -398,3 +398,12 @@ func TestFixedAndDynamicIndexesAreNotMixedUp(t *testing.T) {
 		t.Fatalf("err = %v", err)
 	}
 }
+
+func TestWholeFileIsWrittenAsItWasRead(t *testing.T) {
+	_, raw := golden(t)
+	var b bytes.Buffer
+	n, err := open(t, raw).WriteTo(&b)
+	if err != nil || n != int64(len(raw)) || !bytes.Equal(b.Bytes(), raw) {
+		t.Fatalf("%d bytes of %d, %v; equal: %v", n, len(raw), err, bytes.Equal(b.Bytes(), raw))
+	}
+}

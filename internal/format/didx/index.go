@@ -63,6 +63,9 @@ func (x *Index) Count() int { return x.count }
 // Size returns the size of the archive in bytes.
 func (x *Index) Size() int64 { return x.size }
 
+// FileSize returns the length of the file in bytes.
+func (x *Index) FileSize() int64 { return EntryOffset(x.count) }
+
 // Entry reads the entry of chunk i as it is in the file.
 func (x *Index) Entry(i int) (Entry, error) {
 	var e [1]Entry
@@ -177,6 +180,22 @@ func (x *Index) grows(i int, from, to uint64) error {
 		return fmt.Errorf("%w: chunk %d covers [%d,%d) of %d bytes", ErrFormat, i, from, to, x.size)
 	}
 	return nil
+}
+
+// WriteTo writes the whole file: the header, with its reserved bytes zero, and
+// the table.
+func (x *Index) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(x.Header.Append(nil))
+	total := int64(n)
+	if err != nil {
+		return total, err
+	}
+	err = x.blocks(0, x.count, func(b []byte) error {
+		n, err := w.Write(b)
+		total += int64(n)
+		return err
+	})
+	return total, err
 }
 
 // blocks hands n entries from first on to f, many at a time.

@@ -340,3 +340,12 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestWholeFileIsWrittenAsItWasRead(t *testing.T) {
+	_, raw := golden(t)
+	var b bytes.Buffer
+	n, err := open(t, raw).WriteTo(&b)
+	if err != nil || n != int64(len(raw)) || !bytes.Equal(b.Bytes(), raw) {
+		t.Fatalf("%d bytes of %d, %v; equal: %v", n, len(raw), err, bytes.Equal(b.Bytes(), raw))
+	}
+}

@@ -90,6 +90,22 @@ func (x *Index) Sum() (digest.Digest, error) {
 	return digest.Digest(h.Sum(nil)), nil
 }
 
+// WriteTo writes the whole file: the header, with its reserved bytes zero, and
+// the table.
+func (x *Index) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(x.Header.Append(nil))
+	total := int64(n)
+	if err != nil {
+		return total, err
+	}
+	err = x.blocks(0, x.Count(), func(b []byte) error {
+		n, err := w.Write(b)
+		total += int64(n)
+		return err
+	})
+	return total, err
+}
+
 // blocks hands n table entries from first on to f, many at a time.
 func (x *Index) blocks(first, n int, f func([]byte) error) error {
 	buf := make([]byte, min(blockSize, n*digest.Size))
