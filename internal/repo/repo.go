@@ -125,7 +125,7 @@ type SnapshotInfo struct {
 type Begin struct {
 	Snapshot  names.Snapshot
 	Owner     string // auth-id written for a new group, checked for an old one
-	Benchmark bool
+	Benchmark bool   // nothing will be kept, so it does not matter whose group it is
 }
 
 // Session is one backup being written. Has and Put are safe for concurrent

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -29,6 +30,17 @@ func ReplyWith(w http.ResponseWriter, envelope map[string]any) error {
 	w.Header().Set("Content-Type", contentType)
 	_, err := w.Write(bytes.TrimRight(b.Bytes(), "\n"))
 	return err
+}
+
+// Send answers with the bytes of a file. Should writing it fail half way, the
+// client sees an answer that is cut short: Send panics with
+// http.ErrAbortHandler, which is how net/http is told.
+func Send(w http.ResponseWriter, size int64, from io.WriterTo) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	if n, err := from.WriteTo(w); err != nil || n != size {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // Fail answers with an error.

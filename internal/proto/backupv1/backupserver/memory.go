@@ -1,0 +1,194 @@
+package backupserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/holdfast-backup/holdfast/internal/format/blob"
+	"github.com/holdfast-backup/holdfast/internal/pagebuf"
+)
+
+// MemoryOptions are in bytes; what is 0 gets its default.
+type MemoryOptions struct {
+	// Bodies is what the bodies of all sessions together may hold before new ones
+	// wait: 128 MiB. They wait only as long as some are being worked on: a body that
+	// is not read holds up all others on its connection, so waiting for one that has
+	// not arrived could last for ever.
+	Bodies int64
+	// Limit is what they may hold at the most: 512 MiB. A body beyond it is refused.
+	Limit int64
+	// Workers is how many chunks are decoded and stored at a time: one more than
+	// there are processors, because one waits for the disk.
+	Workers int
+}
+
+// Memory holds the buffers of sessions. Close it after the last one.
+type Memory struct {
+	opt     MemoryOptions
+	workers chan *worker // idle ones; nil for one that is still to be made
+
+	mu    sync.Mutex
+	moved chan struct{} // closed when something changes; nil when nobody waits
+	held  int64
+	busy  int               // bodies that have arrived and are worked on
+	spare []*pagebuf.Buffer // at most Bodies bytes
+	kept  int64             // bytes of spare
+}
+
+// worker decodes chunks.
+type worker struct {
+	dec   *blob.Decoder
+	plain *pagebuf.Buffer
+}
+
+// errCrowded is a body beyond the limit.
+var errCrowded = errors.New("too many uploads at a time: wait for answers")
+
+// NewMemory returns an empty one.
+func NewMemory(o MemoryOptions) *Memory {
+	if o.Bodies <= 0 {
+		o.Bodies = 128 << 20
+	}
+	if o.Limit <= 0 {
+		o.Limit = max(512<<20, o.Bodies)
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0) + 1
+	}
+	m := &Memory{opt: o, workers: make(chan *worker, o.Workers)}
+	for range o.Workers {
+		m.workers <- nil
+	}
+	return m
+}
+
+// Close frees everything. No session may be using it.
+func (m *Memory) Close() {
+	for range m.opt.Workers {
+		if w := <-m.workers; w != nil {
+			w.dec.Close()
+			w.plain.Free()
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pagebuf.FreeAll(m.spare)
+	m.spare, m.kept = nil, 0
+}
+
+// body is the memory of one body.
+type body struct {
+	m    *Memory
+	buf  *pagebuf.Buffer
+	data []byte
+	busy bool
+}
+
+// take returns room for n bytes.
+func (m *Memory) take(ctx context.Context, n int) (*body, error) {
+	m.mu.Lock()
+	for m.held > 0 && m.held+int64(n) > m.opt.Bodies && m.busy > 0 {
+		if m.moved == nil {
+			m.moved = make(chan struct{})
+		}
+		moved := m.moved
+		m.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		m.mu.Lock()
+	}
+	if m.held+int64(n) > m.opt.Limit {
+		m.mu.Unlock()
+		return nil, errCrowded
+	}
+	m.held += int64(n)
+	buf := m.pick(n)
+	m.mu.Unlock()
+	if buf == nil {
+		const step = 1 << 20
+		var err error
+		if buf, err = pagebuf.New((n + step - 1) / step * step); err != nil {
+			m.give(nil, int64(n), false)
+			return nil, fmt.Errorf("memory for %d bytes: %w", n, err)
+		}
+	}
+	return &body{m: m, buf: buf, data: buf.Bytes()[:n]}, nil
+}
+
+// pick finds a spare buffer that is not much too large.
+func (m *Memory) pick(n int) *pagebuf.Buffer {
+	for i, b := range m.spare {
+		if have := len(b.Bytes()); have >= n && have <= max(4*n, 4<<20) {
+			m.spare[i] = m.spare[len(m.spare)-1]
+			m.spare = m.spare[:len(m.spare)-1]
+			m.kept -= int64(have)
+			return b
+		}
+	}
+	return nil
+}
+
+// arrived says that the body is complete, and that its memory will be given back
+// without any doing of the client.
+func (b *body) arrived() {
+	b.m.mu.Lock()
+	defer b.m.mu.Unlock()
+	b.busy = true
+	b.m.busy++
+}
+
+// release gives the memory back.
+func (b *body) release() {
+	b.m.give(b.buf, int64(len(b.data)), b.busy)
+	b.buf, b.data = nil, nil
+}
+
+func (m *Memory) give(buf *pagebuf.Buffer, n int64, busy bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held -= n
+	if busy {
+		m.busy--
+	}
+	if buf != nil {
+		if size := int64(len(buf.Bytes())); m.kept+size <= m.opt.Bodies {
+			m.spare, m.kept = append(m.spare, buf), m.kept+size
+		} else {
+			buf.Free()
+		}
+	}
+	if m.moved != nil {
+		close(m.moved)
+		m.moved = nil
+	}
+}
+
+// work runs f with a worker, when one is free.
+func (m *Memory) work(ctx context.Context, f func(*worker) error) error {
+	var w *worker
+	select {
+	case w = <-m.workers:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { m.workers <- w }()
+	if w == nil {
+		dec, err := blob.NewDecoder(nil)
+		if err != nil {
+			return err
+		}
+		plain, err := pagebuf.New(blob.MaxChunk)
+		if err != nil {
+			dec.Close()
+			return err
+		}
+		w = &worker{dec, plain}
+	}
+	return f(w)
+}
