@@ -25,7 +25,7 @@ const (
 	files   = face + " internal/image internal/image/archive internal/filearchive"
 	work    = face + " internal/image internal/image/archive internal/backup internal/restore"
 
-	accounts = " internal/access internal/confdir internal/secret" // who uses a server, and what it is told
+	accounts = " internal/access internal/confdir internal/accounts internal/secret" // who uses a server, and what it is told
 )
 
 // rooms is the table, from the bottom up.
@@ -45,8 +45,9 @@ var rooms = []room{
 	{dir: "internal/kernel"},                                                    // thin shells over system calls
 	{dir: "internal/daemon", std: noWire},                                       // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
-	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire}, // key files that no crash spoils
-	{dir: "internal/confdir", may: "internal/keystore", std: noWire},             // the files of a server's configuration
+	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire},                                         // key files that no crash spoils
+	{dir: "internal/confdir", may: "internal/keystore", std: noWire},                                                     // the files of a server's configuration
+	{dir: "internal/accounts", may: "internal/access internal/confdir internal/format internal/secret", std: "net/http"}, // who can log in to a server
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
