@@ -21,7 +21,7 @@ Called by the name pxar, as through a symbolic link, the program is this command
   holdfast pxar list home.pxar
   ln -s $(command -v holdfast) /usr/local/bin/pxar`,
 	}
-	cmd.AddCommand(newPxarCreateCommand(a), newPxarExtractCommand(a), newPxarListCommand(a))
+	cmd.AddCommand(newPxarCreateCommand(a), newPxarExtractCommand(a), newPxarListCommand(a), newPxarMountCommand(a))
 	return cmd
 }
 

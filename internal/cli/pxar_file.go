@@ -127,6 +127,7 @@ func explainPxar(name string, err error) error {
 type pxarFile struct {
 	*pxar.Archive
 	opened
+	hasPayload bool
 }
 
 // openPxarFile opens an archive that is a file, or a pair of files.
@@ -153,6 +154,7 @@ func openPxarFile(o pxarInput) (_ *pxarFile, err error) {
 		if payload, payloadSize, err = f.open(o.payload); err != nil {
 			return nil, err
 		}
+		f.hasPayload = true
 	}
 	if f.Archive, err = pxar.OpenArchive(archive, size, payload, payloadSize); err != nil {
 		return nil, explainPxar(o.archive, err)
