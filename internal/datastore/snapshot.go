@@ -66,6 +66,30 @@ func (p *Snapshot) ReadChunk(ctx context.Context, d digest.Digest, buf []byte) (
 	return p.store.readChunk(d, buf)
 }
 
+// OpenChunk opens the encoded chunk, unchecked, for whoever passes it on.
+func (p *Snapshot) OpenChunk(_ context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
+	f, err := p.store.fs.Open(names.ChunkPath(d))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, fmt.Errorf("%w: %s", repo.ErrChunkMissing, d)
+	case err != nil:
+		return nil, 0, fmt.Errorf("read chunk %s: %w", d, err)
+	}
+	size, err := f.Size()
+	if err == nil && size > maxStored {
+		err = &repo.CorruptError{What: "chunk " + d.String(), Err: errTooLong}
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return openChunk{io.NewSectionReader(f, 0, size), f}, size, nil
+}
+
+type openChunk struct {
+	io.Reader
+	io.Closer
+}
+
 // Prefetch says that these chunks will be read soon.
 func (p *Snapshot) Prefetch(ds []digest.Digest) {
 	for _, d := range ds {

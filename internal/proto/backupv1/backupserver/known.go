@@ -5,12 +5,12 @@ import (
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
-	"github.com/holdfast-backup/holdfast/internal/repo/indexset"
+	"github.com/holdfast-backup/holdfast/internal/repo/rawfile"
 )
 
 // known is which chunks an index may name, and how long they are.
 type known struct {
-	indexes indexset.Set // that the client fetched
+	previous rawfile.Files // that the client fetched
 
 	mu       sync.Mutex
 	uploaded map[digest.Digest]uint32
@@ -30,7 +30,7 @@ func (k *known) length(d digest.Digest) (int64, error) {
 	if ok {
 		return int64(n), nil
 	}
-	long, ok, err := k.indexes.Length(d)
+	long, ok, err := k.previous.Length(d)
 	if err != nil {
 		return 0, fmt.Errorf("previous index: %w", err)
 	}

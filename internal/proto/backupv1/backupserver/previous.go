@@ -1,9 +1,7 @@
 package backupserver
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"net/http"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -11,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/proto/repoerr"
 	"github.com/holdfast-backup/holdfast/internal/proto/rest"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/rawfile"
 )
 
 func (b *Session) previousTime(http.ResponseWriter, *http.Request) (any, error) {
@@ -31,64 +30,25 @@ func (b *Session) previous(w http.ResponseWriter, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	var f sendable
+	var f rawfile.File
 	err = b.change(func() (err error) { f, err = b.openPrevious(name); return err })
 	if err != nil {
 		return nil, err
 	}
-	if f.closer != nil {
-		defer func() { _ = f.closer.Close() }() // was only read
-	}
+	defer func() { _ = f.Close() }() // was only read
 	b.log("download '%s' from previous backup", name)
-	rest.Send(w, f.size, f.from)
+	rest.Send(w, f.Size, f)
 	return nil, errSent
 }
 
-// sendable is an open file.
-type sendable struct {
-	from   io.WriterTo
-	size   int64
-	closer io.Closer // nil: it stays open
-}
-
-func (b *Session) openPrevious(name names.Archive) (sendable, error) {
+func (b *Session) openPrevious(name names.Archive) (rawfile.File, error) {
 	snap := b.ses.Previous()
 	if snap == nil {
-		return sendable{}, errors.New("no valid previous backup")
+		return rawfile.File{}, errors.New("no valid previous backup")
 	}
-	switch name.Kind() {
-	case names.Fidx:
-		x, c, err := snap.OpenFixed(name)
-		if err != nil {
-			return sendable{}, err
-		}
-		return b.learn(name, sendable{x, x.FileSize(), c}, func() error { return b.known.indexes.AddFixed(x, c) })
-	case names.Didx:
-		x, c, err := snap.OpenDynamic(name)
-		if err != nil {
-			return sendable{}, err
-		}
-		return b.learn(name, sendable{x, x.FileSize(), c}, func() error { return b.known.indexes.AddDynamic(x, c) })
-	}
-	raw, err := snap.Blob(name)
-	if errors.Is(err, repo.ErrNotFound) {
+	f, err := b.known.previous.Open(snap, name)
+	if name.Kind() == names.Blob && errors.Is(err, repo.ErrNotFound) {
 		err = repoerr.WithStatus(err, http.StatusNotFound)
 	}
-	return sendable{from: bytes.NewReader(raw), size: int64(len(raw))}, err
-}
-
-// learn adds the chunks of an index to what is known, once. add takes the index
-// over, which is closed at the end of the session.
-func (b *Session) learn(name names.Archive, f sendable, add func() error) (sendable, error) {
-	b.learning.Lock()
-	defer b.learning.Unlock()
-	if b.learnt[name] {
-		return f, nil
-	}
-	if err := add(); err != nil {
-		return sendable{}, err
-	}
-	b.learnt[name] = true
-	f.closer = nil
-	return f, nil
+	return f, err
 }

@@ -89,9 +89,6 @@ type Session struct {
 
 	creating sync.Mutex
 	lastWid  int
-
-	learning sync.Mutex
-	learnt   map[names.Archive]bool // indexes of the previous snapshot that are in known
 }
 
 // file is what a manifest has to say of an archive.
@@ -120,7 +117,7 @@ func Begin(ctx context.Context, c Config) (*Session, error) {
 	b := &Session{
 		conf: c, ses: ses,
 		known:   known{uploaded: map[digest.Digest]uint32{}},
-		writers: map[int]*writer{}, files: map[names.Archive]file{}, learnt: map[names.Archive]bool{},
+		writers: map[int]*writer{}, files: map[names.Archive]file{},
 	}
 	if b.conf.Memory == nil {
 		b.conf.Memory, b.own = NewMemory(MemoryOptions{}), true
@@ -158,7 +155,7 @@ func (b *Session) End(why error) error {
 	if ended {
 		return nil
 	}
-	err := b.known.indexes.Close()
+	err := b.known.previous.Close()
 	if b.own {
 		b.conf.Memory.Close()
 	}
