@@ -19,9 +19,10 @@ import (
 // several workers before it. It belongs to one goroutine, and Close must be
 // called. What comes out of Read is proven, up to the byte before an error.
 //
-// Memory: for each worker an encoded chunk, and two chunks in work and two that
-// wait to be read, so at most workers × 5 times the archive's largest chunk. Of a
-// buffer only what the chunk fills takes memory.
+// Memory: for each worker an encoded chunk; of decoded ones that are in work or
+// wait to be read 48 MiB, or two of the archive's largest if that is more; and
+// spare buffers, at most two more than twice the workers, of half the largest
+// chunk. Of a buffer only what the chunk fills takes memory.
 type Stream struct {
 	x      *Dynamic
 	snap   repo.Snapshot
@@ -45,13 +46,18 @@ type Stream struct {
 	spare   []*pair
 	pairs   int // that there are
 	most    int
+	held    int64 // bytes of chunks in work, waiting, or being read
 }
+
+// heldMost bounds what is fetched ahead of the reader, in bytes.
+const heldMost = 48 << 20
 
 // pair is two chunks, which are hashed together.
 type pair struct {
 	first  int
 	n      int
 	bounds [lanes + 1]int64
+	bytes  int64 // from first to last, when it was taken
 	bufs   [lanes]*pagebuf.Buffer
 	chunks [lanes]Chunk
 	err    error // of the index
@@ -71,7 +77,7 @@ func NewStream(ctx context.Context, snap repo.Snapshot, x *Dynamic, off, n int64
 	if workers <= 0 {
 		workers = min(runtime.GOMAXPROCS(0)+1, 6) // one waits for the disk
 	}
-	s := &Stream{x: x, snap: snap, off: off, end: off + n, ready: map[int]*pair{}, most: 2 * workers}
+	s := &Stream{x: x, snap: snap, off: off, end: off + n, ready: map[int]*pair{}, most: workers + 1}
 	s.changed.L = &s.mu
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	if n == 0 {
@@ -201,8 +207,15 @@ func (s *Stream) wait() (*pair, error) {
 }
 
 func (s *Stream) giveBack(p *pair) {
+	for i := range p.n { // a buffer of which much was used takes that much memory
+		if p.bounds[i+1]-p.bounds[i] > int64(s.x.Most/2) {
+			p.bufs[i].Free()
+			p.bufs[i] = nil
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.held -= p.bytes
 	s.spare = append(s.spare, p)
 	s.changed.Broadcast()
 }
@@ -234,11 +247,12 @@ func (s *Stream) take() *pair {
 	defer s.mu.Unlock()
 	for s.ctx.Err() == nil && s.next < s.last {
 		n := len(s.spare)
-		if n == 0 && s.pairs == s.most {
+		bytes, err := s.bytesAhead()
+		if err == nil && (n == 0 && s.pairs == s.most || s.held > 0 && s.held+bytes > heldMost) {
 			s.changed.Wait()
 			continue
 		}
-		p := new(pair)
+		p := new(pair) // an error of the index comes again when it is filled
 		if n > 0 {
 			p = s.spare[n-1]
 			s.spare = s.spare[:n-1]
@@ -247,9 +261,21 @@ func (s *Stream) take() *pair {
 		}
 		p.first, p.n = s.next, min(lanes, s.last-s.next)
 		s.next += p.n
+		p.bytes = bytes
+		s.held += bytes
 		return p
 	}
 	return nil
+}
+
+// bytesAhead is the size of the chunks that are taken next.
+func (s *Stream) bytesAhead() (int64, error) {
+	from, _, err := s.x.Bounds(s.next)
+	if err != nil {
+		return 0, err
+	}
+	_, to, err := s.x.Bounds(min(s.next+lanes, s.last) - 1)
+	return to - from, err
 }
 
 func (s *Stream) fill(r *Reader, p *pair) error {
