@@ -1,6 +1,7 @@
 package extract_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,6 +42,25 @@ func TestArchiveBecomesADirectory(t *testing.T) {
 				t.Errorf("%+v", res)
 			}
 			compare(t, tree, target)
+		}
+	}
+}
+
+func TestDeviceNumbersThatTheKernelLacksAreNotMadeToOthers(t *testing.T) {
+	rootOnly(t)
+	tree := dir("", &node{Entry: device("major", pxar.CharDevice, 0o600, 1<<12, 3)}, &node{Entry: device("minor", pxar.BlockDevice, 0o600, 7, 1<<20)},
+		&node{Entry: device("most", pxar.CharDevice, 0o600, 1<<12-1, 1<<20-1)})
+	target := t.TempDir()
+	res, err := extract.Directory(t.Context(), encode(t, tree, 1).reader(t), target, extract.Options{Existing: extract.Dirs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Failed.Devices != 2 || res.Made.Devices != 1 {
+		t.Errorf("%+v", res)
+	}
+	for name, want := range map[string]bool{"major": false, "minor": false, "most": true} {
+		if _, err := os.Lstat(filepath.Join(target, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

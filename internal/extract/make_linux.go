@@ -90,13 +90,20 @@ func (m *maker) special(d *dir, e *pxar.Entry, which Existing, create func(name 
 	return nil
 }
 
+// The highest device numbers of the kernel; its own have 32 bits.
+const (
+	maxMajor = 1<<12 - 1
+	maxMinor = 1<<20 - 1
+)
+
 // mknod makes a device, FIFO or socket that nobody may use yet.
 func mknod(dir int, name string, e *pxar.Entry) error {
 	dev := uint64(0)
 	if e.Kind == pxar.CharDevice || e.Kind == pxar.BlockDevice {
-		if dev = e.Device.Dev(); pxar.DeviceOf(dev) != e.Device || dev != uint64(int(dev)) {
+		if e.Device.Major > maxMajor || e.Device.Minor > maxMinor { // mknod would take their lowest bits
 			return fmt.Errorf("no device number %d:%d: %w", e.Device.Major, e.Device.Minor, unix.EINVAL)
 		}
+		dev = e.Device.Dev()
 	}
 	err := unix.Mknodat(dir, name, e.Mode&unix.S_IFMT, int(dev))
 	if errors.Is(err, unix.EPERM) && dev != 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"unsafe"
@@ -35,6 +36,12 @@ type Owners struct{ UID, GID uint32 }
 
 // errOwner is why set-id bits are not set.
 var errOwner = errors.New("set-user-id and set-group-id bits are left out where the owner is not set")
+
+// noID is the number that is no user and no group.
+const noID = math.MaxUint32
+
+// errNoOwner is why an owner is not set.
+var errNoOwner = fmt.Errorf("%d is no user and no group", uint32(noID))
 
 // errForeign is why an extended attribute of an archive is not set.
 var errForeign = errors.New("archives do not hold such an attribute")
@@ -144,7 +151,10 @@ func (s *setter) owner(chown func(uid, gid int) error) bool {
 	case s.Skip.Has(Owner):
 		return false
 	}
-	err := chown(int(s.m.UID), int(s.m.GID))
+	err := errNoOwner
+	if s.m.UID != noID && s.m.GID != noID { // to chown these mean: leave it
+		err = chown(int(s.m.UID), int(s.m.GID))
+	}
 	s.report(Owner, err)
 	return err == nil
 }

@@ -142,6 +142,23 @@ func TestSetIDBitsNeedTheirOwner(t *testing.T) {
 	}
 }
 
+func TestNumbersThatAreNoOwnerAreSaid(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, f := open(t, path)
+	was := read(t, f, fd)
+	for _, ids := range []Owners{{UID: noID, GID: was.GID}, {UID: was.UID, GID: noID}} {
+		var told []What
+		m := pxar.Metadata{Mode: unix.S_IFREG | 0o4755, UID: ids.UID, GID: ids.GID}
+		f.Apply(fd, &m, How{Report: func(w What, _ error) { told = append(told, w) }})
+		if got := read(t, f, fd); got.UID != was.UID || got.GID != was.GID || got.Mode != unix.S_IFREG|0o755 || len(told) == 0 || told[0] != Owner {
+			t.Errorf("%+v: %d:%d, mode %o, told %v", ids, got.UID, got.GID, got.Mode, told)
+		}
+	}
+}
+
 func TestLinksAndDevicesAreChangedThemselves(t *testing.T) {
 	rootOnly(t)
 	dir := t.TempDir()
