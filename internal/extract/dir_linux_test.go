@@ -48,8 +48,8 @@ func TestArchiveBecomesADirectory(t *testing.T) {
 
 func TestDeviceNumbersThatTheKernelLacksAreNotMadeToOthers(t *testing.T) {
 	rootOnly(t)
-	tree := dir("", &node{Entry: device("major", pxar.CharDevice, 0o600, 1<<12, 3)}, &node{Entry: device("minor", pxar.BlockDevice, 0o600, 7, 1<<20)},
-		&node{Entry: device("most", pxar.CharDevice, 0o600, 1<<12-1, 1<<20-1)})
+	tree := dir("", &node{Entry: device("major", pxar.CharDevice, pxar.ModeCharDevice|0o600, 1<<12, 3)}, &node{Entry: device("minor", pxar.BlockDevice, pxar.ModeBlockDevice|0o600, 7, 1<<20)},
+		&node{Entry: device("most", pxar.CharDevice, pxar.ModeCharDevice|0o600, 1<<12-1, 1<<20-1)})
 	target := t.TempDir()
 	res, err := extract.Directory(t.Context(), encode(t, tree, 1).reader(t), target, extract.Options{Existing: extract.Dirs})
 	if err != nil {
