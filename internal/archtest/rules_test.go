@@ -25,7 +25,7 @@ const (
 	files   = face + " internal/image internal/image/archive internal/filearchive"
 	work    = face + " internal/image internal/image/archive internal/backup internal/restore"
 
-	accounts = " internal/access internal/confdir internal/accounts internal/secret" // who uses a server, and what it is told
+	accounts = " internal/access internal/confdir internal/accounts internal/calendar internal/secret" // who uses a server, and what it is told
 )
 
 // rooms is the table, from the bottom up.
@@ -41,6 +41,7 @@ var rooms = []room{
 	{dir: "internal/retention", may: "internal/format", std: noIO},
 	{dir: "internal/chunker", may: formats, std: noIO},
 	{dir: "internal/exclude", std: noIO},                                        // what a backup leaves out
+	{dir: "internal/calendar", std: noIO},                                       // when jobs run
 	{dir: "internal/access", may: "internal/format internal/secret", std: noIO}, // who may do what on a server
 	{dir: "internal/kernel"},                                                    // thin shells over system calls
 	{dir: "internal/daemon", std: noWire},                                       // a command goes to the background
