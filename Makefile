@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build pam demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ help: ## this list
 build: ## bin/holdfast for this machine: one static file
 	@echo "holdfast $(VERSION): $(KIND)"
 	@$(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/holdfast ./cmd/holdfast
+
+pam: ## bin/holdfast-pam: checks passwords of this machine's users for the server (Linux)
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/holdfast-pam ./cmd/holdfast-pam
 
 demo: build ## a guided tour on a real ext4 image, about half a minute
 	@test/demo/run bin/holdfast

@@ -49,6 +49,7 @@ var rooms = []room{
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire},                                         // key files that no crash spoils
 	{dir: "internal/confdir", may: "internal/keystore", std: noWire},                                                     // the files of a server's configuration
 	{dir: "internal/accounts", may: "internal/access internal/confdir internal/format internal/secret", std: "net/http"}, // who can log in to a server
+	{dir: "internal/pamcheck", std: noWire},                                                                              // one password of one user of this machine
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
@@ -87,6 +88,7 @@ var rooms = []room{
 	{dir: "internal/cli", may: "internal"},
 	{dir: "internal/archtest"},
 	{dir: "cmd", may: "internal/cli internal/ui"},
+	{dir: "cmd/holdfast-pam", may: "internal/pamcheck", std: noWire},
 	{dir: "bench/page"},
 	{dir: "bench", may: "bench/page"},
 	{dir: "bench/serve", may: "bench/page internal/repo internal/repo/dir internal/format"},
