@@ -26,8 +26,8 @@ type scan struct {
 	fss  map[uint64]*filemeta.FS // by device
 
 	mu      sync.Mutex
-	changed sync.Cond // there is work
-	allowed sync.Cond // more readers may work
+	changed sync.Cond     // there is work
+	allowed sync.Cond     // more readers may work
 	batches []*batch      // that no reader has taken
 	dirs    []*dirTask    // that may be listed ahead, the next one last
 	ahead   int           // listings that wait for the walker, or are being made
