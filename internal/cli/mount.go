@@ -68,7 +68,7 @@ A snapshot cannot be removed while it is mounted.`,
 		},
 	}
 	o.serve.add(cmd)
-	cmd.Flags().StringVar(&o.cache, "cache", "128M", "memory for decoded chunks")
+	cmd.Flags().StringVar(&o.cache, "cache", "96M", "memory for decoded chunks")
 	o.key.readFlags(cmd)
 	return cmd
 }
