@@ -287,6 +287,10 @@ func (s *setter) value(name string, value []byte, there bool) error {
 	case value != nil:
 		return unix.Fsetxattr(s.fd, name, value, 0)
 	case there && s.f.can(hasXattrs):
+		// Taking away what is not there may need rights too.
+		if _, err := unix.Fgetxattr(s.fd, name, nil); err != nil {
+			return nil //nolint:nilerr // nothing is there
+		}
 		if err := unix.Fremovexattr(s.fd, name); err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return err
 		}
