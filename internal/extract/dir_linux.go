@@ -274,7 +274,8 @@ func (r *run) missed(d *dir, name string, w filemeta.What, err error) {
 }
 
 // prepare makes the metadata of an archive that of an entry in the target, and
-// returns what is not set of it. d names it if something is lost.
+// returns what is not set of it. d names it if something is lost. Where modes are
+// ignored, what is new gets one all the same: that of any new file.
 func (r *run) prepare(m *pxar.Metadata, d *dir, name ...string) filemeta.Set {
 	skip := r.o.Skip
 	if !r.o.IDs.Empty() {

@@ -36,7 +36,7 @@ type file struct {
 // newFile makes an empty file for an entry.
 func (r *run) newFile(d *dir, e *pxar.Entry) (*file, error) {
 	f := &file{run: r, dir: d, name: e.Name, meta: e.Metadata, fd: -1}
-	f.skip = r.prepare(&f.meta, d, e.Name)
+	f.skip = r.prepare(&f.meta, d, e.Name) &^ filemeta.SetOf(filemeta.Mode)
 	perm := uint32(0o600)
 	// Extended attributes need the permission to write, except for root.
 	if want := f.meta.Mode & 0o7777; d.made && r.self.sure && want&^(0o777&^r.self.umask) == 0 && len(f.meta.Xattrs) == 0 {

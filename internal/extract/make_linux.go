@@ -79,7 +79,7 @@ func (m *maker) special(d *dir, e *pxar.Entry, which Existing, create func(name 
 		return err
 	}
 	meta := e.Metadata
-	how := m.how(m.prepare(&meta, d, e.Name), d, e.Name)
+	how := m.how(m.prepare(&meta, d, e.Name)&^filemeta.SetOf(filemeta.Mode), d, e.Name)
 	if d.owned {
 		how.Made = &m.self.owners
 	}

@@ -86,6 +86,7 @@ func (d *dir) look(made bool) error {
 			return err
 		}
 		d.volume = &volume{FS: f}
+		d.volume.nameless.Store(d.run.o.named)
 	}
 	if !made && mine && self.UID != 0 && st.Mode&0o700 != 0o700 {
 		// What belongs in it needs the permission; d gets its mode at the end.
@@ -282,6 +283,9 @@ func (d *dir) complete() {
 		r.mu.Lock()
 		r.total.Changed.Dirs++
 		r.mu.Unlock()
+	}
+	if d.made {
+		how.Skip &^= filemeta.SetOf(filemeta.Mode)
 	}
 	how.Inherited = !d.made || d.parent == nil || !d.parent.made
 	if d.owned {

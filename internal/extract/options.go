@@ -43,6 +43,8 @@ type Options struct {
 	IDs     *idmap.Map // the owners are those of a container, and become the host's; nil: as they are
 	Workers int        // goroutines that make files; 0: by the number of CPUs
 
+	named bool // as where no file can be without a name; for tests
+
 	Problem  func(Problem) // called from one goroutine at a time; nil: problems are only counted
 	Counters *Counters     // progress; nil: not counted
 }

@@ -103,12 +103,16 @@ func TestRandomTreesComeBackAndBecomeEachOther(t *testing.T) {
 		round++
 		target := filepath.Join(top, fmt.Sprint(round))
 		one, two := randomTree(rt), randomTree(rt)
-		res, err := extract.Directory(t.Context(), source(rt, t, one), target, extract.Options{Workers: rapid.IntRange(1, 4).Draw(rt, "workers")})
+		o := extract.Options{Workers: rapid.IntRange(1, 4).Draw(rt, "workers")}
+		if rapid.Bool().Draw(rt, "named") {
+			o = o.Named()
+		}
+		res, err := extract.Directory(t.Context(), source(rt, t, one), target, o)
 		if err != nil || !res.Complete() || res.Made != res.Asked {
 			rt.Fatalf("%v, %+v", err, res)
 		}
 		same(rt, t, "new", one, target)
-		o := extract.Options{InPlace: true, Delete: true, Checksum: rapid.Bool().Draw(rt, "checksum")}
+		o.InPlace, o.Delete, o.Checksum = true, true, rapid.Bool().Draw(rt, "checksum")
 		if !o.Checksum {
 			// Same size and time, and another content: nobody can see that.
 			differ := map[string]bool{}
