@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,18 +42,55 @@ func ParseFormat(s string) (Format, error) {
 // write answers with data. A list is written item by item: its text is never in
 // memory as a whole.
 func (f Format) write(w http.ResponseWriter, data any, extra map[string]any) error {
+	b := f.begin(w)
+	if err := writeValue(b, data); err != nil {
+		return err
+	}
+	return f.end(b, extra)
+}
+
+// writeList answers with what list yields; nothing is written before the first
+// item, or the end, so that an error can be answered.
+func (f Format) writeList(w http.ResponseWriter, r *Request, list func(context.Context, *Request, func(any) error) error) error {
+	var b *bufio.Writer
+	next := byte('[')
+	begin := func() {
+		if b == nil {
+			b = f.begin(w)
+		}
+		b.WriteByte(next)
+		next = ','
+	}
+	err := list(r.HTTP.Context(), r, func(item any) error {
+		begin()
+		return writeJSON(b, item)
+	})
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		begin()
+	}
+	b.WriteByte(']')
+	return f.end(b, r.extra)
+}
+
+// begin writes up to the value of data. Errors of the writer show in end.
+func (f Format) begin(w http.ResponseWriter) *bufio.Writer {
 	w.Header().Set("Content-Type", Media)
+	b := bufio.NewWriterSize(w, 32<<10)
+	b.WriteString(`{"data":`)
+	return b
+}
+
+// end writes what is beside the data.
+func (f Format) end(b *bufio.Writer, extra map[string]any) error {
 	if f == ExtJS {
 		extra = maps.Clone(extra)
 		if extra == nil {
 			extra = map[string]any{}
 		}
 		extra["success"], extra["status"] = true, http.StatusOK
-	}
-	b := bufio.NewWriterSize(w, 32<<10)
-	b.WriteString(`{"data":`)
-	if err := writeValue(b, data); err != nil {
-		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(extra)) {
 		fmt.Fprintf(b, ",%q:", name)
@@ -81,15 +119,20 @@ func writeValue(w *bufio.Writer, data any) error {
 	return w.WriteByte(']')
 }
 
-// writeJSON is json.Marshal without the escapes for HTML.
-func writeJSON(w io.Writer, v any) error {
+// Marshal is json.Marshal without the escapes for HTML.
+func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+func writeJSON(w io.Writer, v any) error {
+	b, err := Marshal(v)
+	if err == nil {
+		_, err = w.Write(b)
 	}
-	_, err := w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 	return err
 }
 

@@ -85,6 +85,7 @@ func (r *Request) Set(name string, value any) {
 type Handler struct {
 	result reflect.Type // of data; nil: none
 	do     func(context.Context, *Request) (any, error)
+	list   func(context.Context, *Request, func(any) error) error
 	serve  func(http.ResponseWriter, *Request) error
 	media  string // of what serve writes
 	body   bool   // the request's body is data, not parameters
@@ -95,6 +96,17 @@ func Data[T any](f func(context.Context, *Request) (T, error)) Handler {
 	return Handler{
 		result: reflect.TypeFor[T](),
 		do:     func(ctx context.Context, r *Request) (any, error) { return f(ctx, r) },
+	}
+}
+
+// Each is a call that answers with a list of any length, item by item. Errors are
+// those of a Stream.
+func Each[T any](f func(ctx context.Context, r *Request, yield func(T) error) error) Handler {
+	return Handler{
+		result: reflect.TypeFor[[]T](),
+		list: func(ctx context.Context, r *Request, yield func(any) error) error {
+			return f(ctx, r, func(item T) error { return yield(item) })
+		},
 	}
 }
 
@@ -156,6 +168,9 @@ func (c *Call) Run(w http.ResponseWriter, r *Request, f Format) error {
 	}
 	if c.Do.serve != nil {
 		return c.Do.serve(w, r)
+	}
+	if c.Do.list != nil {
+		return f.writeList(w, r, c.Do.list)
 	}
 	v, err := c.Do.do(r.HTTP.Context(), r)
 	if err != nil {

@@ -52,7 +52,7 @@ func (n *node) add(c *Call) {
 	for name := range wanted {
 		c.broken("{%s} is no parameter", name)
 	}
-	if c.Guard == nil || c.Do.do == nil && c.Do.serve == nil {
+	if c.Guard == nil || c.Do.do == nil && c.Do.list == nil && c.Do.serve == nil {
 		c.broken("guard or handler is missing")
 	}
 }
