@@ -1,0 +1,200 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/holdfast-backup/holdfast/internal/access"
+	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
+	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/stores"
+	"github.com/holdfast-backup/holdfast/internal/server/tasks"
+)
+
+// configCalls are the calls about the configuration of datastores.
+func (s *Server) configCalls() []api.Call {
+	const at = "/config/datastore"
+	see := api.Where("/datastore/{name}", access.DatastoreAudit)
+	change := api.Where("/datastore/{name}", access.DatastoreAllocate)
+	return []api.Call{
+		{
+			Method: "GET", Path: at, Doc: "List how datastores are configured.",
+			Guard: api.LoggedIn("Those with Datastore.Audit."), Do: api.Data(s.storeConfigs),
+		},
+		{
+			Method: "POST", Path: at, Doc: "Make a datastore, or take one in that is there. The task that does it is the answer.",
+			Guard: api.Where("/datastore", access.DatastoreAllocate), Params: append([]api.AnyParam{storeName, storePath, reuse}, propParams()...), Do: api.Data(s.addStore),
+		},
+		{Method: "GET", Path: at + "/{name}", Doc: "Show how a datastore is configured.", Guard: see, Params: []api.AnyParam{storeName}, Do: api.Data(s.storeConfig)},
+		{
+			Method: "PUT", Path: at + "/{name}", Doc: "Change how a datastore is configured.",
+			Guard: change, Params: append([]api.AnyParam{storeName, deleteStoreProps, params.digest}, propParams()...), Do: api.Nothing(s.changeStore),
+		},
+		{
+			Method: "DELETE", Path: at + "/{name}", Doc: "Forget a datastore. Its data stays where it is.",
+			Guard: change, Params: []api.AnyParam{storeName, keepACL, params.digest}, Do: api.Data(s.removeStore),
+		},
+	}
+}
+
+// storeProps are the properties that can be changed.
+var storeProps = []api.Param[string]{
+	params.comment,
+	api.Line("gc-schedule", "When garbage is collected, a calendar event.", 256).Optional(),
+	api.Line("prune-schedule", "When it is pruned, a calendar event.", 256).Optional(),
+	api.Match("keep-last", "What pruning keeps.", `[0-9]{1,9}`, 9).Optional(),
+	api.Match("keep-hourly", "The same, of hours.", `[0-9]{1,9}`, 9).Optional(),
+	api.Match("keep-daily", "The same, of days.", `[0-9]{1,9}`, 9).Optional(),
+	api.Match("keep-weekly", "The same, of weeks.", `[0-9]{1,9}`, 9).Optional(),
+	api.Match("keep-monthly", "The same, of months.", `[0-9]{1,9}`, 9).Optional(),
+	api.Match("keep-yearly", "The same, of years.", `[0-9]{1,9}`, 9).Optional(),
+	api.Parsed("verify-new", "Whether backups are verified when they have come.", "", 5, boolText).Optional(),
+	api.Parsed("tuning", "Properties: sync-level, gc-atime-cutoff, gc-atime-safety-check, chunk-order.", "", 256, propertyText).Optional(),
+	api.Parsed("maintenance-mode", "Properties: type (read-only or offline), message.", "", 256, propertyText).Optional(),
+	api.Line("notification-mode", "How notifications are sent.", 32).Optional(),
+	api.Line("notify-user", "Who gets mail.", 64).Optional(),
+	api.Parsed("notify", "What mail is sent about.", "", 256, propertyText).Optional(),
+}
+
+var (
+	storeName = params.store.As("name", "The datastore.")
+	storePath = api.Parsed("path", "The directory of the datastore, an absolute path.", "", 4096, func(s string) (string, error) {
+		if !filepath.IsAbs(s) || filepath.Clean(s) == "/" {
+			return "", fmt.Errorf("%q is not an absolute path of a directory other than the root", s)
+		}
+		return filepath.Clean(s), nil
+	})
+	reuse            = api.Bool("reuse-datastore", "Take in a datastore that is there, and make none.").Default(false)
+	keepACL          = api.Bool("keep-job-configs", "Leave the rights on it in place.").Default(false)
+	deleteStoreProps = api.List(api.Choice("delete", "Properties that are removed.", propNames()...))
+)
+
+func propNames() (list []string) {
+	for _, p := range storeProps {
+		list = append(list, p.Spec().Name)
+	}
+	return list
+}
+
+func propParams() (list []api.AnyParam) {
+	for _, p := range storeProps {
+		list = append(list, p)
+	}
+	return list
+}
+
+func boolText(s string) (string, error) {
+	on, err := sectionconfig.ParseBool(s)
+	return fmt.Sprint(on), err
+}
+
+func propertyText(s string) (string, error) {
+	_, err := sectionconfig.ParseProperties(s, "type")
+	return s, err
+}
+
+// setProps makes of a section what a request says.
+func setProps(r *api.Request, sec *sectionconfig.Section) {
+	for _, p := range storeProps {
+		if v, ok := p.Given(r); ok && v != "" {
+			sec.Set(p.Spec().Name, v)
+		} else if ok {
+			sec.Set(p.Spec().Name)
+		}
+	}
+}
+
+// configItem is the section of a datastore.
+func configItem(c stores.Config) map[string]any {
+	item := map[string]any{"name": c.Name}
+	for _, p := range c.Section().Props {
+		item[p.Key] = p.Value
+		if p.Key == "verify-new" {
+			item[p.Key] = c.VerifyNew
+		}
+	}
+	return item
+}
+
+func (s *Server) storeConfigs(_ context.Context, r *api.Request) ([]map[string]any, error) {
+	configs, err := s.stores.List()
+	if err != nil {
+		return nil, err
+	}
+	list := []map[string]any{}
+	for _, c := range configs {
+		if r.Policy.RequireAny(r.Caller, access.StorePath(c.Name, ""), access.DatastoreAudit) == nil {
+			list = append(list, configItem(c))
+		}
+	}
+	return list, s.configDigest(r)
+}
+
+func (s *Server) configDigest(r *api.Request) error {
+	digest, err := s.stores.Digest()
+	r.Set("digest", digest)
+	return err
+}
+
+func (s *Server) storeConfig(_ context.Context, r *api.Request) (map[string]any, error) {
+	c, err := s.stores.Find(storeName.Of(r))
+	if err != nil {
+		return nil, err
+	}
+	return configItem(c), s.configDigest(r)
+}
+
+func (s *Server) addStore(_ context.Context, r *api.Request) (string, error) {
+	name, path := storeName.Of(r), storePath.Of(r)
+	id, err := s.StartTask(job{"create-datastore", name}.by(r.Caller), func(ctx context.Context, t *tasks.Task) error {
+		t.Logf("datastore '%s' at %s", name, path)
+		return s.stores.Add(ctx, stores.Addition{
+			Name: name, Path: path, Reuse: reuse.Of(r), Set: func(sec *sectionconfig.Section) { setProps(r, sec) },
+			Progress: func(done, total int) {
+				if done%4096 == 0 {
+					t.Logf("%d of %d chunk directories", done, total)
+				}
+			},
+		})
+	})
+	return id.String(), err
+}
+
+func (s *Server) changeStore(ctx context.Context, r *api.Request) error {
+	return s.stores.Change(ctx, params.digest.Of(r), func(f *sectionconfig.File) error {
+		sec := f.Find(storeName.Of(r))
+		if sec == nil {
+			return fmt.Errorf("no such datastore '%s'", storeName.Of(r))
+		}
+		for _, name := range deleteStoreProps.Of(r) {
+			sec.Set(name)
+		}
+		setProps(r, sec)
+		return nil
+	})
+}
+
+func (s *Server) removeStore(ctx context.Context, r *api.Request) (string, error) {
+	name := storeName.Of(r)
+	if reading, writing := s.stores.Active(name); reading+writing > 0 {
+		return "", fmt.Errorf("datastore '%s' is in use by %d operations", name, reading+writing)
+	}
+	if err := s.stores.Remove(ctx, params.digest.Of(r), name); err != nil {
+		return "", err
+	}
+	if err := s.usage.Forget(name); err != nil {
+		return "", err
+	}
+	if !keepACL.Of(r) {
+		err := s.store.ChangeACL(ctx, "", func(acl *access.ACL) error { acl.ForgetBelow(access.StorePath(name, "")); return nil })
+		if err != nil {
+			return "", err
+		}
+	}
+	id, err := s.StartTask(job{"delete-datastore", name}.by(r.Caller), func(_ context.Context, t *tasks.Task) error {
+		t.Logf("datastore '%s' was removed from the configuration; its data stays", name)
+		return nil
+	})
+	return id.String(), err
+}

@@ -1,0 +1,249 @@
+package server_test
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-backup/holdfast/internal/access"
+	"github.com/holdfast-backup/holdfast/internal/server/api"
+)
+
+// who are those who try every call, in this order:
+//
+//	a  admin@pbs      Admin everywhere
+//	u  audit@pbs      DatastoreAudit
+//	r  reader@pbs     DatastoreReader: Audit, Read, Verify
+//	o  owner@pbs      DatastorePowerUser: Backup, Prune; owns vm/100
+//	t  other@pbs      the same, owns nothing
+//	w  writer@pbs!nas   DatastoreWriteOnly; owns nothing that is asked for
+//	n  nobody@pbs     nothing
+const who = "aurotwn"
+
+// What becomes of a call of each: y it is made, n 403, x the group is somebody
+// else's, b 400 (the reader's upgrade), f 403 by a rule of the call itself.
+type row struct {
+	call   string
+	answer string
+	params []string
+}
+
+var (
+	snap  = []string{"backup-type", "vm", "backup-id", "100", "backup-time", "1717600000"}
+	group = snap[:4]
+)
+
+func with(base []string, more ...string) []string { return append(slices.Clone(base), more...) }
+
+// rows has every call of the table.
+var rows = []row{
+	{"GET /ping", "yyyyyyy", nil},
+	{"GET /version", "yyyyyyy", nil},
+	{"GET /openapi.json", "yyyyyyy", nil},
+	{"GET /nodes/{node}/identity", "yyyyyyy", nil},
+	{"GET /nodes/{node}/status", "ynnnnnn", nil},
+
+	{"POST /access/ticket", "yyyyyyy", []string{"username", "admin@pbs", "password", password}},
+	{"DELETE /access/ticket", "yyyyyyy", nil},
+	{"PUT /access/password", "yffffff", []string{"userid", "admin@pbs", "password", password, "confirmation-password", password}},
+	{"GET /access/permissions", "yyyyyyy", nil},
+	{"GET /access/domains", "yyyyyyy", nil},
+	{"GET /access/users", "yyyyyyy", nil},
+	{"POST /access/users", "ynnnnnn", []string{"userid", "new@pbs"}},
+	{"GET /access/users/{userid}", "ynnnnnn", nil},
+	{"PUT /access/users/{userid}", "ynnnnnn", []string{"comment", "x"}},
+	{"DELETE /access/users/{userid}", "ynnnnnn", nil},
+	{"PUT /access/users/{userid}/unlock-tfa", "ynnnnnn", nil},
+	{"GET /access/users/{userid}/token", "ynnnnnn", nil},
+	{"GET /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
+	{"POST /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
+	{"PUT /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
+	{"DELETE /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
+	{"GET /access/roles", "yyyyyyy", nil},
+	{"GET /access/acl", "yyyyyyy", nil},
+	{"PUT /access/acl", "ynnnnnn", []string{"path", "/datastore/tank", "auth-id", "spare@pbs", "role", "DatastoreAudit"}},
+
+	{"GET /admin/datastore", "yyyyyyy", nil},
+	{"GET /admin/datastore/{store}/status", "yyyyyyn", nil},
+	{"GET /admin/datastore/{store}/active-operations", "yyynnnn", nil},
+	{"GET /status/datastore-usage", "yyyyyyy", nil},
+
+	{"GET /admin/datastore/{store}/groups", "yyyyyyn", nil},
+	{"GET /admin/datastore/{store}/snapshots", "yyyyyyn", nil},
+	{"GET /admin/datastore/{store}/files", "yyyyxnn", snap},
+	{"GET /admin/datastore/{store}/namespace", "yyyyyyn", nil},
+
+	{"DELETE /admin/datastore/{store}/snapshots", "ynnyxnn", snap},
+	{"DELETE /admin/datastore/{store}/groups", "ynnyxnn", group},
+	{"GET /admin/datastore/{store}/notes", "yyyyxnn", snap},
+	{"PUT /admin/datastore/{store}/notes", "ynnyxnn", with(snap, "notes", "x")},
+	{"GET /admin/datastore/{store}/group-notes", "yyyyxnn", group},
+	{"PUT /admin/datastore/{store}/group-notes", "ynnyxnn", with(group, "notes", "x")},
+	{"GET /admin/datastore/{store}/protected", "yyyyxnn", snap},
+	{"PUT /admin/datastore/{store}/protected", "ynnyxnn", with(snap, "protected", "0")},
+	{"POST /admin/datastore/{store}/change-owner", "ynnffnn", with(group, "new-owner", "owner@pbs")},
+	{"POST /admin/datastore/{store}/namespace", "ynnnnnn", []string{"name", "new"}},
+	{"DELETE /admin/datastore/{store}/namespace", "ynnnnnn", []string{"ns", "gone"}},
+	{"POST /admin/datastore/{store}/upload-backup-log", "xnnyxxn", snap},
+
+	{"POST /admin/datastore/{store}/prune", "ynnyxnn", with(group, "keep-last", "1", "dry-run", "1")},
+	{"POST /admin/datastore/{store}/prune-datastore", "ynnyynn", []string{"keep-last", "1", "dry-run", "1"}},
+	{"POST /admin/datastore/{store}/gc", "ynnnnnn", nil},
+	{"GET /admin/datastore/{store}/gc", "yyynnnn", nil},
+	{"POST /admin/datastore/{store}/verify", "ynyyxnn", group},
+
+	{"GET /admin/datastore/{store}/download", "ynyyxnn", with(snap, "file-name", "vm.conf.blob")},
+	{"GET /admin/datastore/{store}/download-decoded", "ynyyxnn", with(snap, "file-name", "vm.conf.blob")},
+	{"GET /admin/datastore/{store}/catalog", "ynyyxnn", with(snap, "filepath", "/")},
+	{"GET /admin/datastore/{store}/pxar-file-download", "ynyyxnn", with(snap, "filepath", base64.StdEncoding.EncodeToString([]byte("/root.pxar.didx")))},
+
+	{"GET /nodes/{node}/tasks", "yyyyyyy", nil},
+	{"GET /nodes/{node}/tasks/{upid}/status", "yffffff", nil},
+	{"GET /nodes/{node}/tasks/{upid}/log", "yffffff", nil},
+	{"DELETE /nodes/{node}/tasks/{upid}", "ynnnnnn", nil},
+
+	{"GET /config/datastore", "yyyyyyy", nil},
+	{"POST /config/datastore", "ynnnnnn", []string{"name", "pool", "path", "/nowhere/pool", "reuse-datastore", "1"}},
+	{"GET /config/datastore/{name}", "yyynnnn", nil},
+	{"PUT /config/datastore/{name}", "ynnnnnn", []string{"comment", "x"}},
+	{"DELETE /config/datastore/{name}", "ynnnnnn", []string{"digest", strings.Repeat("0", 64)}},
+
+	// Without the header Upgrade those who may are refused with 400.
+	{"GET /backup", "ynnyyyn", with(snap, "store", "tank")},
+	{"GET /reader", "ybyyxbb", with(snap, "store", "tank")},
+}
+
+// people starts a server on which all of who are known.
+func people(t *testing.T) (*site, map[byte]*client) {
+	s := newSite(t)
+	for _, id := range []string{"audit", "reader", "owner", "other", "writer", "nobody", "spare"} {
+		s.addUser(id + "@pbs")
+	}
+	key := s.addToken("writer@pbs!nas")
+	for id, role := range map[string]access.Role{
+		"audit@pbs": "DatastoreAudit", "reader@pbs": "DatastoreReader", "owner@pbs": "DatastorePowerUser", "other@pbs": "DatastorePowerUser",
+		"writer@pbs": access.DatastoreWriteOnly, "writer@pbs!nas": access.DatastoreWriteOnly,
+	} {
+		s.grant("/datastore/tank", id, role)
+	}
+	s.start()
+	return s, map[byte]*client{
+		'a': s.login("admin@pbs"), 'u': s.login("audit@pbs"), 'r': s.login("reader@pbs"), 'o': s.login("owner@pbs"),
+		't': s.login("other@pbs"), 'w': s.with("writer@pbs!nas", key), 'n': s.login("nobody@pbs"),
+	}
+}
+
+// target is the path of a call with something in the place of its variables.
+func target(call, task string) string {
+	return "/api2/json" + strings.NewReplacer(
+		"{store}", "tank", "{name}", "tank", "{node}", "localhost", "{userid}", "spare@pbs", "{token-name}", "some", "{upid}", url.PathEscape(task),
+	).Replace(call)
+}
+
+// request sends a call of the table with parameters where they belong.
+func (c *client) request(call *api.Call, path string, params []string) reply {
+	query, form := "", values(params)
+	if call.Method == http.MethodGet || call.Method == http.MethodDelete || call.Do.HasBody() {
+		query, form = "?"+form, ""
+	}
+	media := ""
+	if form != "" {
+		media = "application/x-www-form-urlencoded"
+	}
+	return c.send(call.Method, path+query, media, form)
+}
+
+func TestEveryCallIsForThoseWhoMay(t *testing.T) {
+	s, clients := people(t)
+	task := s.gcTask(clients['a'])
+	byName := map[string]row{}
+	for _, r := range rows {
+		byName[r.call] = r
+	}
+	for _, call := range s.server.Table().Calls() {
+		r, ok := byName[call.Name()]
+		if !ok {
+			t.Errorf("%s has no row in this test", call.Name())
+			continue
+		}
+		delete(byName, call.Name())
+		for i, letter := range []byte(who) {
+			s.small("tank", snapshot("", "vm/100", day1), "owner@pbs")
+			got := clients[letter].request(call, target(call.Path, task), r.params)
+			class := classOf(got)
+			if want := r.answer[i]; class != want && !(want == 'f' && class == 'n') {
+				t.Errorf("%s by %c: %c, want %c: %d %s", call.Name(), letter, class, want, got.Status, got.Body)
+			}
+		}
+	}
+	for name := range byName {
+		t.Errorf("there is no call %s", name)
+	}
+}
+
+// classOf says which of the letters of a row an answer is.
+func classOf(r reply) byte {
+	switch {
+	case r.Status == http.StatusForbidden, r.Status == http.StatusUnauthorized:
+		return 'n'
+	case strings.Contains(r.Body, "owner check failed"), strings.Contains(r.Body, "belongs to someone else"):
+		return 'x'
+	case r.Status == http.StatusBadRequest && strings.Contains(r.Body, "permission check failed"):
+		return 'b'
+	}
+	return 'y'
+}
+
+func TestNoCallIsMadeWithoutALoginOrWithForgedOnes(t *testing.T) {
+	s, clients := people(t)
+	a := clients['a']
+	stranger := s.client()
+	noCSRF := &client{s: s, http: a.http, cookie: a.cookie}
+	badCSRF := &client{s: s, http: a.http, cookie: a.cookie, csrf: "66F00000:" + strings.Repeat("A", 43)}
+	otherCSRF := &client{s: s, http: a.http, cookie: a.cookie, csrf: clients['o'].csrf}
+	badTicket := &client{s: s, http: a.http, cookie: a.cookie[:len(a.cookie)-4] + "AAAA", csrf: a.csrf}
+	badToken := s.with("writer@pbs!nas", "00000000-0000-0000-0000-000000000000")
+	noToken := s.with("writer@pbs!none", "00000000-0000-0000-0000-000000000000")
+	byName := map[string]row{}
+	for _, r := range rows {
+		byName[r.call] = r
+	}
+	for _, call := range s.server.Table().Calls() {
+		if !call.NeedsLogin() {
+			continue
+		}
+		path, params := target(call.Path, "x"), byName[call.Name()].params
+		tries := map[string]*client{"no ticket": stranger, "a forged ticket": badTicket, "a wrong secret": badToken, "an unknown token": noToken}
+		if call.Method != http.MethodGet {
+			tries["no CSRF token"], tries["a forged CSRF token"], tries["the CSRF token of another"] = noCSRF, badCSRF, otherCSRF
+		}
+		for name, c := range tries {
+			got := c.request(call, path, params)
+			if got.Status != http.StatusUnauthorized || got.Body != "authentication failed" {
+				t.Errorf("%s with %s: %d %s", call.Name(), name, got.Status, got.Body)
+			}
+			if !strings.HasPrefix(got.Header.Get("Set-Cookie"), "__Host-PBSAuthCookie=; Expires=") {
+				t.Errorf("%s with %s: the cookie is not taken back: %v", call.Name(), name, got.Header)
+			}
+		}
+	}
+	stranger.get("/no/such/path").want(401, "authentication failed")
+	a.get("/no/such/path").want(404, "not found")
+	noCSRF.send("PATCH", "/api2/json/version", "", "").want(401, "")
+	a.send("PATCH", "/api2/json/version", "", "").want(404, "not found")
+}
+
+// gcTask runs a garbage collection of somebody and returns its UPID.
+func (s *site) gcTask(c *client) string {
+	s.t.Helper()
+	r := c.post("/admin/datastore/tank/gc")
+	if end := c.wait(r); end != "OK" {
+		s.t.Fatalf("the collection ended with %s", end)
+	}
+	var id string
+	r.data(&id)
+	return id
+}
