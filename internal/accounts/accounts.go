@@ -22,8 +22,8 @@
 // user or token from one address, or 50 passwords for any users from one address,
 // attempts are refused without a look for 1 s, then 2 s and so on up to 5 minutes.
 // A success, or a quarter of an hour of quiet, ends that. Addresses of IPv6 count by
-// their first 64 bits. At most 4 passwords are hashed at a time, which bounds memory
-// to 64 MiB.
+// their first 64 bits. At most 2 passwords and 2 secrets are hashed at a time, which
+// bounds memory to 64 MiB.
 //
 // # Errors
 //
@@ -248,8 +248,9 @@ func (s *Store) Remove(ctx context.Context, digest string, id names.AuthID) erro
 	})
 }
 
-// newUUID returns a random UUID, as PBS has them for secrets and ids.
-func newUUID() string {
+// NewID returns a random UUID, as PBS has them for secrets of tokens and for the ids of
+// second factors.
+func NewID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80

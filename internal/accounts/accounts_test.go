@@ -483,6 +483,9 @@ func TestATokenThatIsThereKeepsItsSecret(t *testing.T) {
 
 func TestPasswordsAreSetForUsersOfTheRealmOnly(t *testing.T) {
 	s, _ := open(t)
+	if err := s.SetPassword(t.Context(), id(t, "eve@pbs"), pw("correct horse")); !errors.Is(err, access.ErrUnknown) {
+		t.Errorf("nobody: %v", err)
+	}
 	for name, tc := range map[string]struct{ user, password string }{
 		"another realm":       {"root@pam", "correct horse"},
 		"a token":             {"ann@pbs!nas", "correct horse"},

@@ -43,7 +43,10 @@ type Gate struct {
 	tickets *ticket.Keyring
 	csrf    ticket.CSRF
 	limit   limiter
-	hashing chan struct{} // a place for each password that is being hashed
+
+	// Places for those that are being checked, one for each. They are apart so that who
+	// floods one does not hold up the others.
+	passwords, secrets, outside places
 
 	mu     sync.Mutex
 	factor map[string]tfa.Failures // by user
@@ -57,14 +60,21 @@ type known struct {
 	mark [sha256.Size]byte // of the secret
 }
 
-const hashers = 4
+// places bound how many do something at a time.
+type places chan struct{}
+
+const (
+	hashing = 2 // passwords, and secrets of tokens as well: 16 MiB each
+	asking  = 8 // other realms
+)
 
 // OpenGate returns the gate to the accounts of a store. Keys that are missing are
 // made. realms are those besides pbs, by name.
 func OpenGate(s *Store, realms map[string]Realm) (*Gate, error) {
 	g := &Gate{
-		store: s, log: s.log, now: s.now, hashing: make(chan struct{}, hashers),
-		realms: maps.Clone(realms), factor: map[string]tfa.Failures{}, known: map[names.AuthID]known{},
+		store: s, log: s.log, now: s.now, realms: maps.Clone(realms),
+		passwords: make(places, hashing), secrets: make(places, hashing), outside: make(places, asking),
+		factor: map[string]tfa.Failures{}, known: map[names.AuthID]known{},
 	}
 	if g.realms == nil {
 		g.realms = map[string]Realm{}
@@ -136,18 +146,18 @@ func openCSRFKey(d confdir.Dir) (ticket.CSRF, error) {
 	return ticket.ParseCSRF(text)
 }
 
-// hash runs something that takes much memory, a few at a time, and not for those
-// who have to wait, even if they have to only since they are in the queue.
-func (g *Gate) hash(ctx context.Context, count []name, f func() error) error {
+// at runs f in one of some places, and not for those who have to wait, even if they
+// have to only since they are in the queue.
+func (g *Gate) at(ctx context.Context, p places, count []name, f func() error) error {
 	if err := g.limit.wait(g.now(), count...); err != nil {
 		return err
 	}
 	select {
-	case g.hashing <- struct{}{}:
+	case p <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-g.hashing }()
+	defer func() { <-p }()
 	if err := g.limit.wait(g.now(), count...); err != nil {
 		return err
 	}
@@ -210,7 +220,7 @@ func (g *Gate) Login(ctx context.Context, l Login) (Grant, error) {
 
 func (g *Gate) login(ctx context.Context, l Login, count []name, now time.Time) (Grant, error) {
 	if err := g.active(l.User, now); err != nil {
-		return Grant{}, errors.Join(err, g.hash(ctx, count, func() error { passwd.Waste(l.Password); return nil }))
+		return Grant{}, errors.Join(err, g.at(ctx, g.passwords, count, func() error { passwd.Waste(l.Password); return nil }))
 	}
 	user := l.User.String()
 	if l.Challenge != "" {
@@ -226,7 +236,11 @@ func (g *Gate) login(ctx context.Context, l Login, count []name, now time.Time) 
 	if realm == nil {
 		return Grant{}, fmt.Errorf("%w: passwords of realm %q cannot be checked here", ErrRefused, l.User.Realm)
 	}
-	if err := g.hash(ctx, count, func() error { return realm.Check(ctx, l.User.User, l.Password, l.Peer) }); err != nil {
+	where := g.outside
+	if l.User.Realm == RealmPBS {
+		where = g.passwords
+	}
+	if err := g.at(ctx, where, count, func() error { return realm.Check(ctx, l.User.User, l.Password, l.Peer) }); err != nil {
 		return Grant{}, err
 	}
 	factors, err := g.store.TFA()

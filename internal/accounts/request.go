@@ -96,7 +96,7 @@ func (g *Gate) token(ctx context.Context, id names.AuthID, key secret.Secret, pe
 		return nil
 	}
 	count := []name{{id.String() + " from " + network(peer), 5}}
-	err = g.hash(ctx, count, func() error { return passwd.Verify(key, hash) })
+	err = g.at(ctx, g.secrets, count, func() error { return passwd.Verify(key, hash) })
 	switch {
 	case errors.Is(err, passwd.ErrMismatch), errors.Is(err, passwd.ErrFormat):
 		g.limit.failed(now, count...)

@@ -20,7 +20,8 @@ import (
 // RealmPBS is the realm of the users whose passwords are in shadow.json.
 const RealmPBS = "pbs"
 
-// SetPassword gives a user of realm pbs another password, of 8 to 64 characters.
+// SetPassword gives a user of realm pbs, who is there, another password, of 8 to 64
+// characters.
 func (s *Store) SetPassword(ctx context.Context, id names.AuthID, password secret.Secret) error {
 	if id.Realm != RealmPBS || id.IsToken() {
 		return fmt.Errorf("password of %s: %w: only users of realm %s have one here", id, access.ErrInvalid, RealmPBS)
@@ -28,6 +29,13 @@ func (s *Store) SetPassword(ctx context.Context, id names.AuthID, password secre
 	text := string(password.Reveal())
 	if n := utf8.RuneCountInString(text); n < 8 || n > 64 || !utf8.ValidString(text) || hasControl(text) {
 		return fmt.Errorf("password of %s: %w: want 8 to 64 characters, without control characters", id, access.ErrInvalid)
+	}
+	u, _, err := s.Users()
+	if err != nil {
+		return err
+	}
+	if _, err := u.Find(id); err != nil {
+		return err
 	}
 	hash, err := passwd.Hash(password, rand.Reader)
 	if err != nil {
@@ -143,7 +151,7 @@ func (s *Store) RenewToken(ctx context.Context, digest string, id names.AuthID) 
 }
 
 func (s *Store) newSecret(ctx context.Context, digest string, id names.AuthID, edit func(*access.Users) error) (secret.Secret, error) {
-	text := secret.New([]byte(newUUID()))
+	text := secret.New([]byte(NewID()))
 	hash, err := passwd.Hash(text, rand.Reader)
 	if err != nil {
 		return secret.Secret{}, err
