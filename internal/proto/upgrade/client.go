@@ -118,7 +118,12 @@ func newClient(ctx context.Context, w *wire, peer string) (*Client, error) {
 	}
 	h2, err := t.NewClientConn(ctx, "http", "session:80")
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("speak HTTP/2 with %s: %w", peer, err), w.Close())
+		if ended := w.ended(); ended != nil {
+			err = &LostError{peer, ended}
+		} else {
+			err = fmt.Errorf("speak HTTP/2 with %s: %w", peer, err)
+		}
+		return nil, errors.Join(err, ignoreClosed(w.Close()))
 	}
 	return &Client{wire: w, peer: peer, h2: h2}, nil
 }
