@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
@@ -268,14 +269,20 @@ func placeOf(target string) (dir, name string) {
 
 // watch shows the progress of a job.
 func (t *treeRestore) watch(verb string, c *extract.Counters, job func() error) error {
-	total := t.size
+	total := t.size // of the contents somewhat less, since it counts the metadata too
 	if !t.whole() {
 		total = 0 // nobody knows
 	}
+	var ended atomic.Bool
 	stop := t.follow(t.meter(verb+" "+t.name(), ui.Bytes), func() (int64, int64, string) {
-		return c.Bytes.Load(), total, entries(c.Entries.Load())
+		n := c.Bytes.Load()
+		if ended.Load() {
+			return n, n, entries(c.Entries.Load())
+		}
+		return n, total, entries(c.Entries.Load())
 	})
 	err := job()
+	ended.Store(err == nil)
 	stop(err == nil)
 	return err
 }
