@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -200,6 +201,14 @@ func TestMain(m *testing.M) {
 		fmt.Println(Clear(context.Background(), rest))
 	case "mount":
 		os.Exit(mountUntilTold(rest))
+	case "mount-slow":
+		code := mountUntilTold(rest)
+		dir, _, _ := strings.Cut(rest, " ")
+		time.Sleep(300 * time.Millisecond) // it has more to do
+		if err := os.WriteFile(dir+".last", nil, 0o600); err != nil {
+			code = 1
+		}
+		os.Exit(code)
 	}
 }
 

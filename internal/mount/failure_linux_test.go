@@ -446,16 +446,17 @@ func TestCloseTakesItFromItsUsers(t *testing.T) {
 	}
 }
 
-func TestWhatAKilledProcessLeftIsClearedAway(t *testing.T) {
+// served mounts an archive by another process.
+func served(t *testing.T, how string) (dir string, cmd *exec.Cmd) {
+	t.Helper()
 	needFUSE(t)
 	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "a.pxar")
-	b := linkTree(t, 1)
-	if err := os.WriteFile(file, b.meta, 0o600); err != nil {
+	if err := os.WriteFile(file, linkTree(t, 1).meta, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
-	cmd.Env = append(os.Environ(), childEnv+"=mount "+dir+" "+file)
+	cmd = exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), childEnv+"="+how+" "+dir+" "+file)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -466,12 +467,32 @@ func TestWhatAKilledProcessLeftIsClearedAway(t *testing.T) {
 	if n, err := out.Read(make([]byte, 100)); n != len("mounted\n") {
 		t.Fatalf("%d, %v", n, err)
 	}
+	return dir, cmd
+}
+
+func TestUnmountReturnsWhenTheProcessIsGone(t *testing.T) {
+	dir, cmd := served(t, "mount-slow")
+	if names := listXattrs(t, dir); len(names) != 0 {
+		t.Errorf("the root has attributes that are not the archive's: %v", names)
+	}
+	if err := Unmount(t.Context(), dir, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir + ".last"); err != nil {
+		t.Errorf("the process goes on: %v", err)
+	}
+	_ = os.Remove(dir + ".last")
+	_ = cmd.Wait()
+}
+
+func TestWhatAKilledProcessLeftIsClearedAway(t *testing.T) {
+	dir, cmd := served(t, "mount")
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if _, err := os.ReadDir(dir); !errors.Is(err, unix.ENOTCONN) {
 		t.Errorf("what it left: %v", err)
 	}
-	if _, err := New(dir, b.open(t), Options{}); !errors.Is(err, unix.ENOTCONN) {
+	if _, err := New(dir, linkTree(t, 1).open(t), Options{}); !errors.Is(err, unix.ENOTCONN) {
 		t.Errorf("mounted over it: %v", err)
 	}
 	for _, want := range []bool{true, false} {

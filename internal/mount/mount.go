@@ -35,8 +35,8 @@
 // all its items looked at by [CountLinks] first shows true numbers. Without that
 // every file has 2 links, which makes these programs find all links that there
 // are. The look also shows whether there are ACLs and other extended attributes
-// at all: where there are none, the kernel and programs like ls are told so once
-// and do not ask for each file.
+// at all: where there are none, programs like ls are told so once and do not ask
+// for each file.
 //
 // # The kernel
 //
@@ -101,6 +101,8 @@ type Options struct {
 	// without a counterpart is shown as that of nobody, 65534.
 	Users, Groups func(id uint32) (uint32, bool)
 	Log           *slog.Logger
+
+	oldKernel bool // files are opened, as before Linux 5.1
 }
 
 // MountedError reports a directory on which an archive is mounted already.
@@ -133,9 +135,10 @@ func Clear(ctx context.Context, dir string) (bool, error) {
 	return true, fusemount.Unmount(ctx, dir, true) // nobody answers: its users have errors already
 }
 
-// Unmount takes away the archive that is mounted on dir. One in use is an error
-// that wraps [fusemount.ErrBusy], unless lazy is set: then it is out of sight at
-// once and ends with its last user.
+// Unmount takes away the archive that is mounted on dir, and waits for its
+// process to let go of it. One in use is an error that wraps
+// [fusemount.ErrBusy], unless lazy is set: then it is out of sight at once and
+// ends with its last user.
 func Unmount(ctx context.Context, dir string, lazy bool) error {
 	m, ok, err := fusemount.At(dir)
 	if err != nil {
@@ -144,5 +147,13 @@ func Unmount(ctx context.Context, dir string, lazy bool) error {
 	if !ok || m.Type != Type {
 		return fmt.Errorf("%s: %w", dir, ErrNotMounted)
 	}
-	return fusemount.Unmount(ctx, m.Path, lazy)
+	server := serverOf(m.Path)
+	defer server.close()
+	if err := fusemount.Unmount(ctx, m.Path, lazy); err != nil {
+		return err
+	}
+	if !lazy {
+		server.wait(ctx)
+	}
+	return nil
 }

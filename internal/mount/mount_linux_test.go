@@ -43,6 +43,12 @@ func TestSamplesOfTheFormatAreShownAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestKernelsThatOpenFilesAreServedToo(t *testing.T) {
+	b := archive{sample(t, "full.mpxar"), sample(t, "full.ppxar")}
+	m := mounted(t, b.open(t), Options{Links: counted(t, b), oldKernel: true})
+	sameTree(t, m.Dir(), b.read(t))
+}
+
 func TestRandomTreesAreShownAsTheyAre(t *testing.T) {
 	needFUSE(t)
 	rapid.Check(t, func(rt *rapid.T) {

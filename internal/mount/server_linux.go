@@ -15,8 +15,9 @@ import (
 // server answers the kernel.
 type server struct {
 	fuse.RawFileSystem
-	a *pxar.Archive
-	o Options
+	a      *pxar.Archive
+	o      Options
+	kernel uint64 // what it can do
 
 	complaints complaints
 	dirs       recent[*pxar.Dir]
@@ -223,13 +224,28 @@ func (s *server) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut
 	return fuse.OK
 }
 
-// Open, OpenDir and Flush are not needed; the kernel asks for each once and
-// never again, and keeps what it has read.
+// Init learns what the kernel can do.
+func (s *server) Init(k *fuse.Server) { s.kernel = k.KernelSettings().Flags64() }
 
-func (s *server) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
-
-func (s *server) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status {
-	return fuse.ENOSYS
+// Open is not needed: the kernel asks once, never again, and keeps what it has
+// read. The same goes for OpenDir, since Linux 5.1, and Flush.
+func (s *server) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	return s.unneeded(fuse.CAP_NO_OPEN_SUPPORT)
 }
 
+// OpenDir is Open for directories.
+func (s *server) OpenDir(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_CACHE_DIR
+	return s.unneeded(fuse.CAP_NO_OPENDIR_SUPPORT)
+}
+
+func (s *server) unneeded(capability uint64) fuse.Status {
+	if s.kernel&capability != 0 && !s.o.oldKernel {
+		return fuse.ENOSYS
+	}
+	return fuse.OK
+}
+
+// Flush is not needed.
 func (s *server) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }

@@ -1,6 +1,8 @@
 package mount
 
 import (
+	"os"
+	"strconv"
 	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -36,19 +38,21 @@ func (s *server) xattrs(e *pxar.Entry, uid uint32) []pxar.Xattr {
 	return list
 }
 
-// GetXAttr returns the value of one. Where the archive has none at all, or none
-// of a kind, the answer is that there is no such thing here: programs, and the
-// kernel, then do not ask for each file.
+// GetXAttr returns the value of one. Where the archive has none of a kind, the
+// answer is that there is no such thing here: ls then does not ask for each
+// file.
 func (s *server) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	n := node(h.NodeId)
 	switch isACL := name == xattrAccess || name == xattrDefault; {
-	case !s.o.Links.hasXattrs():
-		return 0, fuse.ENOSYS
+	case n == root && name == xattrServer:
+		return fill(dest, strconv.Itoa(os.Getpid()))
 	case isACL && !s.o.Links.hasACLs():
 		return 0, fuse.Status(unix.EOPNOTSUPP)
 	case !isACL && name != xattrCaps && !filemeta.Stored(name): // security.selinux
 		return 0, fuse.Status(unix.EOPNOTSUPP)
+	case !s.o.Links.hasXattrs():
+		return 0, fuse.ENOATTR
 	}
-	n := node(h.NodeId)
 	e, err := s.entry(n)
 	if err != nil {
 		return 0, s.failed("getxattr", n, err)
