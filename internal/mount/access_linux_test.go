@@ -88,10 +88,23 @@ func TestModesAndACLsDecideWhoReads(t *testing.T) {
 			t.Errorf("written: %v", err)
 		}
 	}
-	m := mounted(t, b.open(t), Options{})
-	openToAll(t, filepath.Dir(m.Dir()))
-	if out, err := as(t, 1001, 1001, "cat", m.Dir()+"/suid"); err == nil || !strings.Contains(out, "Permission denied") {
-		t.Errorf("another user reads what is not for others: %s", out)
+}
+
+func TestModesDecideWhereThereAreNoACLs(t *testing.T) {
+	b := build(t, 2, func(w *writer) {
+		for name, mode := range map[string]uint32{"all": 0o644, "root": 0o600} {
+			w.must(w.AddBytes(&pxar.Entry{Name: name, Kind: pxar.File, Metadata: pxar.Metadata{Mode: pxar.ModeFile | mode}}, []byte("read")))
+		}
+	})
+	for _, o := range []Options{{AllowOther: true}, {AllowOther: true, Links: counted(t, b)}, {}} {
+		m := mounted(t, b.open(t), o)
+		openToAll(t, filepath.Dir(m.Dir()))
+		for name, may := range map[string]bool{"all": o.AllowOther, "root": false} {
+			out, err := as(t, 1001, 1001, "cat", filepath.Join(m.Dir(), name))
+			if may && (err != nil || out != "read") || !may && !strings.Contains(out, "Permission denied") {
+				t.Errorf("for others %v: a user gets %s: %v, %q", o.AllowOther, name, err, out)
+			}
+		}
 	}
 }
 

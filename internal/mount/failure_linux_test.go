@@ -133,6 +133,23 @@ func TestDamagedListingShowsWhatComesBeforeAndThenFails(t *testing.T) {
 	log.want(t, "operation=list", "path=/", errSpot.Error())
 }
 
+func TestComplaintsNameThePath(t *testing.T) {
+	b := linkTree(t, 2)
+	c := complaints{a: b.open(t)}
+	if got := c.path(root); got != "/" {
+		t.Errorf("the root is %q", got)
+	}
+	for name, want := range map[string]string{"a": "/a", "b": "/b", "b/one": "/b/one", "a/three": "/a/three"} {
+		e, err := c.a.LookupPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.path(nodeOf(e)); got != want {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+}
+
 // walk reads all that is below dir and counts the errors. None may be one that
 // says other than that something cannot be read.
 func walk(t *testing.T, dir string) (seen, failed int) {
