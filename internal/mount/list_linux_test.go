@@ -1,12 +1,15 @@
 package mount
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -150,6 +153,40 @@ func TestMillionEntriesAreListedInBoundedMemory(t *testing.T) {
 	}
 	if seen != n || peak > 16<<20 {
 		t.Errorf("%d of %d entries, %d bytes of memory", seen, n, peak)
+	}
+}
+
+// counter counts reads.
+type counter struct {
+	io.ReaderAt
+	calls atomic.Int64
+}
+
+func (c *counter) ReadAt(p []byte, off int64) (int, error) {
+	c.calls.Add(1)
+	return c.ReaderAt.ReadAt(p, off)
+}
+
+func TestListingReadsInARow(t *testing.T) {
+	const n = 20_000
+	b := build(t, 2, func(w *writer) {
+		for i := range n {
+			w.must(w.Add(&pxar.Entry{Name: fmt.Sprintf("%07d", i), Kind: pxar.FIFO, Metadata: w.meta(pxar.ModeFIFO)}))
+		}
+	})
+	c := &counter{ReaderAt: bytes.NewReader(b.meta)}
+	a, err := pxar.OpenArchive(c, int64(len(b.meta)), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mounted(t, a, Options{})
+	before := c.calls.Load()
+	if all := getdents(t, m.Dir(), 4096); len(all) != n+2 {
+		t.Fatalf("%d entries", len(all))
+	}
+	// Parts of 128 KiB; the kernel asks for some hundred parts of a listing.
+	if calls := c.calls.Load() - before; calls > int64(len(b.meta))>>16 {
+		t.Errorf("%d reads for %d bytes", calls, len(b.meta))
 	}
 }
 
