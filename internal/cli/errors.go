@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
@@ -106,7 +107,7 @@ func exitCode(err error) int {
 		return exitRefused
 	case isAny(err, blob.ErrFormat, fidx.ErrFormat, manifest.ErrFormat, pxar.ErrFormat):
 		return exitDamaged
-	case errors.Is(err, repo.ErrNotFound):
+	case isAny(err, repo.ErrNotFound, access.ErrUnknown):
 		return exitNotFound
 	case errors.Is(err, repo.ErrLocked):
 		return exitLocked
@@ -144,6 +145,8 @@ func hintFor(err error, command string) string {
 		return "'holdfast verify' lists what is affected; the next backup stores the chunk again if its source still has the data"
 	case code == exitLocked:
 		return "another operation works there: wait until it is done and try again"
+	case errors.Is(err, access.ErrUnknown):
+		return "'holdfast server user list', 'server token list' and 'server acl list' show what there is"
 	case code == exitNotFound:
 		return "'holdfast list' and 'holdfast snapshot list' show what there is; check --repository and --ns"
 	case code == exitDamaged && !errors.Is(err, errDamaged):

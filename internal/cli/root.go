@@ -40,6 +40,7 @@ const (
 	groupMain   = "main"
 	groupDisks  = "disks"
 	groupManage = "manage"
+	groupServer = "server"
 	groupTools  = "tools"
 )
 
@@ -92,6 +93,7 @@ Exit codes:
 		&cobra.Group{ID: groupMain, Title: "Backups:"},
 		&cobra.Group{ID: groupDisks, Title: "Backups as disks:"},
 		&cobra.Group{ID: groupManage, Title: "The repository:"},
+		&cobra.Group{ID: groupServer, Title: "A server for other machines:"},
 		&cobra.Group{ID: groupTools, Title: "Keys and tools:"},
 	)
 	section := func(id string, commands ...*cobra.Command) {
@@ -103,6 +105,7 @@ Exit codes:
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a), newCatalogCommand(a))
 	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a), newMountCommand(a), newUnmountCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newNamespaceCommand(a), newStatusCommand(a))
+	section(groupServer, newServerCommand(a))
 	section(groupTools, newKeyCommand(a), newPxarCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
 	root.SetHelpCommandGroupID(groupTools)
 	root.InitDefaultHelpCmd()

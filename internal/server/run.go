@@ -69,3 +69,10 @@ func (s *Server) OpenAPI() ([]byte, error) {
 	b, err := json.MarshalIndent(s.table.OpenAPI("Holdfast backup server", s.opt.Version), "", "  ")
 	return append(b, '\n'), err
 }
+
+// Describe is OpenAPI without a server.
+func Describe(version string) ([]byte, error) {
+	s := &Server{opt: Options{Version: version}}
+	s.table = s.calls()
+	return s.OpenAPI()
+}

@@ -139,11 +139,16 @@ func New(opt Options) (_ *Server, err error) {
 	s.cache = archive.NewCache(browseCache)
 	s.memory = backupserver.NewMemory(backupserver.MemoryOptions{})
 	s.life, s.end = context.WithCancelCause(context.Background())
-	s.table = api.NewTable(
+	s.table = s.calls()
+	return s, nil
+}
+
+// calls is the table.
+func (s *Server) calls() *api.Table {
+	return api.NewTable(
 		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
 		s.jobCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
 	)
-	return s, nil
 }
 
 func setDefaults(o *Options) {

@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/holdfast-backup/holdfast/internal/access"
+	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/server/stores"
+	"github.com/holdfast-backup/holdfast/internal/ui"
+	"github.com/spf13/cobra"
+)
+
+// storeProps are the properties of a datastore that commands set, and whether they
+// hold one of several values.
+var storeProps = []struct{ key, help string }{
+	{"comment", "a comment of one line"},
+	{"gc-schedule", "when garbage is collected, a calendar event such as daily"},
+	{"verify-new", "verify backups when they have come: true or false"},
+	{"maintenance-mode", "read-only or offline, as in type=read-only,message=moving"},
+	{"tuning", "properties such as sync-level=file,gc-atime-cutoff=1445"},
+}
+
+func newServerDatastoreCommand(a *app, o *serverOptions) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "datastore",
+		Short: "Add, list, change and remove datastores",
+		Long: `A datastore is a repository under a name. What is in it is the same whether it is
+reached as a directory or through the server.`,
+		Example: `  holdfast server datastore add tank /mnt/tank --comment "the big one"
+  holdfast server datastore update tank --maintenance-mode read-only
+  holdfast server datastore remove tank`,
+	}
+	cmd.AddCommand(newServerDatastoreAddCommand(a, o), newServerDatastoreUpdateCommand(a, o), &cobra.Command{
+		Use:               "list",
+		Short:             "List datastores",
+		Long:              `Lists the datastores of the configuration.`,
+		Example:           `  holdfast server datastore list`,
+		Args:              exactly(0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(*cobra.Command, []string) error { return runServerDatastoreList(a, o) },
+	}, &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Forget a datastore",
+		Long: `Takes a datastore out of the configuration, and all rights on it. Its data stays
+where it is, and can be added again with --reuse.`,
+		Example: `  holdfast server datastore remove tank`,
+		Args:    exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runServerDatastoreRemove(cmd.Context(), a, o, args[0])
+		},
+	})
+	return cmd
+}
+
+func newServerDatastoreAddCommand(a *app, o *serverOptions) *cobra.Command {
+	var reuse bool
+	values := map[string]*string{}
+	cmd := &cobra.Command{
+		Use:   "add NAME DIR",
+		Short: "Make a datastore",
+		Long: `Makes a repository in DIR as 'holdfast init' does, and gives it a name. With
+--reuse there is one already, and it is left as it is.`,
+		Example: `  holdfast server datastore add tank /mnt/tank
+  holdfast server datastore add old /mnt/old --reuse --maintenance-mode read-only`,
+		Args: exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := filepath.Abs(args[1])
+			if err != nil {
+				return err
+			}
+			return runServerDatastoreAdd(cmd.Context(), a, o, stores.Addition{
+				Name: args[0], Path: path, Reuse: reuse,
+				Set: func(sec *sectionconfig.Section) { setStoreProps(cmd, sec, values) },
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&reuse, "reuse", false, "there is a repository already")
+	addStoreFlags(cmd, values)
+	return cmd
+}
+
+func newServerDatastoreUpdateCommand(a *app, o *serverOptions) *cobra.Command {
+	values := map[string]*string{}
+	var remove []string
+	cmd := &cobra.Command{
+		Use:   "update NAME",
+		Short: "Change a datastore's settings",
+		Long:  `Changes the settings that are given, and leaves the others as they are.`,
+		Example: `  holdfast server datastore update tank --gc-schedule daily --verify-new true
+  holdfast server datastore update tank --delete maintenance-mode`,
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runServerDatastoreUpdate(cmd.Context(), a, o, args[0], func(sec *sectionconfig.Section) {
+				for _, key := range remove {
+					sec.Set(key)
+				}
+				setStoreProps(cmd, sec, values)
+			})
+		},
+	}
+	cmd.Flags().StringSliceVar(&remove, "delete", nil, "settings to remove")
+	addStoreFlags(cmd, values)
+	return cmd
+}
+
+func addStoreFlags(cmd *cobra.Command, values map[string]*string) {
+	for _, p := range storeProps {
+		values[p.key] = cmd.Flags().String(p.key, "", p.help)
+	}
+}
+
+// setStoreProps sets the properties whose flags were given.
+func setStoreProps(cmd *cobra.Command, sec *sectionconfig.Section, values map[string]*string) {
+	for _, p := range storeProps {
+		if !cmd.Flags().Changed(p.key) {
+			continue
+		}
+		if v := *values[p.key]; v != "" {
+			sec.Set(p.key, v)
+		} else {
+			sec.Set(p.key)
+		}
+	}
+}
+
+func runServerDatastoreAdd(ctx context.Context, a *app, o *serverOptions, add stores.Addition) error {
+	set, err := o.stores(a)
+	if err != nil {
+		return err
+	}
+	if !add.Reuse && (ui.IsTerminal(a.Stderr) || a.progress) {
+		m := a.meter("datastore "+add.Name, ui.Items)
+		add.Progress = func(done, total int) { m.Update(int64(done), int64(total), "") }
+		defer m.Done(true)
+	}
+	if err := set.Add(ctx, add); err != nil {
+		return err
+	}
+	return a.print(map[string]string{"name": add.Name, "path": add.Path}, func() error {
+		return a.printf("datastore %s at %s\n", add.Name, add.Path)
+	})
+}
+
+func runServerDatastoreUpdate(ctx context.Context, a *app, o *serverOptions, name string, change func(*sectionconfig.Section)) error {
+	set, err := o.stores(a)
+	if err != nil {
+		return err
+	}
+	err = set.Change(ctx, "", func(f *sectionconfig.File) error {
+		sec := f.Find(name)
+		if sec == nil {
+			return fmt.Errorf("datastore %s: %w", name, repo.ErrNotFound)
+		}
+		change(sec)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return runServerDatastoreList(a, o)
+}
+
+func runServerDatastoreList(a *app, o *serverOptions) error {
+	set, err := o.stores(a)
+	if err != nil {
+		return err
+	}
+	list, err := set.List()
+	if err != nil {
+		return err
+	}
+	out := []map[string]string{}
+	t := ui.Table{Columns: []ui.Column{{Title: "NAME"}, {Title: "PATH"}, {Title: "MAINTENANCE"}, {Title: "COMMENT"}}}
+	for _, c := range list {
+		item := map[string]string{"name": c.Name, "path": c.Path}
+		for _, p := range c.Section().Props {
+			item[p.Key] = p.Value
+		}
+		out = append(out, item)
+		t.Add(c.Name, c.Path, c.Maintenance.Type, c.Comment)
+	}
+	return a.print(out, func() error { return a.table(&t) })
+}
+
+func runServerDatastoreRemove(ctx context.Context, a *app, o *serverOptions, name string) error {
+	set, err := o.stores(a)
+	if err != nil {
+		return err
+	}
+	accounts, err := o.accounts(a)
+	if err != nil {
+		return err
+	}
+	if err := set.Remove(ctx, "", name); err != nil {
+		return err
+	}
+	err = accounts.ChangeACL(ctx, "", func(acl *access.ACL) error {
+		acl.ForgetBelow(access.StorePath(name, ""))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.print(map[string]string{"name": name}, func() error {
+		return a.printf("datastore %s removed; its data stays\n", name)
+	})
+}

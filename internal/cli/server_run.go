@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/accounts"
+	"github.com/holdfast-backup/holdfast/internal/confdir"
+	"github.com/holdfast-backup/holdfast/internal/daemon"
+	"github.com/holdfast-backup/holdfast/internal/server"
+	"github.com/spf13/cobra"
+)
+
+type serverRunOptions struct {
+	listen   string
+	logDir   string
+	stateDir string
+	grace    time.Duration
+	limits   server.Limits
+	debug    bool
+}
+
+func newServerRunCommand(a *app, o *serverOptions) *cobra.Command {
+	r := serverRunOptions{listen: ":" + strconv.Itoa(server.DefaultPort), grace: 80 * time.Second}
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the server",
+		Long: `Serves the datastores of the configuration until it is interrupted. Keys and
+certificate are made if they are missing.
+
+Then it takes no more connections and waits for backups, restores and tasks, at
+most for --grace. What is left is stopped: a backup that is not finished leaves
+nothing behind. A second interrupt ends it at once.
+
+A line for each request and session, with method, path, status, user and address
+of the client, goes to standard error. Logs of tasks, as PBS has them, are in
+log/tasks in the configuration, with /etc/proxmox-backup in
+/var/log/proxmox-backup/tasks.`,
+		Example: `  holdfast server run --config /etc/holdfast/server
+  holdfast server run --config /etc/proxmox-backup --listen 192.0.2.7:8007`,
+		Args:              exactly(0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runServer(cmd.Context(), a, o, r)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&r.listen, "listen", r.listen, "address and port to listen on")
+	f.StringVar(&r.logDir, "log-dir", "", "directory for the logs of tasks")
+	f.StringVar(&r.stateDir, "state-dir", "", "directory for what the server remembers")
+	f.DurationVar(&r.grace, "grace", r.grace, "how long sessions and tasks may take to finish when the server ends")
+	f.IntVar(&r.limits.Connections, "max-connections", 4096, "connections at a time")
+	f.IntVar(&r.limits.PerAddress, "max-connections-per-address", 1024, "connections from one address at a time")
+	f.IntVar(&r.limits.Sessions, "max-sessions", 512, "backups and restores of one user or API token at a time")
+	f.Float64Var(&r.limits.Requests, "max-requests", 500, "requests a second of one user or API token")
+	f.BoolVar(&r.debug, "debug", false, "log what goes wrong on connections, too")
+	return cmd
+}
+
+// pbsDir is where PBS has its configuration, and keeps its logs elsewhere.
+const pbsDir = "/etc/proxmox-backup"
+
+func runServer(ctx context.Context, a *app, o *serverOptions, r serverRunOptions) error {
+	d, err := o.dir(a)
+	if err != nil {
+		return err
+	}
+	for name, n := range map[string]float64{
+		"max-connections": float64(r.limits.Connections), "max-connections-per-address": float64(r.limits.PerAddress),
+		"max-sessions": float64(r.limits.Sessions), "max-requests": r.limits.Requests,
+	} {
+		if n < 1 {
+			return usagef("--%s must be at least 1", name)
+		}
+	}
+	if r.grace <= 0 {
+		return usagef("--grace must be a time such as 80s")
+	}
+	node, err := a.Hostname()
+	if err != nil {
+		node = "localhost"
+	}
+	level := slog.LevelInfo
+	if r.debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
+	srv, err := server.New(placed(d, server.Options{
+		Config: d, LogDir: r.logDir, StateDir: r.stateDir, Version: a.Version, Node: node,
+		Location: a.Location, Log: log, Limits: r.limits, Grace: r.grace,
+	}))
+	if err != nil {
+		return err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", r.listen)
+	if err != nil {
+		return errors.Join(hint(fmt.Errorf("listen on %s: %w", r.listen, err), "another server may run there; --listen names another address"), srv.Close(ctx))
+	}
+	if err := a.sayServing(d, srv, l.Addr().String(), log); err != nil {
+		return errors.Join(err, l.Close(), srv.Close(ctx))
+	}
+	return srv.Serve(ctx, l)
+}
+
+// placed puts logs and state where PBS has them, if it is its configuration.
+func placed(d confdir.Dir, o server.Options) server.Options {
+	if d.Path() != pbsDir {
+		return o
+	}
+	if o.LogDir == "" {
+		o.LogDir = "/var/log/proxmox-backup"
+	}
+	if o.StateDir == "" {
+		o.StateDir = "/var/lib/proxmox-backup/holdfast"
+	}
+	return o
+}
+
+// sayServing tells people and the service manager that the server works.
+func (a *app) sayServing(d confdir.Dir, srv *server.Server, addr string, log *slog.Logger) error {
+	log.Info("serving", "address", addr, "config", d.Path(), "fingerprint", srv.Fingerprint())
+	admin, err := administrator(accounts.NewStore(d, log), a.Now())
+	if err != nil {
+		return err
+	}
+	if admin == "" {
+		log.Warn("there is no administrator who could log in with a password: 'holdfast server init' makes one")
+	}
+	return daemon.NotifyReady("serving on " + addr)
+}
