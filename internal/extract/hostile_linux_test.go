@@ -189,7 +189,7 @@ func TestLinksInTheTargetAreNotFollowed(t *testing.T) {
 }
 
 func TestDirectoriesInEachOtherNeedFewDescriptors(t *testing.T) {
-	const depth = 2000
+	const depth = 1000
 	tree := dir("bottom", file("f", "x"))
 	for i := range depth {
 		tree = dir("d", file("a", "y"), tree, file("z", fmt.Sprint(i)))

@@ -12,7 +12,8 @@ import (
 )
 
 // endless is a generator of entries: directories with many of them, one with most.
-// Only some are made, the others have a name that no file system takes.
+// Only some are made, the others have a name that no file system takes, or lie in
+// such a directory.
 type endless struct {
 	t    testing.TB
 	n    int // entries to come
@@ -39,10 +40,15 @@ func (g *endless) Next() (*pxar.Entry, error) {
 		g.e = pxar.Entry{Kind: pxar.End}
 	case g.at > g.n:
 		return nil, io.EOF
-	case g.at < g.n/2 && g.at%50 == 0:
+	case g.at == g.n/5:
+		g.open = append(g.open[:0], strings.Repeat("n", 300))
+		g.e = entry(g.open[0], pxar.Directory, pxar.ModeDirectory|0o755)
+	case g.at == g.n-1:
+		g.e = pxar.Entry{Name: g.open[0], Kind: pxar.End}
+	case g.at < g.n/10 && g.at%50 == 0:
 		g.open = append(g.open, fmt.Sprintf("d%08d", g.at))
 		g.e = entry(g.open[0], pxar.Directory, pxar.ModeDirectory|0o755)
-	case g.at < g.n/2 && g.at%50 == 10 && len(g.open) > 0:
+	case g.at < g.n/10 && g.at%50 == 10 && len(g.open) > 0:
 		g.e = pxar.Entry{Name: g.open[0], Kind: pxar.End}
 		g.open = g.open[:0]
 	case g.at%25 == 1:
@@ -61,7 +67,7 @@ func TestMillionsOfEntriesTakeNoMoreMemoryThanFew(t *testing.T) {
 		g := &endless{t: t, n: n}
 		target := mounted(t, "tmpfs", "1G")
 		res, err := extract.Directory(t.Context(), g, target, extract.Options{})
-		if err != nil || res.Made.Files == 0 || res.Failed.Symlinks < int64(n)/2 || res.Asked.Entries() < int64(n)*9/10 {
+		if err != nil || res.Made.Files == 0 || res.Failed.Symlinks < int64(n)/2 || res.Asked.Entries() < int64(n)*19/20 {
 			t.Fatalf("%v, %+v", err, res)
 		}
 		return g.peak
