@@ -84,7 +84,10 @@ func others(c extract.Count) int64 { return c.Entries() - c.Files - c.Dirs }
 // extractLine sums an archive up: "12 files, 3 directories, 1 other, 4 KiB".
 func extractLine(r *extract.Result) string {
 	c := r.Asked
-	text := plural(c.Files, "file") + ", " + directories(c.Dirs)
+	text := plural(c.Files, "file")
+	if c.Dirs > 0 {
+		text += ", " + directories(c.Dirs)
+	}
 	if n := others(c); n > 0 {
 		text += ", " + plural(n, "other")
 	}

@@ -138,10 +138,13 @@ func (r *run) read(root *dir) error {
 		root.close()
 		return err
 	}
-	r.asked.add(e.Kind, 0)
-	if o := r.o; o.InPlace && !root.made {
+	switch {
+	case r.o.KeepRoot: // it is not the archive's
+	case r.o.InPlace && !root.made:
+		r.asked.add(e.Kind, 0)
 		r.same.add(e.Kind, 0)
-	} else {
+	default:
+		r.asked.add(e.Kind, 0)
 		r.made.add(e.Kind, 0)
 	}
 	root.meta, root.keep = e.Metadata, r.o.KeepRoot

@@ -35,7 +35,7 @@ type Options struct {
 
 	Skip        filemeta.Set // metadata that is not set: what new files get is left
 	SkipDevices bool         // where a device may not be made, that is no problem
-	KeepRoot    bool         // the metadata of the target directory stays
+	KeepRoot    bool         // the metadata of the target directory stays, and it does not count
 	// Damaged reports whether an error of reading content is about this file alone:
 	// it is left out then. nil: every error ends everything. Only a Walker can go on.
 	Damaged func(error) bool
@@ -114,7 +114,8 @@ type Missed struct {
 	Err         error // the first one, not Unsupported if there is another
 }
 
-// Result says what became of an archive. The root counts as a directory.
+// Result says what became of an archive. The root counts as a directory, unless
+// KeepRoot is set.
 type Result struct {
 	Asked   Count // in the source
 	Made    Count // new, replaced or, of directories, entered

@@ -158,7 +158,6 @@ func (v *verifier) directory(d *dir, e *pxar.Entry) {
 		return
 	}
 	if d.keep {
-		v.res.Same.add(e.Kind, 0)
 		return
 	}
 	v.metadata(d, &pxar.Entry{Kind: e.Kind, Metadata: e.Metadata}, d.fd, &st)
