@@ -1,13 +1,14 @@
 package backupclient
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -20,7 +21,8 @@ import (
 // wire makes the calls of the protocol, one at a time for each caller.
 type wire struct{ conn *upgrade.Client }
 
-// body is what a call sends beside its query.
+// body is what a call sends beside its query. Nobody looks at data when the call
+// has returned.
 type body struct {
 	data []byte
 	kind string // content type
@@ -28,7 +30,9 @@ type body struct {
 
 // call makes a call; v gets the data of the answer, nil if that does not matter.
 func (w wire) call(ctx context.Context, method, path string, q url.Values, b body, v any) error {
-	resp, err := w.do(ctx, method, path, q, b)
+	from := &lent{data: b.data}
+	defer func() { _ = from.Close() }()
+	resp, err := w.do(ctx, method, path, q, from, b.kind)
 	if err != nil {
 		return err
 	}
@@ -36,22 +40,52 @@ func (w wire) call(ctx context.Context, method, path string, q url.Values, b bod
 	return repoerr.FromWire(rest.Answer(resp, v))
 }
 
-func (w wire) do(ctx context.Context, method, path string, q url.Values, b body) (*http.Response, error) {
+func (w wire) do(ctx context.Context, method, path string, q url.Values, from *lent, kind string) (*http.Response, error) {
 	if len(q) > 0 {
 		path += "?" + q.Encode()
 	}
-	var from io.Reader
-	if b.data != nil {
-		from = bytes.NewReader(b.data)
-	}
-	r, err := http.NewRequestWithContext(ctx, method, path, from)
+	r, err := http.NewRequestWithContext(ctx, method, path, nil)
 	if err != nil {
 		return nil, err
 	}
-	if b.kind != "" {
-		r.Header.Set("Content-Type", b.kind)
+	if from != nil && len(from.data) > 0 {
+		r.Body, r.ContentLength = from, int64(len(from.data))
+	}
+	if kind != "" {
+		r.Header.Set("Content-Type", kind)
 	}
 	return w.conn.Do(r)
+}
+
+// lent is a body whose memory its owner wants back: net/http may still read a
+// body when the call has failed or was answered early. No Read touches data
+// when Close has returned.
+type lent struct {
+	mu     sync.Mutex
+	data   []byte
+	read   int
+	closed bool
+}
+
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return 0, fs.ErrClosed
+	case l.read == len(l.data):
+		return 0, io.EOF
+	}
+	n := copy(p, l.data[l.read:])
+	l.read += n
+	return n, nil
+}
+
+func (l *lent) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	return nil
 }
 
 const octets = "application/octet-stream"
@@ -70,7 +104,7 @@ func (w wire) previousTime(ctx context.Context) (int64, error) {
 
 // previous copies a file of the base, at most most bytes of it.
 func (w wire) previous(ctx context.Context, name names.Archive, to io.Writer, most int64) error {
-	resp, err := w.do(ctx, http.MethodGet, "/previous", url.Values{"archive-name": {string(name)}}, body{})
+	resp, err := w.do(ctx, http.MethodGet, "/previous", url.Values{"archive-name": {string(name)}}, nil, "")
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 type uploads struct {
 	s      *Session
 	budget int64
+	pool   *pagebuf.Pool
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
@@ -24,8 +25,6 @@ type uploads struct {
 	held     int64      // bytes of inflight
 	inflight map[digest.Digest]*upload
 	sent     map[digest.Digest]struct{} // the first maxSent that arrived
-	spare    []*pagebuf.Buffer
-	kept     int64 // bytes of spare
 	count    manifest.UploadStats
 	stop     func() bool
 }
@@ -45,7 +44,7 @@ type upload struct {
 }
 
 func newUploads(s *Session, budget int64) *uploads {
-	u := &uploads{s: s, budget: budget, inflight: map[digest.Digest]*upload{}, sent: map[digest.Digest]struct{}{}}
+	u := &uploads{s: s, budget: budget, pool: pagebuf.NewPool(budget), inflight: map[digest.Digest]*upload{}, sent: map[digest.Digest]struct{}{}}
 	u.moved = sync.NewCond(&u.mu)
 	u.stop = context.AfterFunc(s.ctx, u.wake)
 	return u
@@ -104,8 +103,8 @@ func (u *uploads) put(ctx context.Context, d digest.Digest, plain int, raw []byt
 	up := &upload{done: make(chan struct{})}
 	u.inflight[d] = up
 	u.held += n
-	buf, err := u.buffer(len(raw))
 	u.mu.Unlock()
+	buf, err := u.pool.Get(len(raw))
 	if err != nil {
 		w.uploads.Done()
 		u.end(d, up, n, nil, err)
@@ -134,6 +133,7 @@ func (u *uploads) put(ctx context.Context, d digest.Digest, plain int, raw []byt
 
 // end takes an upload off the list.
 func (u *uploads) end(d digest.Digest, up *upload, n int64, buf *pagebuf.Buffer, err error) {
+	u.pool.Put(buf)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.inflight, d)
@@ -141,30 +141,9 @@ func (u *uploads) end(d digest.Digest, up *upload, n int64, buf *pagebuf.Buffer,
 	if err == nil && len(u.sent) < maxSent {
 		u.sent[d] = struct{}{}
 	}
-	if buf != nil {
-		if size := int64(len(buf.Bytes())); u.kept+size <= u.budget {
-			u.spare, u.kept = append(u.spare, buf), u.kept+size
-		} else {
-			buf.Free()
-		}
-	}
 	up.err = err
 	close(up.done)
 	u.moved.Broadcast()
-}
-
-// buffer returns one of at least n bytes. u.mu is held.
-func (u *uploads) buffer(n int) (*pagebuf.Buffer, error) {
-	for i, b := range u.spare {
-		if have := len(b.Bytes()); have >= n && have <= max(4*n, 4<<20) {
-			u.spare[i] = u.spare[len(u.spare)-1]
-			u.spare = u.spare[:len(u.spare)-1]
-			u.kept -= int64(have)
-			return b, nil
-		}
-	}
-	const step = 1 << 20
-	return pagebuf.New((n + step - 1) / step * step)
 }
 
 // wait returns when nothing is on its way.
@@ -195,10 +174,7 @@ func (u *uploads) stats() manifest.UploadStats {
 func (u *uploads) close() {
 	u.stop()
 	u.wg.Wait()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	pagebuf.FreeAll(u.spare)
-	u.spare, u.kept = nil, 0
+	u.pool.Close()
 }
 
 // through picks the open index through which a chunk is sent, and notes the

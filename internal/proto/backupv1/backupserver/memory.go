@@ -29,13 +29,12 @@ type MemoryOptions struct {
 type Memory struct {
 	opt     MemoryOptions
 	workers chan *worker // idle ones; nil for one that is still to be made
+	pool    *pagebuf.Pool
 
 	mu    sync.Mutex
 	moved chan struct{} // closed when something changes; nil when nobody waits
 	held  int64
-	busy  int               // bodies that have arrived and are worked on
-	spare []*pagebuf.Buffer // at most Bodies bytes
-	kept  int64             // bytes of spare
+	busy  int // bodies that have arrived and are worked on
 }
 
 // worker decodes chunks.
@@ -58,7 +57,7 @@ func NewMemory(o MemoryOptions) *Memory {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0) + 1
 	}
-	m := &Memory{opt: o, workers: make(chan *worker, o.Workers)}
+	m := &Memory{opt: o, workers: make(chan *worker, o.Workers), pool: pagebuf.NewPool(o.Bodies)}
 	for range o.Workers {
 		m.workers <- nil
 	}
@@ -73,10 +72,7 @@ func (m *Memory) Close() {
 			w.plain.Free()
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	pagebuf.FreeAll(m.spare)
-	m.spare, m.kept = nil, 0
+	m.pool.Close()
 }
 
 // body is the memory of one body.
@@ -108,30 +104,13 @@ func (m *Memory) take(ctx context.Context, n int) (*body, error) {
 		return nil, errCrowded
 	}
 	m.held += int64(n)
-	buf := m.pick(n)
 	m.mu.Unlock()
-	if buf == nil {
-		const step = 1 << 20
-		var err error
-		if buf, err = pagebuf.New((n + step - 1) / step * step); err != nil {
-			m.give(nil, int64(n), false)
-			return nil, fmt.Errorf("memory for %d bytes: %w", n, err)
-		}
+	buf, err := m.pool.Get(n)
+	if err != nil {
+		m.give(int64(n), false)
+		return nil, fmt.Errorf("memory for %d bytes: %w", n, err)
 	}
 	return &body{m: m, buf: buf, data: buf.Bytes()[:n]}, nil
-}
-
-// pick finds a spare buffer that is not much too large.
-func (m *Memory) pick(n int) *pagebuf.Buffer {
-	for i, b := range m.spare {
-		if have := len(b.Bytes()); have >= n && have <= max(4*n, 4<<20) {
-			m.spare[i] = m.spare[len(m.spare)-1]
-			m.spare = m.spare[:len(m.spare)-1]
-			m.kept -= int64(have)
-			return b
-		}
-	}
-	return nil
 }
 
 // arrived says that the body is complete, and that its memory will be given back
@@ -145,23 +124,17 @@ func (b *body) arrived() {
 
 // release gives the memory back.
 func (b *body) release() {
-	b.m.give(b.buf, int64(len(b.data)), b.busy)
+	b.m.pool.Put(b.buf)
+	b.m.give(int64(len(b.data)), b.busy)
 	b.buf, b.data = nil, nil
 }
 
-func (m *Memory) give(buf *pagebuf.Buffer, n int64, busy bool) {
+func (m *Memory) give(n int64, busy bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held -= n
 	if busy {
 		m.busy--
-	}
-	if buf != nil {
-		if size := int64(len(buf.Bytes())); m.kept+size <= m.opt.Bodies {
-			m.spare, m.kept = append(m.spare, buf), m.kept+size
-		} else {
-			buf.Free()
-		}
 	}
 	if m.moved != nil {
 		close(m.moved)

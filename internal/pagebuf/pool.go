@@ -1,0 +1,65 @@
+package pagebuf
+
+import "sync"
+
+// Pool keeps freed buffers for the next one who needs one of about that size. It
+// is safe for concurrent use.
+type Pool struct {
+	limit int64
+
+	mu    sync.Mutex
+	spare []*Buffer
+	kept  int64 // bytes of spare
+	over  bool
+}
+
+// NewPool returns a pool that keeps at most limit bytes that nobody uses.
+func NewPool(limit int64) *Pool { return &Pool{limit: limit} }
+
+const (
+	poolStep = 1 << 20 // sizes are multiples of it
+	poolFit  = 4 << 20 // a buffer of up to so many bytes is not too large for anything
+)
+
+// Get returns a buffer of at least n bytes. It holds what it held before.
+func (p *Pool) Get(n int) (*Buffer, error) {
+	p.mu.Lock()
+	for i, b := range p.spare {
+		if have := len(b.Bytes()); have >= n && have <= max(4*n, poolFit) {
+			last := len(p.spare) - 1
+			p.spare[i], p.spare[last] = p.spare[last], nil
+			p.spare = p.spare[:last]
+			p.kept -= int64(have)
+			p.mu.Unlock()
+			return b, nil
+		}
+	}
+	p.mu.Unlock()
+	return New((n + poolStep - 1) / poolStep * poolStep)
+}
+
+// Put gives a buffer back, which its owner must not touch any more. nil is
+// allowed.
+func (p *Pool) Put(b *Buffer) {
+	if b == nil {
+		return
+	}
+	n := int64(len(b.Bytes()))
+	p.mu.Lock()
+	keep := !p.over && p.kept+n <= p.limit
+	if keep {
+		p.spare, p.kept = append(p.spare, b), p.kept+n
+	}
+	p.mu.Unlock()
+	if !keep {
+		b.Free()
+	}
+}
+
+// Close frees what nobody uses, and from now on whatever is given back.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	FreeAll(p.spare)
+	p.spare, p.kept, p.over = nil, 0, true
+}
