@@ -94,3 +94,17 @@ func TestDamageEndsTheCount(t *testing.T) {
 		t.Fatalf("%v, %v", l, err)
 	}
 }
+
+func BenchmarkCountLinks(b *testing.B) {
+	const n = 100_000
+	data := wide(b, n)
+	a := data.open(b)
+	b.SetBytes(int64(len(data.meta)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := CountLinks(b.Context(), a); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "entries/s")
+}

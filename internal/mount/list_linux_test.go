@@ -248,3 +248,36 @@ func TestMoreListingsThanAreKeptGoOnAllTheSame(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatWasSeenOnceIsNotReadAgain(t *testing.T) {
+	b := build(t, 1, func(w *writer) {
+		w.dir("d", func() {
+			w.file("f", string(noise(1, 300_000)))
+			w.must(w.Add(&pxar.Entry{Name: "l", Kind: pxar.Symlink, Target: "f", Metadata: w.meta(pxar.ModeSymlink | 0o777)}))
+		})
+	})
+	c := &counter{ReaderAt: bytes.NewReader(b.meta)}
+	a, err := pxar.OpenArchive(c, int64(len(b.meta)), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mounted(t, a, Options{Links: counted(t, b)})
+	for round := range 3 {
+		before := c.calls.Load()
+		if got, err := os.ReadFile(m.Dir() + "/d/f"); err != nil || len(got) != 300_000 {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		if got, err := os.Readlink(m.Dir() + "/d/l"); err != nil || got != "f" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		if _, err := os.Stat(m.Dir() + "/d/missing"); err == nil {
+			t.Fatal("there is something that is not there")
+		}
+		if names := getdents(t, m.Dir()+"/d", 4096); len(names) != 4 {
+			t.Fatalf("%v", names)
+		}
+		if calls := c.calls.Load() - before; (calls > 0) != (round == 0) {
+			t.Errorf("round %d: %d reads", round, calls)
+		}
+	}
+}

@@ -43,8 +43,9 @@
 // The content cannot change, so the kernel may keep names, attributes, listings,
 // ACLs and pages for ever. It checks permissions by mode and ACL, except where
 // the user who mounts is not root and nobody else may use the file system: who
-// can read the backup may read all of it. Opening and closing are no requests at all: who knows
-// the number can read. A listing brings the attributes of all that it names.
+// can read the backup may read all of it. Opening and closing are no requests at
+// all: who knows the number can read. A listing brings the attributes of all that
+// it names.
 //
 // # Memory
 //
