@@ -107,7 +107,7 @@ func runPxarExtract(ctx context.Context, a *app, o pxarExtractOptions) error {
 	if err != nil {
 		return err
 	}
-	if patterns != nil && res.Asked.Entries() <= 1 { // the root
+	if patterns != nil && res.Nothing() {
 		return hint(fmt.Errorf("nothing in %s matches the patterns", o.in.archive), "'list' shows the paths; patterns are quoted for the shell")
 	}
 	back, err := a.verifyPxar(ctx, o, patterns, x)

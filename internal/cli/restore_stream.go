@@ -33,6 +33,9 @@ func (t *treeRestore) stream(ctx context.Context, format string) error {
 		if res, err = t.write(ctx, format, out, o); err != nil {
 			return err
 		}
+		if t.part.Patterns != nil && res.Nothing() {
+			return t.nothing()
+		}
 		if err = out.Flush(); err == nil {
 			err = finish()
 		}

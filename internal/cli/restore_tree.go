@@ -199,6 +199,9 @@ func (t *treeRestore) plain(ctx context.Context, x extract.Options) error {
 	if err != nil {
 		return t.explain(err)
 	}
+	if t.part.Patterns != nil && res.Nothing() {
+		return t.nothing()
+	}
 	var back *extract.Verification
 	if t.o.files.verify {
 		if back, err = t.readBack(ctx, target, x); err != nil {
@@ -213,6 +216,11 @@ func (t *treeRestore) plain(ctx context.Context, x extract.Options) error {
 		return err
 	}
 	return extractVerdict(&res, back, x.SkipDevices)
+}
+
+// nothing says that patterns select nothing.
+func (t *treeRestore) nothing() error {
+	return hint(fmt.Errorf("nothing in %s matches the patterns", t.name()), "'holdfast catalog shell' shows what there is; patterns are quoted for the shell")
 }
 
 // source opens what is restored to a directory.

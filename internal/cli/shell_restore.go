@@ -71,7 +71,7 @@ func (sh *shell) extract(ctx context.Context, args shellArgs, part extract.Selec
 		return hint(err, "'restore --overwrite' replaces what is in the way, but no directories")
 	case err != nil:
 		return explainExtract(err)
-	case res.Asked.Entries() <= 1 && part.Patterns != nil: // the root
+	case part.Patterns != nil && res.Nothing():
 		return errors.New("nothing matches")
 	}
 	sh.a.tellNotSet(&res, name)

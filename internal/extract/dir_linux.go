@@ -140,6 +140,7 @@ func (r *run) read(root *dir) error {
 	}
 	switch {
 	case r.o.KeepRoot: // it is not the archive's
+		r.total.kept = true
 	case r.o.InPlace && !root.made:
 		r.asked.add(e.Kind, 0)
 		r.same.add(e.Kind, 0)

@@ -128,7 +128,12 @@ type Result struct {
 	Left    int64 // ... that were not deleted: a mount point is among them
 
 	NotSet [filemeta.Kinds]Missed
+
+	kept bool // the root does not count
 }
+
+// Nothing reports whether the source had no more than its root.
+func (r *Result) Nothing() bool { return r.Asked == Count{} || r.Asked == Count{Dirs: 1} && !r.kept }
 
 // Complete reports whether all that was asked for is there, metadata included.
 func (r *Result) Complete() bool {
