@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/extract"
 	"github.com/holdfast-backup/holdfast/internal/filemeta"
@@ -53,6 +54,7 @@ type readBackJSON struct {
 	Same    countJSON `json:"same"`
 	Missing int64     `json:"missing"`
 	Content int64     `json:"other-content"`
+	Unread  int64     `json:"not-read"` // this user may not
 	Differ  []notSet  `json:"other-metadata"`
 }
 
@@ -63,13 +65,13 @@ func extractOf(r *extract.Result, v *extract.Verification) extractJSON {
 	}
 	for w, m := range r.NotSet {
 		if m.Count > 0 {
-			out.NotSet = append(out.NotSet, notSet{filemeta.What(w).String(), m.Count, m.Unsupported, ui.Path(m.Path), m.Err.Error()})
+			out.NotSet = append(out.NotSet, notSet{filemeta.What(w).String(), m.Count, m.Unsupported, ui.Path(m.Path), oneLine(m.Err)})
 		}
 	}
 	if v == nil {
 		return out
 	}
-	out.Verified = &readBackJSON{Same: countOf(v.Same), Missing: v.Missing, Content: v.Content, Differ: []notSet{}}
+	out.Verified = &readBackJSON{Same: countOf(v.Same), Missing: v.Missing, Content: v.Content, Unread: v.Unread, Differ: []notSet{}}
 	for w, d := range v.Differ {
 		if d.Count > 0 {
 			out.Verified.Differ = append(out.Verified.Differ, notSet{What: filemeta.What(w).String(), Entries: d.Count, First: ui.Path(d.Path)})
@@ -119,7 +121,7 @@ func directories(n int64) string {
 func (a *app) tellNotSet(r *extract.Result, name string) {
 	for w, m := range r.NotSet {
 		if m.Count > 0 {
-			a.warn("%s: %s of %s could not be set, first of %s: %v", name, filemeta.What(w), entries(m.Count), ui.Path(m.Path), m.Err)
+			a.warn("%s: %s of %s could not be set, first of %s: %v", name, filemeta.What(w), entries(m.Count), ui.Path(m.Path), oneLine(m.Err))
 		}
 	}
 	if r.Devices > 0 {
@@ -127,8 +129,14 @@ func (a *app) tellNotSet(r *extract.Result, name string) {
 	}
 }
 
+// oneLine is an error that may be several.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // tellVerified says in what the target differs.
 func (a *app) tellVerified(v *extract.Verification, name string) {
+	if v.Unread > 0 {
+		a.warn("%s: %s could not be read back: this user may not", name, plural(v.Unread, "file"))
+	}
 	for w, d := range v.Differ {
 		if d.Count > 0 {
 			a.warn("%s: %s of %s differ from the archive, first of %s", name, filemeta.What(w), entries(d.Count), ui.Path(d.Path))

@@ -63,6 +63,8 @@ func (o *restoreOptions) checkTree() (format string, err error) {
 		return "", usagef("an export holds a disk image, and %s holds a directory", o.archive)
 	case format == "plain" && o.target == "-":
 		return "", usagef("a directory does not go to standard output: --format is tar, zip or pxar there")
+	case format == "plain" && o.format == "" && looksLikeFile(o.target):
+		return "", hint(usagef("%s would become a directory", o.target), "--format tar, zip or pxar makes a file; for a directory end the name in /")
 	case format == "plain":
 		return format, nil
 	case o.inPlace:
@@ -73,6 +75,17 @@ func (o *restoreOptions) checkTree() (format string, err error) {
 		return "", usagef("--allow-holes is for restores to a directory: a file in the middle of a stream cannot be left out")
 	}
 	return format, nil
+}
+
+// looksLikeFile reports whether a target that is not there has the name of an
+// archive.
+func looksLikeFile(target string) bool {
+	switch filepath.Ext(target) {
+	case ".tar", ".zip", ".pxar":
+		_, err := os.Stat(target)
+		return err != nil
+	}
+	return false
 }
 
 // treeRestore is one archive of a directory on its way out of a snapshot.

@@ -53,6 +53,8 @@ func Directory(ctx context.Context, src Source, target string, o Options) (Resul
 	r := &run{src: src, o: o, self: thisProcess(), names: newTemporary(), opened: 1}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	defer r.cancel(nil)
+	r.total.devicesToo = !o.SkipDevices
+	r.names.byProc.Store(o.byProc)
 	root, err := r.openTarget(target)
 	if err != nil {
 		return Result{}, err

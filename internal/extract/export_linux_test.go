@@ -12,6 +12,12 @@ func (o Options) Named() Options {
 	return o
 }
 
+// ByProc returns o for a process that names files through /proc.
+func (o Options) ByProc() Options {
+	o.byProc = true
+	return o
+}
+
 // RemoveTree removes a name in a directory, which was seen to be a directory.
 func RemoveTree(path, name string) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -35,6 +35,8 @@ type dir struct {
 	made    bool // by this run: nobody else gets in, and files in it get no ACL
 	owned   bool // files in it get the owners of this process
 	keep    bool // its metadata stays
+	opened  bool // it got permissions that its owner had taken away
+	mode    uint32
 	failed  bool // it could not be made, and nothing in it
 	pending atomic.Int32
 	last    string   // name of the last entry
@@ -89,8 +91,8 @@ func (d *dir) look(made bool) error {
 		d.volume.nameless.Store(d.run.o.named)
 	}
 	if !made && mine && self.UID != 0 && st.Mode&0o700 != 0o700 {
-		// What belongs in it needs the permission; d gets its mode at the end.
-		return unix.Fchmod(d.fd, st.Mode&0o7777|0o700)
+		d.mode, d.opened = st.Mode&0o7777, true
+		return unix.Fchmod(d.fd, d.mode|0o700)
 	}
 	return nil
 }
@@ -264,6 +266,8 @@ func (d *dir) release() {
 	for d != nil && !d.failed && d.pending.Add(-1) == 0 {
 		if d.run.ctx.Err() == nil && !d.keep {
 			d.complete()
+		} else if d.opened && d.fd >= 0 {
+			_ = unix.Fchmod(d.fd, d.mode) // it could be changed before
 		}
 		d.close()
 		d.run.lingering.Add(-1)

@@ -34,7 +34,7 @@ type Options struct {
 	Delete   bool // with InPlace: what the archive does not have is removed
 
 	Skip        filemeta.Set // metadata that is not set: what new files get is left
-	SkipDevices bool         // where a device may not be made, that is no problem
+	SkipDevices bool         // a device that may not be made is not missed
 	KeepRoot    bool         // the metadata of the target directory stays, and it does not count
 	// Damaged reports whether an error of reading content is about this file alone:
 	// it is left out then. nil: every error ends everything. Only a Walker can go on.
@@ -43,7 +43,7 @@ type Options struct {
 	IDs     *idmap.Map // the owners are those of a container, and become the host's; nil: as they are
 	Workers int        // goroutines that make files; 0: by the number of CPUs
 
-	named bool // as where no file can be without a name; for tests
+	named, byProc bool // as where files without a name are not to be had, or only through /proc; for tests
 
 	Problem  func(Problem) // called from one goroutine at a time; nil: problems are only counted
 	Counters *Counters     // progress; nil: not counted
@@ -129,7 +129,8 @@ type Result struct {
 
 	NotSet [filemeta.Kinds]Missed
 
-	kept bool // the root does not count
+	kept       bool // the root does not count
+	devicesToo bool // Devices are missed
 }
 
 // Nothing reports whether the source had no more than its root.
@@ -137,7 +138,11 @@ func (r *Result) Nothing() bool { return r.Asked == Count{} || r.Asked == Count{
 
 // Complete reports whether all that was asked for is there, metadata included.
 func (r *Result) Complete() bool {
-	if r.Failed != (Count{}) || r.Left > 0 {
+	failed := r.Failed
+	if !r.devicesToo {
+		failed.Devices -= r.Devices
+	}
+	if failed != (Count{}) || r.Left > 0 {
 		return false
 	}
 	for _, m := range r.NotSet {

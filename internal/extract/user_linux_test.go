@@ -59,13 +59,24 @@ func TestUserGetsAllOfHisOwnFiles(t *testing.T) {
 	tree.kids = append(tree.kids, readonly, setid)
 	tree.sorted()
 	target := filepath.Join(home, "target")
-	for _, o := range []extract.Options{{}, {InPlace: true, Checksum: true, Delete: true}} {
+	unreadable := file("unreadable", "x")
+	unreadable.Mode = pxar.ModeFile
+	for _, o := range []extract.Options{extract.Options{}.ByProc(), {InPlace: true, Checksum: true, Delete: true}} {
 		o.Problem = problem(t)
 		res, err := extract.Directory(t.Context(), encode(t, tree, 2).reader(t), target, o)
 		if err != nil || !res.Complete() {
 			t.Fatalf("%v, %+v", err, res)
 		}
 		compare(t, tree, target)
+	}
+	tree = dir("", unreadable)
+	target = filepath.Join(home, "unreadable")
+	if _, err := extract.Directory(t.Context(), encode(t, tree, 2).reader(t), target, extract.Options{Problem: problem(t)}); err != nil {
+		t.Fatal(err)
+	}
+	v, err := extract.Verify(t.Context(), encode(t, tree, 2).reader(t), target, extract.VerifyOptions{Problem: problem(t)})
+	if err != nil || v.Unread != 1 || !v.Explained(new(extract.Result)) {
+		t.Errorf("%v, %+v", err, v)
 	}
 }
 
@@ -121,6 +132,17 @@ func TestDirectoryThatAUserMayNotWriteToFailsAlone(t *testing.T) {
 		t.Errorf("%v, %+v", err, res)
 	}
 	compare(t, tree, target)
+	// A directory whose metadata stays keeps its mode too.
+	kept := filepath.Join(home, "kept")
+	if err := os.Mkdir(kept, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := extract.Directory(t.Context(), encode(t, tree, 1).reader(t), kept, extract.Options{KeepRoot: true, Problem: problem(t)}); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o500 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
 	// In that of somebody else nothing is made, and the rest is.
 	var paths []string
 	tree = dir("", dir("usr", dir("of "+filepath.Base(home), file("f", "1"))), file("zz-"+filepath.Base(home), "2"))

@@ -22,6 +22,7 @@ type Verification struct {
 	Same    Count // entries that are there, with this content
 	Missing int64 // not there, or something else
 	Content int64 // files with other contents
+	Unread  int64 // files that this user may not read, with the right size
 	Differ  [filemeta.Kinds]Difference
 }
 
