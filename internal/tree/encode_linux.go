@@ -21,6 +21,7 @@ func Archive(ctx context.Context, path string, out Output, o Options) (_ Report,
 	if o.Counters == nil {
 		o.Counters = new(Counters)
 	}
+	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := newScan(ctx, &o)
@@ -62,8 +63,8 @@ func Archive(ctx context.Context, path string, out Output, o Options) (_ Report,
 	}
 	s.stop()
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			err = context.Cause(ctx)
+		if outer.Err() != nil {
+			err = context.Cause(outer)
 		}
 		return Report{}, err
 	}
@@ -228,8 +229,12 @@ func (e *encoder) leave() error {
 	return e.w.EndDir()
 }
 
-// refused says why an entry cannot be archived at all.
+// refused names the entry that cannot be archived. An output that fails has
+// nothing to do with the entry.
 func (e *encoder) refused(it *item, err error) error {
+	if !errors.Is(err, pxar.ErrInvalid) {
+		return err
+	}
 	return fmt.Errorf("%s: %w", shorten(it.path()), err)
 }
 
