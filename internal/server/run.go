@@ -40,7 +40,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 		s.log.Info("stopping: sessions and tasks have time to finish", "grace", s.opt.Grace.String())
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.Grace)
+	grace, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.opt.Grace, errStopping)
 	defer cancel()
 	stopSampling()
 	background.Wait()

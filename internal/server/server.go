@@ -186,13 +186,11 @@ func (s *Server) Fingerprint() string { return s.certificate.Fingerprint() }
 var errStopping = errors.New("the server was stopped")
 
 // Close ends the server: no task begins any more; those that run have until ctx
-// ends. It returns when all have ended.
+// ends, and then end with its cause. It returns when all have ended.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { s.end(errStopping) })
-	defer stop()
 	s.tasks.Close(ctx)
 	s.end(errStopping)
 	s.memory.Close()

@@ -321,3 +321,14 @@ func (randomness) Read(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// json reads a whole answer that is to be good.
+func (r reply) json(v any) {
+	r.t.Helper()
+	if r.Status != http.StatusOK {
+		r.t.Fatalf("%s: %d %s", r.name, r.Status, r.Body)
+	}
+	if err := json.Unmarshal([]byte(r.Body), v); err != nil {
+		r.t.Fatalf("%s: %v: %s", r.name, err, r.Body)
+	}
+}

@@ -73,14 +73,14 @@ func (t *Task) End(err error) {
 	t.log.ended.Done()
 }
 
-func (t *Task) abort() {
+func (t *Task) abort(cause error) {
 	t.mu.Lock()
 	first := !t.aborted && t.file != nil
 	t.aborted = true
 	t.mu.Unlock()
 	if first {
 		t.write("received abort request ...")
-		t.cancel(ErrAborted)
+		t.cancel(cause)
 	}
 }
 

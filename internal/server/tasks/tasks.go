@@ -202,12 +202,13 @@ func (l *Log) Abort(id upid.UPID) {
 	t := l.alive[id.String()]
 	l.mu.Unlock()
 	if t != nil {
-		t.abort()
+		t.abort(ErrAborted)
 	}
 }
 
 // Close lets no task begin any more and waits until all of this process have
-// ended. When ctx ends it aborts those that are left, and waits for them.
+// ended. When ctx ends it aborts those that are left with its cause, and waits for
+// them.
 func (l *Log) Close(ctx context.Context) {
 	l.mu.Lock()
 	l.closed = true
@@ -227,7 +228,7 @@ func (l *Log) Close(ctx context.Context) {
 		}
 		l.mu.Unlock()
 		for _, t := range left {
-			t.abort()
+			t.abort(context.Cause(ctx))
 		}
 		<-over
 	}
