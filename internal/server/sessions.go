@@ -64,7 +64,7 @@ func (s *Server) backup(w http.ResponseWriter, r *api.Request) (err error) {
 	}
 	log := new(lateLog)
 	ses, err := backupserver.Begin(s.life, backupserver.Config{
-		Repo: h, Request: req, Auth: r.Caller, Memory: s.memory, Log: log.Logf, Trouble: s.log,
+		Repo: h, Request: req, Auth: r.Caller, Memory: s.memory, Hidden: hidden(r), Log: log.Logf, Trouble: s.log,
 	})
 	if err != nil {
 		return err
@@ -85,6 +85,15 @@ func (s *Server) backup(w http.ResponseWriter, r *api.Request) (err error) {
 		err = s.verifyNew(req, r.Caller)
 	}
 	return err
+}
+
+// hidden says which files of the previous snapshot a writer may not have: one that
+// may not read backups gets what it needs to add to them, and no more.
+func hidden(r *api.Request) func(names.Archive) bool {
+	if reach(r, access.CallPreviousBlob) != access.None {
+		return nil // the group is the caller's: that was checked
+	}
+	return func(a names.Archive) bool { return a.Kind() == names.Blob && a != names.Manifest }
 }
 
 // reader reads a snapshot.

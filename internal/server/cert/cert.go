@@ -114,11 +114,12 @@ func (c *Certificate) current() *tls.Certificate {
 	return c.pair
 }
 
-// TLS is the configuration of a server with this certificate.
+// TLS is the configuration of a server with this certificate. As PBS it negotiates
+// no protocol: all begins with HTTP/1.1, and clients that offer something else are
+// not sent away.
 func (c *Certificate) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"http/1.1"}, // HTTP/2 comes by an upgrade
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current(), nil },
 	}
 }

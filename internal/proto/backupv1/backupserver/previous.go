@@ -30,6 +30,9 @@ func (b *Session) previous(w http.ResponseWriter, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
+	if b.conf.Hidden != nil && b.conf.Hidden(name) {
+		return nil, rest.Errorf(http.StatusForbidden, "permission check failed: %s of the previous backup may not be read", name)
+	}
 	var f rawfile.File
 	err = b.change(func() (err error) { f, err = b.openPrevious(name); return err })
 	if err != nil {

@@ -52,6 +52,9 @@ type Config struct {
 	Request upgrade.Request
 	Auth    names.AuthID // who asks; may back up into the namespace
 	Memory  *Memory      // shared with other sessions; nil: its own
+	// Hidden says which files of the previous snapshot the client may not have; nil:
+	// none. The manifest and the indexes are needed to write.
+	Hidden func(names.Archive) bool
 	// Log tells people what happens, a line at a time; may be nil. It must be safe
 	// for concurrent use.
 	Log func(format string, args ...any)
