@@ -232,6 +232,14 @@ var operations = []operation{
 			return err
 		}
 	}},
+	{"mend", func(t *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
+		n, ok := pick(w, rng)
+		if !ok {
+			return nil
+		}
+		c := w.must[n]
+		return func(s *datastore.Store) error { return t.mend(context.Background(), s, n, c.img, c.conf) }
+	}},
 	{"change of owner", func(_ *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
 		n, ok := pick(w, rng)
 		if !ok {

@@ -51,17 +51,30 @@ func newClient(t testing.TB) *client {
 // backup stores img and conf as one snapshot, and a third archive that is made
 // of both. Chunks equal to the previous snapshot's, those of the image in the
 // same slot, are not sent.
-func (c *client) backup(ctx context.Context, s *datastore.Store, n names.Snapshot, img, conf []byte) (err error) {
+func (c *client) backup(ctx context.Context, s *datastore.Store, n names.Snapshot, img, conf []byte) error {
 	ses, err := s.Begin(ctx, repo.Begin{Snapshot: n})
 	if err != nil {
 		return err
 	}
+	return c.write(ctx, ses, img, conf)
+}
+
+// mend stores the snapshot anew.
+func (c *client) mend(ctx context.Context, s *datastore.Store, n names.Snapshot, img, conf []byte) error {
+	ses, err := s.Mend(ctx, n)
+	if err != nil {
+		return err
+	}
+	return c.write(ctx, ses, img, conf)
+}
+
+func (c *client) write(ctx context.Context, ses repo.Session, img, conf []byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, ses.Abort())
 		}
 	}()
-	m := manifest.New(n)
+	m := manifest.New(ses.Snapshot())
 	sum, err := c.image(ctx, ses, img)
 	if err != nil {
 		return err

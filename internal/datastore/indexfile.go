@@ -28,7 +28,11 @@ func (b *Session) createIndex(name names.Archive, uuid *[16]byte) (*indexFile, e
 		name:    name,
 		temp:    b.name.Path() + "/" + name.ClientName() + ".tmp_" + name.Kind().String(),
 	}
-	for _, taken := range []string{f.temp, b.name.Path() + "/" + name.String()} {
+	taken := []string{f.temp, b.name.Path() + "/" + name.String()}
+	if b.mending != nil {
+		taken = taken[:1]
+	}
+	for _, taken := range taken {
 		there, err := exists(b.store.fs, taken)
 		if err != nil {
 			return nil, err
@@ -65,7 +69,7 @@ func (f *indexFile) settle(err error) error {
 		err = cerr
 	}
 	if err == nil {
-		err = store.fs.Rename(f.temp, f.session.name.Path()+"/"+f.name.String())
+		err = f.session.place(f.temp, f.session.name.Path()+"/"+f.name.String())
 	}
 	if err != nil {
 		err = errors.Join(err, ignoreMissing(store.fs.Remove(f.temp)))

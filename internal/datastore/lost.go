@@ -109,11 +109,22 @@ func (s *Store) namesLost(n names.Snapshot, lost map[digest.Digest]bool) (d dige
 	if err != nil {
 		return d, false, err
 	}
+	var indexes []string
 	for _, f := range files {
-		if !strings.HasSuffix(f, ".fidx") && !strings.HasSuffix(f, ".didx") {
-			continue
+		if strings.HasSuffix(f, ".fidx") || strings.HasSuffix(f, ".didx") {
+			indexes = append(indexes, n.Path()+"/"+f)
 		}
-		_, err := s.walkIndex(n.Path()+"/"+f, func(x digest.Digest) error {
+	}
+	return s.nameLost(indexes, lost)
+}
+
+// nameLost is the same for some index files.
+func (s *Store) nameLost(indexes []string, lost map[digest.Digest]bool) (d digest.Digest, ok bool, err error) {
+	if len(lost) == 0 {
+		return d, false, nil
+	}
+	for _, f := range indexes {
+		_, err := s.walkIndex(f, func(x digest.Digest) error {
 			if lost[x] {
 				d, ok = x, true
 				return errFound
@@ -124,7 +135,7 @@ func (s *Store) namesLost(n names.Snapshot, lost map[digest.Digest]bool) (d dige
 			return d, true, nil
 		}
 		if err != nil {
-			return d, false, fmt.Errorf("archive %s in %s: %w", f, n, err)
+			return d, false, fmt.Errorf("index %s: %w", f, err)
 		}
 	}
 	return d, false, nil
@@ -149,7 +160,7 @@ func (s *Store) walkIndex(name string, f func(digest.Digest) error) (size int64,
 	if err != nil {
 		return 0, err
 	}
-	if strings.HasSuffix(name, ".fidx") {
+	if strings.HasSuffix(name, "fidx") { // it may be a temporary name
 		x, err := fidx.Open(file, length)
 		if err != nil {
 			return 0, err

@@ -26,6 +26,7 @@ type Session struct {
 	own      vfs.Unlocker
 	previous *Snapshot // nil: none
 	newGroup bool
+	mending  *mending // nil: the snapshot is new
 
 	chunks, plain, encoded, duplicates atomic.Uint64
 
@@ -228,13 +229,29 @@ func (b *Session) PutBlob(_ context.Context, name names.Archive, raw []byte) err
 	if _, err := blob.Check(raw); err != nil {
 		return fmt.Errorf("store %s: %w", name, err)
 	}
-	if err := b.store.replaceFile(b.name.Path()+"/"+name.String(), raw, b.store.opt.Sync == SyncFile); err != nil {
+	if err := b.putFile(b.name.Path()+"/"+name.String(), raw); err != nil {
 		return fmt.Errorf("store %s: %w", name, err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.files++
 	return nil
+}
+
+// putFile stores a small file under its name, or a temporary one while the snapshot
+// is mended.
+func (b *Session) putFile(name string, content []byte) error {
+	to := name
+	if b.mending != nil {
+		var err error
+		if to, err = b.store.tempName(name); err != nil {
+			return err
+		}
+	}
+	if err := b.store.replaceFile(to, content, b.store.opt.Sync == SyncFile); err != nil || to == name {
+		return err
+	}
+	return b.place(to, name)
 }
 
 // Finish makes the snapshot visible and returns when it is durable.
@@ -259,6 +276,11 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 	case files == 0 || len(m.Files) == 0:
 		return errors.New("it holds no archive")
 	}
+	if b.mending != nil {
+		if err := b.mending.check(m); err != nil {
+			return err
+		}
+	}
 	if b.previous != nil { // its index vouches for the chunks that were not sent
 		m, err := b.store.loadManifest(b.previous.name)
 		if errors.Is(err, repo.ErrNotFound) {
@@ -276,7 +298,7 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 	if err != nil {
 		return err
 	}
-	d, lacks, err := b.store.namesLost(b.name, lost)
+	d, lacks, err := b.namesLost(lost)
 	if err != nil {
 		return err
 	}
@@ -293,7 +315,11 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 		Count: b.chunks.Load(), Size: b.plain.Load(),
 		CompressedSize: b.encoded.Load(), Duplicates: b.duplicates.Load(),
 	})
-	if err := b.store.storeManifest(b.name, m); err != nil {
+	store := func() error { return b.store.storeManifest(b.name, m) }
+	if b.mending != nil {
+		store = func() error { return b.commit(m) }
+	}
+	if err := store(); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -336,6 +362,9 @@ func (b *Session) Abort() error {
 	}
 	for f := range open {
 		_ = f.Close() // its content goes anyway
+	}
+	if b.mending != nil {
+		return errors.Join(b.store.clearAway(b.name), b.release())
 	}
 	// The manifest is there when making it durable failed.
 	err := b.store.removeSnapshot(b.name.Path())

@@ -35,6 +35,8 @@
 //	backup session           .lock [0,1) shared, writer entry; group exclusive;
 //	                         previous snapshot shared; new snapshot exclusive
 //	insert or touch a chunk  the chunk's directory shared, for that moment
+//	mend                     .lock [0,1) shared, writer entry; group exclusive;
+//	                         snapshot exclusive
 //	open to read, verify     snapshot shared
 //	notes, verify state      manifest exclusive
 //	client log               snapshot shared, then manifest exclusive

@@ -94,6 +94,17 @@ type Repository interface {
 	Close() error
 }
 
+// Mender is a Repository whose damaged snapshots can be mended by whoever has
+// another copy of them.
+type Mender interface {
+	// Mend starts to store a finished snapshot anew. The session knows no
+	// previous one and takes a manifest that lists the same archives as the one
+	// that is there, if that can be read. Until Finish nothing of the snapshot
+	// changes but that chunks come back; Abort leaves it as it was. Notes stay;
+	// the verdict of a verification goes.
+	Mend(ctx context.Context, s names.Snapshot) (Session, error)
+}
+
 // GroupInfo describes a group in a listing.
 type GroupInfo struct {
 	Namespace  names.Namespace
