@@ -64,6 +64,7 @@ var rooms = []room{
 	{dir: "internal/browse", may: files + " internal/exclude", std: noWire},                     // names in a snapshot
 	{dir: "internal/backup", may: files + " internal/tree internal/exclude internal/filemeta internal/idmap", std: noWire},
 	{dir: "internal/restore", may: face + " internal/image", std: noWire},
+	{dir: "internal/replicate", may: face, std: noWire},    // snapshots go from one repository to another
 	{dir: "internal/backup/amend", may: work, std: noWire}, // a snapshot from another and overlays
 
 	{dir: "internal/proto", may: images},
@@ -82,7 +83,7 @@ var rooms = []room{
 	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape" + accounts},
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape" + accounts},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},
