@@ -37,6 +37,8 @@ Then it takes no more connections and waits for backups, restores and tasks, at
 most for --grace. What is left is stopped: a backup that is not finished leaves
 nothing behind. A second interrupt ends it at once.
 
+Address and fingerprint are printed when it serves.
+
 A line for each request and session, with method, path, status, user and address
 of the client, goes to standard error. Logs of tasks, as PBS has them, are in
 log/tasks in the configuration, with /etc/proxmox-backup in
@@ -123,6 +125,12 @@ func placed(d confdir.Dir, o server.Options) server.Options {
 
 // sayServing tells people and the service manager that the server works.
 func (a *app) sayServing(d confdir.Dir, srv *server.Server, addr string, log *slog.Logger) error {
+	err := a.print(map[string]string{"address": addr, "fingerprint": srv.Fingerprint()}, func() error {
+		return a.printf("serving on %s, fingerprint %s\n", addr, srv.Fingerprint())
+	})
+	if err != nil {
+		return err
+	}
 	log.Info("serving", "address", addr, "config", d.Path(), "fingerprint", srv.Fingerprint())
 	admin, err := administrator(accounts.NewStore(d, log), a.Now())
 	if err != nil {

@@ -266,7 +266,10 @@ func (s *Server) unlock(ctx context.Context, r *api.Request) (bool, error) {
 		return false, err
 	}
 	totp, until := c.Locks(id.String(), s.now())
-	return totp || !until.IsZero(), s.gate.Unlock(ctx, id)
+	if !totp && until.IsZero() {
+		return false, nil
+	}
+	return true, s.gate.Unlock(ctx, id)
 }
 
 func (s *Server) tokens(_ context.Context, r *api.Request) ([]tokenItem, error) {
