@@ -72,7 +72,7 @@ var rooms = []room{
 	{dir: "internal/proto/repoerr", may: face + " internal/proto"}, // errors of a repository on the wire
 	{dir: "internal/proto/backupv1", may: face + " internal/proto internal/proto/repoerr"},
 	{dir: "internal/proto/readerv1", may: face + " internal/proto internal/proto/repoerr"},
-	{dir: "internal/repo/remote", may: face + " internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
+	{dir: "internal/repo/remote", may: face + " internal/secret internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
 	{dir: "internal/fsread", may: images, std: noWire},
 	{dir: "internal/scsi", may: formats},
 	{dir: "internal/appliance", may: work + " internal/proto"},

@@ -67,6 +67,27 @@ const (
 // Answer reads the whole answer of a call. A refusal is an *Error. v gets the
 // data; nil means that it does not matter.
 func Answer(resp *http.Response, v any) error {
+	var envelope struct {
+		Data json.RawMessage `json:"data"`
+	}
+	if err := AnswerAll(resp, &envelope); err != nil {
+		return err
+	}
+	if envelope.Data == nil {
+		return errors.New("the answer has no data")
+	}
+	if v == nil {
+		return nil
+	}
+	if err := json.Unmarshal(envelope.Data, v); err != nil {
+		return fmt.Errorf("the answer has other data than expected: %w", err)
+	}
+	return nil
+}
+
+// AnswerAll is Answer for calls that answer with more than data: envelope gets
+// the whole object.
+func AnswerAll(resp *http.Response, envelope any) error {
 	if err := Refused(resp); err != nil {
 		return err
 	}
@@ -80,20 +101,8 @@ func Answer(resp *http.Response, v any) error {
 	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return fmt.Errorf("the answer is no JSON but %q: is this a backup server?", resp.Header.Get("Content-Type"))
 	}
-	var envelope struct {
-		Data json.RawMessage `json:"data"`
-	}
-	if err := json.Unmarshal(b, &envelope); err != nil {
+	if err := json.Unmarshal(b, envelope); err != nil {
 		return fmt.Errorf("the answer is no JSON object: %w", err)
-	}
-	if envelope.Data == nil {
-		return errors.New("the answer has no data")
-	}
-	if v == nil {
-		return nil
-	}
-	if err := json.Unmarshal(envelope.Data, v); err != nil {
-		return fmt.Errorf("the answer has other data than expected: %w", err)
 	}
 	return nil
 }
