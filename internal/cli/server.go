@@ -93,8 +93,8 @@ func newServerAPICommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "api",
 		Short: "Describe the calls of the server",
-		Long: `Prints the description of all calls of the server's API, a document of OpenAPI 3.1,
-as /api2/json/openapi.json of a server that runs has it.`,
+		Long: `Prints the description of all calls of the server's API, a document of OpenAPI
+3.1, as /api2/json/openapi.json of a server that runs has it.`,
 		Example:           `  holdfast server api > openapi.json`,
 		Args:              exactly(0),
 		ValidArgsFunction: cobra.NoFileCompletions,
