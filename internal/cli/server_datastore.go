@@ -160,7 +160,7 @@ func runServerDatastoreUpdate(ctx context.Context, a *app, o *serverOptions, nam
 	if err != nil {
 		return err
 	}
-	return runServerDatastoreList(a, o)
+	return a.print(map[string]string{"name": name}, func() error { return a.printf("datastore %s changed\n", name) })
 }
 
 func runServerDatastoreList(a *app, o *serverOptions) error {

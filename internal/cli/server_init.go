@@ -100,8 +100,8 @@ func runServerInit(ctx context.Context, a *app, o *serverOptions, id names.AuthI
 	})
 }
 
-// administrator finds somebody who may do everything and can log in by a password
-// that is kept here; "" if there is nobody.
+// administrator finds somebody who may do everything and can log in by a password;
+// "" if there is nobody.
 func administrator(store *accounts.Store, now time.Time) (string, error) {
 	users, _, err := store.Users()
 	if err != nil {
@@ -111,10 +111,11 @@ func administrator(store *accounts.Store, now time.Time) (string, error) {
 	if policy == nil {
 		return "", err
 	}
+	asked := realms()
 	all, _ := users.List() // what cannot be read is nobody who logs in
 	for _, u := range all {
 		may := policy.RequireAll(u.ID, access.Everything, access.Admin.Privs()) == nil
-		if may && u.ID.Realm == accounts.RealmPBS && policy.Active(u.ID, now) == nil {
+		if may && (u.ID.Realm == accounts.RealmPBS || asked[u.ID.Realm] != nil) && policy.Active(u.ID, now) == nil {
 			return u.ID.String(), nil
 		}
 	}

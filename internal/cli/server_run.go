@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/accounts"
+	"github.com/holdfast-backup/holdfast/internal/accounts/pam"
 	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/daemon"
 	"github.com/holdfast-backup/holdfast/internal/server"
@@ -94,7 +96,7 @@ func runServer(ctx context.Context, a *app, o *serverOptions, r serverRunOptions
 	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
 	srv, err := server.New(placed(d, server.Options{
 		Config: d, LogDir: r.logDir, StateDir: r.stateDir, Version: a.Version, Node: node,
-		Location: a.Location, Log: log, Limits: r.limits, Grace: r.grace,
+		Location: a.Location, Log: log, Limits: r.limits, Grace: r.grace, Realms: realms(),
 	}))
 	if err != nil {
 		return err
@@ -107,6 +109,15 @@ func runServer(ctx context.Context, a *app, o *serverOptions, r serverRunOptions
 		return errors.Join(err, l.Close(), srv.Close(ctx))
 	}
 	return srv.Serve(ctx, l)
+}
+
+// realms are those of this machine, besides pbs: its own users, if the program that
+// checks their passwords is there.
+func realms() map[string]accounts.Realm {
+	if _, err := os.Stat(pam.Helper); err != nil {
+		return nil
+	}
+	return map[string]accounts.Realm{pam.Name: pam.Realm{Path: pam.Helper}}
 }
 
 // placed puts logs and state where PBS has them, if it is its configuration.
