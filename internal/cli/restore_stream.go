@@ -83,6 +83,7 @@ func (t *treeRestore) write(ctx context.Context, format string, w io.Writer, o e
 func (t *treeRestore) twice(ctx context.Context) func() (extract.Source, error) {
 	again := false
 	return func() (extract.Source, error) {
+		t.close()
 		if again && t.whole() {
 			return t.inARow(ctx)
 		}

@@ -151,10 +151,13 @@ func (t *treeRestore) find(ctx context.Context) (err error) {
 	return err
 }
 
+// close closes what was opened: before something is opened a second time, too,
+// since each has its cache.
 func (t *treeRestore) close() {
 	for _, c := range t.open {
 		_ = c.Close() // was only read
 	}
+	t.open = nil
 }
 
 // inARow opens the whole archive from its beginning.
@@ -256,6 +259,7 @@ func (t *treeRestore) place(ctx context.Context) (extract.Source, string, error)
 		return src, t.o.target, nil
 	}
 	t.single = true
+	t.close()
 	dir, name := placeOf(t.o.target)
 	t.part.Name = name
 	src, err = t.atRandom(ctx, t.part)
@@ -264,6 +268,7 @@ func (t *treeRestore) place(ctx context.Context) (extract.Source, string, error)
 
 // readBack compares the target with the archive.
 func (t *treeRestore) readBack(ctx context.Context, target string, x extract.Options) (*extract.Verification, error) {
+	t.close()
 	src, err := t.source(ctx)
 	if err != nil {
 		return nil, t.explain(err)

@@ -88,12 +88,12 @@ func Directory(ctx context.Context, src Source, target string, o Options) (Resul
 func (r *run) sum(t *tally) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for to, from := range map[*Count]Count{
-		&r.total.Asked: t.asked, &r.total.Made: t.made, &r.total.Same: t.same,
-		&r.total.Changed: t.changed, &r.total.Failed: t.failed, &r.total.Damaged: t.damaged,
-	} {
-		to.plus(from)
-	}
+	r.total.Asked.plus(t.asked)
+	r.total.Made.plus(t.made)
+	r.total.Same.plus(t.same)
+	r.total.Changed.plus(t.changed)
+	r.total.Failed.plus(t.failed)
+	r.total.Damaged.plus(t.damaged)
 	r.total.Devices += t.devices
 	r.total.Deleted += t.deleted
 	r.total.Left += t.left
@@ -118,7 +118,7 @@ func (r *run) openTarget(target string) (*dir, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: target, Err: err}
 	}
-	d := &dir{run: r, path: target, fd: fd}
+	d := &dir{run: r, fd: fd}
 	d.pending.Store(1)
 	if err := d.look(made); err != nil {
 		d.close()
@@ -126,6 +126,11 @@ func (r *run) openTarget(target string) (*dir, error) {
 	}
 	if made {
 		d.dropDefaultACL()
+		return d, nil
+	}
+	if err := d.unlock(); err != nil {
+		d.close()
+		return nil, err
 	}
 	return d, nil
 }
@@ -136,8 +141,8 @@ func (r *run) read(root *dir) error {
 	if err == nil && e.Kind != pxar.Directory {
 		err = fmt.Errorf("%w: it begins with a %s", pxar.ErrFormat, e.Kind)
 	}
+	r.push(root)
 	if err != nil {
-		root.close()
 		return err
 	}
 	switch {
@@ -151,14 +156,15 @@ func (r *run) read(root *dir) error {
 		r.made.add(e.Kind, 0)
 	}
 	root.meta, root.keep = e.Metadata, r.o.KeepRoot
-	root.skip = r.prepare(&root.meta, root)
-	r.push(root)
+	root.skip = r.prepare(&root.meta, root, "")
 	for {
 		if err := context.Cause(r.ctx); err != nil {
 			return err
 		}
 		e, err := r.src.Next()
 		switch {
+		case errors.Is(err, io.EOF) && len(r.stack) > 0:
+			return fmt.Errorf("%w: it ends within a directory", pxar.ErrFormat)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
@@ -230,6 +236,9 @@ func (r *run) outcome(d *dir, e *pxar.Entry, err error) error {
 // problem counts an entry that could not be made. It returns the error if that
 // ends everything.
 func (r *run) problem(t *tally, d *dir, name string, kind pxar.Kind, size int64, err error) error {
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
+	}
 	if fatal(err) {
 		return &fs.PathError{Op: "extract", Path: d.pathOf(name), Err: err}
 	}
@@ -254,7 +263,7 @@ func (r *run) tell(p Problem) {
 // the caller has to decide something.
 func fatal(err error) bool {
 	for _, is := range []error{
-		ErrExists, context.Canceled, unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO,
+		ErrExists, unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO,
 		unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.ESTALE, unix.ENODEV, unix.ESHUTDOWN,
 	} {
 		if errors.Is(err, is) {
@@ -280,15 +289,15 @@ func (r *run) missed(d *dir, name string, w filemeta.What, err error) {
 }
 
 // prepare makes the metadata of an archive that of an entry in the target, and
-// returns what is not set of it. d names it if something is lost. Where modes are
+// returns what is not set of it. It is called name in d, or is d. Where modes are
 // ignored, what is new gets one all the same: that of any new file.
-func (r *run) prepare(m *pxar.Metadata, d *dir, name ...string) filemeta.Set {
+func (r *run) prepare(m *pxar.Metadata, d *dir, name string) filemeta.Set {
 	skip := r.o.Skip
 	if !r.o.IDs.Empty() {
 		lost := filemeta.Shift(m, r.o.IDs.Users().ToHost, r.o.IDs.Groups().ToHost) &^ skip
 		for w := range filemeta.Kinds {
 			if lost.Has(w) {
-				r.missed(d, append(name, "")[0], w, errNoID)
+				r.missed(d, name, w, errNoID)
 			}
 		}
 		skip |= lost & filemeta.SetOf(filemeta.Owner)

@@ -39,10 +39,10 @@
 //	writes files above 128 KiB; several others make the rest
 //
 // Batches of at most 64 entries and 256 KiB of content pass between them, two
-// more than twice the others. One descriptor for each directory that is open, at
-// most 256 of those on the path to the current entry and 128 that wait for files in
-// them. With Delete, 8 bytes for
-// each name in these directories. Nothing grows with the archive.
+// more than twice the others. One descriptor for each directory that is open: at
+// most 256 of those on the path to the current entry, and about 128 that wait for
+// files in them. With Delete, 8 bytes for each name in the directories on the path.
+// Nothing grows with the archive.
 //
 // # Errors
 //

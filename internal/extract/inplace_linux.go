@@ -37,7 +37,9 @@ func (r *run) keep(d *dir, e *pxar.Entry) (done bool, err error) {
 		if st.Nlink > 1 {
 			return false, nil
 		}
-		d.volume.ApplyAt(d.fd, e.Name, &want, how)
+		if r.dress(d, e.Name, e, &want, how) != nil {
+			return false, nil
+		}
 		r.changed.add(e.Kind, 0)
 	}
 	r.same.add(e.Kind, 0)

@@ -240,3 +240,33 @@ func TestImmutableFilesAreMadeLinkedAndReplaced(t *testing.T) {
 	}
 	compare(t, tree, target)
 }
+
+func TestImmutableDirectoryIsFilledAndImmutableAgain(t *testing.T) {
+	rootOnly(t)
+	d := dir("d", file("f", "1"))
+	d.Flags = pxar.FlagImmutable
+	tree := dir("", d)
+	target := filepath.Join(t.TempDir(), "target")
+	t.Cleanup(func() {
+		if fd, err := unix.Open(filepath.Join(target, "d"), unix.O_RDONLY, 0); err == nil {
+			_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, 0)
+			unix.Close(fd)
+		}
+	})
+	for round := range 3 {
+		res, err := extract.Directory(t.Context(), encode(t, tree, 1).reader(t), target, extract.Options{InPlace: true, Delete: true, Problem: problem(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.NotSet[filemeta.Flags].Count > 0 {
+			t.Skipf("no such attribute here: %v", res.NotSet[filemeta.Flags].Err)
+		}
+		compare(t, tree, target)
+		if round == 2 && res.Changed != (extract.Count{}) {
+			t.Errorf("touched: %+v", res)
+		}
+		if round == 0 {
+			d.kids = append(d.kids, file("g", "2"))
+		}
+	}
+}

@@ -83,10 +83,41 @@ func (m *maker) special(d *dir, e *pxar.Entry, which Existing, create func(name 
 	if d.owned {
 		how.Made = &m.self.owners
 	}
-	d.volume.ApplyAt(d.fd, name, &meta, how)
+	if err := m.dress(d, name, e, &meta, how); err != nil {
+		return err
+	}
 	if replace {
 		return m.moveOver(d, name, e.Name)
 	}
+	return nil
+}
+
+// errSwapped is met where somebody works in the target too.
+var errSwapped = errors.New("something else was put in its place meanwhile")
+
+// dress sets the metadata of a thing without content that has a name. Where others
+// get in, it makes sure that it still is that thing, and none with other names:
+// what it does not have yet must not be given to something else.
+func (r *run) dress(d *dir, name string, e *pxar.Entry, meta *pxar.Metadata, how filemeta.How) error {
+	if d.made {
+		d.volume.ApplyAt(d.fd, name, meta, how)
+		return nil
+	}
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(d.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written through it
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if pxar.KindOf(st.Mode) != e.Kind || st.Nlink != 1 {
+		return errSwapped
+	}
+	d.volume.ApplyPath(fd, meta, how)
 	return nil
 }
 

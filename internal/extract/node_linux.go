@@ -25,19 +25,17 @@ type dir struct {
 	run     *run
 	parent  *dir // nil: the target
 	name    string
-	path    string // of the target, as it was given
-	fd      int    // -1: failed, or closed for a while
+	fd      int // -1: failed, or closed for a while
 	dev     uint64
 	ino     uint64
 	volume  *volume
 	meta    pxar.Metadata
 	skip    filemeta.Set
-	made    bool // by this run: nobody else gets in, and files in it get no ACL
-	owned   bool // files in it get the owners of this process
-	keep    bool // its metadata stays
-	opened  bool // it got permissions that its owner had taken away
-	mode    uint32
-	failed  bool // it could not be made, and nothing in it
+	made    bool   // by this run: nobody else gets in, and files in it get no ACL
+	owned   bool   // files in it get the owners of this process
+	keep    bool   // its metadata stays
+	undo    func() // gives an older directory what it had; nil: nothing was taken
+	failed  bool   // it could not be made, and nothing in it
 	pending atomic.Int32
 	last    string   // name of the last entry
 	names   []uint64 // hashes of all names, for Delete
@@ -90,9 +88,29 @@ func (d *dir) look(made bool) error {
 		d.volume = &volume{FS: f}
 		d.volume.nameless.Store(d.run.o.named)
 	}
-	if !made && mine && self.UID != 0 && st.Mode&0o700 != 0o700 {
-		d.mode, d.opened = st.Mode&0o7777, true
-		return unix.Fchmod(d.fd, d.mode|0o700)
+	return nil
+}
+
+// unlock lets files be made in an older directory: its owner may have taken the
+// permission from himself, or it is immutable.
+func (d *dir) unlock() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return err
+	}
+	freeze, frozen := d.volume.Thaw(d.fd)
+	mode, self := st.Mode&0o7777, d.run.self.owners
+	locked := self.UID != 0 && st.Uid == self.UID && mode&0o700 != 0o700
+	d.undo = func() {
+		if locked {
+			_ = unix.Fchmod(d.fd, mode) // it could be changed before
+		}
+		if frozen {
+			freeze()
+		}
+	}
+	if locked {
+		return unix.Fchmod(d.fd, mode|0o700)
 	}
 	return nil
 }
@@ -118,8 +136,12 @@ func (r *run) pop() *dir {
 // enter makes a directory, or goes into one that exists.
 func (r *run) enter(parent *dir, e *pxar.Entry) error {
 	d := &dir{run: r, parent: parent, name: e.Name, fd: -1, meta: e.Metadata}
-	d.skip = r.prepare(&d.meta, d)
-	if err := d.open(); err != nil {
+	d.skip = r.prepare(&d.meta, d, "")
+	err := d.open()
+	if err == nil && !d.made {
+		err = d.unlock()
+	}
+	if err != nil {
 		d.close()
 		d.failed = true
 		r.push(d)
@@ -264,10 +286,11 @@ var errMoved = errors.New("a directory in it was moved away meanwhile")
 // completes it.
 func (d *dir) release() {
 	for d != nil && !d.failed && d.pending.Add(-1) == 0 {
-		if d.run.ctx.Err() == nil && !d.keep {
+		if d.undo != nil && d.fd >= 0 {
+			d.undo()
+		}
+		if d.run.ctx.Err() == nil {
 			d.complete()
-		} else if d.opened && d.fd >= 0 {
-			_ = unix.Fchmod(d.fd, d.mode) // it could be changed before
 		}
 		d.close()
 		d.run.lingering.Add(-1)
@@ -278,6 +301,12 @@ func (d *dir) release() {
 // complete sets the metadata of a directory in which everything is done.
 func (d *dir) complete() {
 	r := d.run
+	if d.keep {
+		if d.made { // nobody says what else it should have
+			_ = unix.Fchmod(d.fd, r.self.defaultMode(unix.S_IFDIR))
+		}
+		return
+	}
 	how := r.how(d.skip, d, "")
 	if r.o.InPlace && !d.made {
 		how.Exact = true
@@ -287,6 +316,9 @@ func (d *dir) complete() {
 		r.mu.Lock()
 		r.total.Changed.Dirs++
 		r.mu.Unlock()
+	}
+	if d.undo != nil {
+		_ = d.unlock() // extended attributes need the permission too
 	}
 	if d.made {
 		how.Skip &^= filemeta.SetOf(filemeta.Mode)

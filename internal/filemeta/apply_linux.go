@@ -61,11 +61,11 @@ type setter struct {
 }
 
 // Early sets, on a new and empty file, the attributes that count for what is
-// written into it.
+// written into it. Late sets all, and reports those that could not be set.
 func (f *FS) Early(fd int, m *pxar.Metadata, how How) {
 	s := setter{f, how, fd, m}
 	if want := m.Flags & earlyFlags; want != 0 && !how.Skip.Has(Flags) {
-		s.report(Flags, s.inode(toKernel(inodeFlags[:], want), toKernel(inodeFlags[:], earlyFlags)))
+		_ = s.inode(toKernel(inodeFlags[:], want), toKernel(inodeFlags[:], earlyFlags))
 	}
 }
 
@@ -111,23 +111,33 @@ func (f *FS) Apply(fd int, m *pxar.Metadata, how How) {
 // device, a FIFO, a socket. It does not follow the link.
 func (f *FS) ApplyAt(dir int, name string, m *pxar.Metadata, how How) {
 	s := setter{f, how, -1, m}
-	owner := s.owner(func(uid, gid int) error {
-		return unix.Fchownat(dir, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
-	})
+	s.special(dir, name, unix.AT_SYMLINK_NOFOLLOW, func(mode uint32) error { return chmodAt(dir, name, mode) })
+}
+
+// ApplyPath is ApplyAt for a thing that was opened with O_PATH: nobody can put
+// another one in its place meanwhile.
+func (f *FS) ApplyPath(fd int, m *pxar.Metadata, how How) {
+	s := setter{f, how, -1, m}
+	s.special(fd, "", unix.AT_EMPTY_PATH, func(mode uint32) error { return chmodPath(fd, mode) })
+}
+
+func (s *setter) special(dir int, name string, flags int, chmod func(uint32) error) {
+	owner := s.owner(func(uid, gid int) error { return unix.Fchownat(dir, name, uid, gid, flags) })
+	m := s.m
 	for w, has := range [...]bool{Xattrs: len(m.Xattrs) > 0, FCaps: m.FCaps != nil, ACLs: m.ACL != nil, Project: m.ProjectID != 0, Flags: m.Flags != 0} {
-		if has && !how.Skip.Has(What(w)) {
-			how.Report(What(w), errKind)
+		if has && !s.Skip.Has(What(w)) {
+			s.Report(What(w), errKind)
 		}
 	}
 	if m.Mode&unix.S_IFMT != unix.S_IFLNK {
-		s.mode(owner, func(mode uint32) error { return chmodAt(dir, name, mode) })
+		s.mode(owner, chmod)
 	}
 	s.do(Mtime, func() error {
 		ts, err := times(m)
 		if err != nil {
 			return err
 		}
-		return unix.UtimesNanoAt(dir, name, ts[:], unix.AT_SYMLINK_NOFOLLOW)
+		return unix.UtimesNanoAt(dir, name, ts[:], flags)
 	})
 }
 
@@ -178,8 +188,7 @@ func (s *setter) mode(owner bool, chmod func(uint32) error) {
 	}
 }
 
-// chmodAt changes a mode and follows no link. The call for it is of Linux 6.6;
-// before, a descriptor of the thing itself has a name in /proc.
+// chmodAt changes a mode and follows no link.
 func chmodAt(dir int, name string, mode uint32) error {
 	err := unix.Fchmodat(dir, name, mode, unix.AT_SYMLINK_NOFOLLOW)
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
@@ -190,6 +199,16 @@ func chmodAt(dir int, name string, mode uint32) error {
 		return err
 	}
 	defer unix.Close(fd) //nolint:errcheck // nothing was written through it
+	return chmodPath(fd, mode)
+}
+
+// chmodPath changes the mode of what was opened with O_PATH. The call for it is
+// of Linux 6.6; before, the descriptor has a name in /proc.
+func chmodPath(fd int, mode uint32) error {
+	err := unix.Fchmodat(fd, "", mode, unix.AT_EMPTY_PATH)
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
