@@ -62,6 +62,19 @@ func (a *app) open() (repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.openPath(path)
+}
+
+// openAt opens another repository, named as in --repository.
+func (a *app) openAt(where string) (repo.Repository, error) {
+	path, err := parseLocation(where)
+	if err != nil {
+		return nil, err
+	}
+	return a.openPath(path)
+}
+
+func (a *app) openPath(path string) (repo.Repository, error) {
 	r, err := a.Open(path, a.sync)
 	if errors.Is(err, repo.ErrNotFound) {
 		if _, serr := os.Stat(path); errors.Is(serr, os.ErrNotExist) {
