@@ -2,6 +2,7 @@ package extract
 
 import (
 	"archive/zip"
+	"compress/flate"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -24,6 +25,8 @@ import (
 func Zip(ctx context.Context, src Source, w io.Writer, o StreamOptions) (Result, error) {
 	s := &stream{ctx: ctx, src: src, o: o}
 	out := zip.NewWriter(w)
+	// The better levels take several times as long, for little.
+	out.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
 	err := s.each(func(e *pxar.Entry) error {
 		if e.Kind == pxar.End || len(src.Path()) == 0 {
 			return nil
