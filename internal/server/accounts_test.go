@@ -91,6 +91,36 @@ func TestASecondFactorIsAskedFor(t *testing.T) {
 	(&client{s: s, http: c.http, cookie: "PBSAuthCookie=" + second.Ticket}).get("/version").want(200, "4.2")
 }
 
+func TestSecondFactorsAreManaged(t *testing.T) {
+	s := newSite(t).start()
+	c := s.login("admin@pbs")
+	const at = "/access/tfa/admin@pbs"
+	c.get(at).want(200, `{"data":[]}`)
+	c.post(at, "type", "recovery").want(401, "missing password")
+	c.post(at, "type", "recovery", "password", "wrong").want(401, "authentication failed")
+	c.post("/access/tfa/ghost@pbs", "type", "recovery", "password", password).want(400, "not there")
+	phone, err := tfa.New("holdfast", "admin@pbs", randomness{})
+	s.ok(err)
+	code := func() string { return phone.Code(timeNow().Unix() / phone.Period) }
+	c.post(at, "type", "totp", "totp", "nonsense", "value", "123456", "password", password).want(400, "")
+	c.post(at, "type", "totp", "totp", phone.URI(), "value", "12345", "password", password).want(400, "")
+	var added struct{ ID string }
+	c.post(at, "type", "totp", "totp", phone.URI(), "value", code(), "description", "phone", "password", password).data(&added)
+	c.get(at).want(200, `{"id":"`+added.ID+`","type":"totp","description":"phone","created":`)
+	var codes struct{ Recovery []string }
+	c.post(at, "type", "recovery", "password", password).data(&codes)
+	if len(codes.Recovery) != 10 {
+		t.Errorf("%d recovery codes", len(codes.Recovery))
+	}
+	c.get("/access/users").want(200, "admin@pbs")
+	s.client().post("/access/ticket", "username", "admin@pbs", "password", password).want(200, "invalid")
+	c.put("/access/users/admin@pbs/unlock-tfa").want(200, `{"data":false}`)
+	c.del(at+"/"+added.ID, "password", password).want(200, "null")
+	c.del(at+"/recovery", "password", password).want(200, "null")
+	c.del(at+"/recovery", "password", password).want(400, "no such second factor")
+	s.client().post("/access/ticket", "username", "admin@pbs", "password", password).want(200, "PBS:admin@pbs")
+}
+
 func TestUsersTokensAndRightsAreManaged(t *testing.T) {
 	s := newSite(t).start()
 	c := s.login("admin@pbs")

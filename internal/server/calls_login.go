@@ -117,7 +117,7 @@ func (s *Server) logout(_ context.Context, r *api.Request) error {
 
 func (s *Server) changePassword(ctx context.Context, r *api.Request) error {
 	id := params.user.Of(r)
-	if err := s.confirm(ctx, r); err != nil {
+	if err := s.confirm(ctx, r, confirmation); err != nil {
 		return err
 	}
 	if id != r.Caller && r.Policy.RequireAny(r.Caller, access.Everything, access.PermissionsModify) != nil {
@@ -136,11 +136,11 @@ func (s *Server) changePassword(ctx context.Context, r *api.Request) error {
 // confirm makes sure that it is the caller who changes something about accounts,
 // and not somebody who has found a browser: everybody but root@pam says the
 // password again.
-func (s *Server) confirm(ctx context.Context, r *api.Request) error {
+func (s *Server) confirm(ctx context.Context, r *api.Request, by api.Param[secret.Secret]) error {
 	if r.Caller == access.Root() {
 		return nil
 	}
-	password, ok := confirmation.Given(r)
+	password, ok := by.Given(r)
 	if !ok || ticket.Looks(password.Reveal()) {
 		return rest.Errorf(http.StatusUnauthorized, "missing password")
 	}

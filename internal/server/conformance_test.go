@@ -62,6 +62,9 @@ var rows = []row{
 	{"POST /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
 	{"PUT /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
 	{"DELETE /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
+	{"GET /access/tfa/{userid}", "ynnnnnn", nil},
+	{"POST /access/tfa/{userid}", "ynnnnnn", []string{"type", "recovery", "password", password}},
+	{"DELETE /access/tfa/{userid}/{id}", "ynnnnnn", []string{"password", password}},
 	{"GET /access/roles", "yyyyyyy", nil},
 	{"GET /access/acl", "yyyyyyy", nil},
 	{"PUT /access/acl", "ynnnnnn", []string{"path", "/datastore/tank", "auth-id", "spare@pbs", "role", "DatastoreAudit"}},
@@ -139,7 +142,7 @@ func people(t *testing.T) (*site, map[byte]*client) {
 // target is the path of a call with something in the place of its variables.
 func target(call, task string) string {
 	return "/api2/json" + strings.NewReplacer(
-		"{store}", "tank", "{name}", "tank", "{node}", "localhost", "{userid}", "spare@pbs", "{token-name}", "some", "{upid}", url.PathEscape(task),
+		"{store}", "tank", "{name}", "tank", "{node}", "localhost", "{userid}", "spare@pbs", "{token-name}", "some", "{id}", "some", "{upid}", url.PathEscape(task),
 	).Replace(call)
 }
 

@@ -146,7 +146,7 @@ func New(opt Options) (_ *Server, err error) {
 // calls is the table.
 func (s *Server) calls() *api.Table {
 	return api.NewTable(
-		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
+		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.tfaCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
 		s.jobCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
 	)
 }
