@@ -33,6 +33,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -128,15 +129,19 @@ func (l *Log) Begin(ctx context.Context, j Job) (*Task, error) {
 		l.mu.Unlock()
 		return nil, errors.New("the server is about to stop")
 	}
-	id := l.newID(j)
 	l.ended.Add(1)
 	l.mu.Unlock()
-	t, err := l.begin(ctx, id)
-	if err != nil {
-		l.ended.Done()
-		return nil, fmt.Errorf("start task %s: %w", j.Type, err)
+	for {
+		t, err := l.begin(ctx, l.newID(j))
+		switch {
+		case errors.Is(err, fs.ErrExist): // of another Log of this process, of this second
+			continue
+		case err != nil:
+			l.ended.Done()
+			return nil, fmt.Errorf("start task %s: %w", j.Type, err)
+		}
+		return t, nil
 	}
-	return t, nil
 }
 
 func (l *Log) begin(ctx context.Context, id upid.UPID) (*Task, error) {
@@ -163,8 +168,10 @@ func (l *Log) begin(ctx context.Context, id upid.UPID) (*Task, error) {
 // maxName is how long a file name can be.
 const maxName = 255
 
-// newID makes the identifier of a new task, which is a file name too. l.mu is held.
+// newID makes the identifier of a new task, which is a file name too.
 func (l *Log) newID(j Job) upid.UPID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for worker := j.Worker; ; worker = worker[:len(worker)*3/4] {
 		id := upid.New(l.opt.Node, l.self.pid, l.opt.Now(), j.Type, worker, j.Auth)
 		id.PStart, id.TaskID = l.self.start, l.next
