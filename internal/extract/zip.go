@@ -25,9 +25,17 @@ import (
 func Zip(ctx context.Context, src Source, w io.Writer, o StreamOptions) (Result, error) {
 	s := &stream{ctx: ctx, src: src, o: o}
 	out := zip.NewWriter(w)
-	// The better levels take several times as long, for little.
-	out.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
-	err := s.each(func(e *pxar.Entry) error {
+	// The better levels take several times as long, for little. One is enough: files
+	// come one after the other.
+	deflate, err := flate.NewWriter(io.Discard, flate.BestSpeed)
+	if err != nil {
+		return Result{}, err
+	}
+	out.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+		deflate.Reset(w)
+		return deflate, nil
+	})
+	err = s.each(func(e *pxar.Entry) error {
 		if e.Kind == pxar.End || len(src.Path()) == 0 {
 			return nil
 		}
