@@ -57,6 +57,7 @@ SEED   ?= $(shell date +%s)
 SCHEDULES ?= 20000
 KILLTIME  ?= 5m
 ROUNDS    ?= 10000
+TREEKILLS ?= 60
 torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, mappings made and ended, then kill -9 on the real binary
 	@echo "torture: $(POINTS) crash points, seed $(SEED)"
 	@mkdir -p bin
@@ -66,6 +67,7 @@ torture: build ## POINTS (1000000) random crash points from SEED, interleaved pr
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run OperationsOf ./internal/datastore -args -schedules $(SCHEDULES) -schedule-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run Rounds ./internal/mapping -args -rounds $(ROUNDS)
 	@$(GO) test -count=1 -timeout 0 -v -run Kill ./test/torture -args -kill-time $(KILLTIME) -kill-seed $(SEED) -holdfast $(CURDIR)/bin/holdfast
+	@$(GO) test -count=1 -timeout 0 -v -run Killed ./test/trees -args -kill-rounds $(TREEKILLS) -kill-seed $(SEED) -holdfast $(CURDIR)/bin/holdfast
 
 BENCHFLAGS ?=
 bench: build ## 8 GiB image, five rounds, beside restic, borg, kopia, qemu-img and cp; writes docs/benchmarks.md

@@ -149,7 +149,7 @@ class Maker:
     def sparse(self):
         self.directory("sparse")
         for name, size, parts in (("start", 9 * MIB, [(8 * MIB, MIB)]), ("middle", 9 * MIB, [(0, 4096), (9 * MIB - 4096, 4096)]),
-                                  ("end", 9 * MIB, [(0, MIB)]), ("all", 64 * MIB, []), ("many", 16 * MIB, [(i * MIB, 8192) for i in range(16)]),
+                                  ("end", 9 * MIB, [(0, MIB)]), ("all", 20 * MIB, []), ("many", 16 * MIB, [(i * MIB, 8192) for i in range(16)]),
                                   ("odd", 3 * MIB + 1, [(MIB + 1, 1)]), ("small", 100, [])):
             with open(self.at("sparse", name), "wb") as f:
                 for off, n in parts:
@@ -184,6 +184,10 @@ class Maker:
             self.attempt(word, os.setxattr, path, "user." + "n" * 250, b"255 bytes of name")
             self.attempt("trusted", os.setxattr, path, "trusted.holdfast", b"only root sees it")
         self.attempt("large-xattrs", os.setxattr, self.file("xattrs/large"), "user.large", self.noise(3000))
+        for i in range(8):  # few enough for XFS to keep them in the inode, too large for a listing in the order of their making
+            p = self.file(f"xattrs/few{i}")
+            for n in self.rng.sample(("user.one", "user.two", "user.three", "user.four"), 4):
+                self.attempt("xattrs", os.setxattr, p, n, self.noise(45))
         p = self.file("xattrs/many")
         for i in range(40):
             self.attempt("xattrs", os.setxattr, p, f"user.{i:02}", b"%d" % i)

@@ -95,13 +95,14 @@ class Stream:
     """Bytes in a row from pieces."""
 
     def __init__(self, pieces):
-        self.pieces, self.left, self.at = iter(pieces), b"", 0
+        self.pieces, self.piece, self.used, self.at = iter(pieces), b"", 0, 0
 
     def some(self, n):
         """At most n bytes; none at the end."""
-        if not self.left:
-            self.left = next(self.pieces, b"")
-        out, self.left = self.left[:n], self.left[n:]
+        if self.used == len(self.piece):
+            self.piece, self.used = next(self.pieces, b""), 0
+        out = self.piece[self.used:self.used + n]
+        self.used += len(out)
         self.at += len(out)
         return out
 
