@@ -83,7 +83,7 @@ var rooms = []room{
 	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape" + accounts},
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/keystore" + accounts},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},

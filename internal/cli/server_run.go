@@ -130,6 +130,7 @@ func placed(d confdir.Dir, o server.Options) server.Options {
 	}
 	if o.StateDir == "" {
 		o.StateDir = "/var/lib/proxmox-backup/holdfast"
+		o.JobDir = "/var/lib/proxmox-backup/jobstates"
 	}
 	return o
 }

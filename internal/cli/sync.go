@@ -140,6 +140,9 @@ func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
 		if pull {
 			src, dst = there, here
 		}
+		if _, local := dst.(repo.Mender); local { // on a server groups belong to who asks
+			opt.KeepOwner = true
+		}
 		m := a.meter("sync", ui.Bytes)
 		opt.Progress = func(s replicate.Stats) {
 			m.Update(s.Bytes, 0, fmt.Sprintf("%s, %s", plural(s.Snapshots, "snapshot"), plural(s.Chunks, "chunk")))

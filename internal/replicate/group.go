@@ -23,7 +23,7 @@ func (r *run) group(ctx context.Context, p pair, g repo.GroupInfo, there *repo.G
 			return err
 		}
 	}
-	if there == nil && owner == "" {
+	if there == nil && owner == "" && r.KeepOwner {
 		owner = g.Owner
 	}
 	list, err := r.src.Snapshots(ctx, p.from, &g.Group)

@@ -58,6 +58,7 @@ func (s lie) Manifest() *manifest.Manifest {
 }
 
 func (s lie) OpenFixed(n names.Archive) (*fidx.Index, io.Closer, error) { return s.index.OpenFixed(n) }
+
 func (s lie) OpenDynamic(n names.Archive) (*didx.Index, io.Closer, error) {
 	return s.index.OpenDynamic(n)
 }

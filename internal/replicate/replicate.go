@@ -77,9 +77,10 @@ type Options struct {
 	Filters  Filters
 
 	// Owner is who owns new groups at the target, and whose groups there are
-	// touched. "": groups keep the owner that they have at the source, and
-	// all are touched.
-	Owner string
+	// touched. "": all are touched, and new groups belong to who the target
+	// says, or to their owner at the source if KeepOwner is set.
+	Owner     string
+	KeepOwner bool
 
 	RemoveVanished bool
 	TransferLast   int  // only so many of the newest snapshots of a group; 0: all

@@ -275,9 +275,9 @@ func TestGroupsOfOthersAreLeftAlone(t *testing.T) {
 	if want := []string{"ct/1 guest@pbs 1", "ct/9 guest@pbs 1", "vm/100 sync@pbs!one 1"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	// Without an owner of the job groups keep the one that they have.
+	// Groups keep the owner that they have if that is asked for.
 	c := newPlace(t)
-	run(t, a, c, replicate.Options{})
+	run(t, a, c, replicate.Options{KeepOwner: true})
 	groups, err = c.Groups(t.Context(), "")
 	if err != nil || len(groups) != 2 || groups[0].Owner != "guest@pbs" {
 		t.Errorf("%+v, %v", groups, err)

@@ -31,6 +31,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	sampling, stopSampling := context.WithCancel(ctx)
 	defer stopSampling()
 	background.Go(func() { s.sample(sampling) })
+	background.Go(func() { s.schedule.Run(sampling) })
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(front.NewListener(limit(l, s.opt.Limits), s.certificate.TLS())) }()
 	var err error

@@ -15,7 +15,7 @@
 //
 // The configuration directory holds files of PBS, see package confdir. Logs of
 // tasks are in LogDir/tasks, see package tasks; how full the datastores were is in
-// StateDir/usage, see package usage.
+// StateDir/usage, see package usage, and when jobs ran last in JobDir, see package jobs.
 //
 // # Limits
 //
@@ -54,10 +54,13 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/accounts"
 	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/image/archive"
 	"github.com/holdfast-backup/holdfast/internal/proto/backupv1/backupserver"
+	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/cert"
+	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 	"github.com/holdfast-backup/holdfast/internal/server/usage"
@@ -68,6 +71,7 @@ type Options struct {
 	Config   confdir.Dir
 	LogDir   string // default: log in the configuration directory
 	StateDir string // default: state in it
+	JobDir   string // states of jobs; default: jobstates in StateDir
 	Version  string // of this program
 	Node     string // name of this machine
 	Realms   map[string]accounts.Realm
@@ -76,6 +80,11 @@ type Options struct {
 	Limits   Limits
 	Grace    time.Duration // default: a minute and 20 seconds
 	Delay    Delays
+
+	// OpenRemote opens a datastore of another server; nil: there is no way to others.
+	OpenRemote func(ctx context.Context, r jobs.Remote, store string) (repo.Repository, error)
+	// JobEnded hears of each run of a job that has ended; may be nil.
+	JobEnded func(jobs.Job, upid.UPID, tasks.State)
 }
 
 // Delays are how long after a request somebody hears of being refused.
@@ -94,6 +103,7 @@ type Server struct {
 	stores      *stores.Set
 	tasks       *tasks.Log
 	usage       *usage.Record
+	schedule    *jobs.Scheduler
 	table       *api.Table
 	cache       *archive.Cache
 	memory      *backupserver.Memory
@@ -136,6 +146,9 @@ func New(opt Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.schedule, err = s.newScheduler(); err != nil {
+		return nil, err
+	}
 	s.cache = archive.NewCache(browseCache)
 	s.memory = backupserver.NewMemory(backupserver.MemoryOptions{})
 	s.life, s.end = context.WithCancelCause(context.Background())
@@ -158,6 +171,9 @@ func setDefaults(o *Options) {
 	}
 	if o.StateDir == "" {
 		o.StateDir = filepath.Join(dir, "state")
+	}
+	if o.JobDir == "" {
+		o.JobDir = filepath.Join(o.StateDir, "jobstates")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -192,6 +208,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.stopping = true
 	s.mu.Unlock()
 	s.tasks.Close(ctx)
+	s.schedule.Wait()
 	s.end(errStopping)
 	s.memory.Close()
 	s.cache.Close()

@@ -213,6 +213,17 @@ func (l *Log) Abort(id upid.UPID) {
 	}
 }
 
+// Wait returns how a task of this process ended, when it has.
+func (l *Log) Wait(id upid.UPID) State {
+	l.mu.Lock()
+	t := l.alive[id.String()]
+	l.mu.Unlock()
+	if t != nil {
+		<-t.Done()
+	}
+	return l.end(id)
+}
+
 // Close lets no task begin any more and waits until all of this process have
 // ended. When ctx ends it aborts those that are left with its cause, and waits for
 // them.
