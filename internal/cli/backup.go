@@ -186,8 +186,12 @@ func runBackup(ctx context.Context, a *app, o backupOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := a.location(); err != nil { // before sources and passwords
+	where, err := a.location()
+	if err != nil { // before sources and passwords
 		return err
+	}
+	if where.dir == "" && a.sync != datastore.SyncFilesystem {
+		return usagef("--sync-level is a setting of the datastore on %s", where)
 	}
 	defer func() {
 		if cerr := sources.close(); err == nil {

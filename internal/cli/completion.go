@@ -59,6 +59,7 @@ func (a *app) lookUp(cmd *cobra.Command, job func(context.Context, repo.Reposito
 	if a.prepare() != nil {
 		return
 	}
+	a.Asker = nil // nobody answers a shell's question
 	_ = a.with(func(r repo.Repository) error { return job(ctx, r) })
 }
 

@@ -62,11 +62,8 @@ func (a *app) overlayPath(repository string, s names.Snapshot, name names.Archiv
 // openOverlay puts an overlay above a disk: the one that is there, or a new
 // one.
 func (a *app) openOverlay(s repo.Snapshot, f manifest.File, d *disk, path string) error {
-	where, err := a.location()
+	where, err := a.identity()
 	if err != nil {
-		return err
-	}
-	if where, err = filepath.Abs(where); err != nil {
 		return err
 	}
 	if path == "" {

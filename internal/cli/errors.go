@@ -15,7 +15,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
+	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/remote"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 )
@@ -103,7 +105,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case isAny(err, errDamaged, repo.ErrChunkMissing, manifest.ErrSignature):
 		return exitDamaged
-	case isAny(err, errRefused, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner):
+	case isUntrusted(err), isAny(err, errRefused, remote.ErrLogin, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner):
 		return exitRefused
 	case isAny(err, blob.ErrFormat, fidx.ErrFormat, manifest.ErrFormat, pxar.ErrFormat):
 		return exitDamaged
@@ -115,6 +117,26 @@ func exitCode(err error) int {
 		return exitSkipped
 	}
 	return exitFailed
+}
+
+func isUntrusted(err error) bool {
+	_, ok := errors.AsType[*trust.UntrustedError](err)
+	return ok
+}
+
+// serverHint is what to do about a server that does not let us in, or that may
+// be anybody.
+func serverHint(err error) string {
+	u, untrusted := errors.AsType[*trust.UntrustedError](err)
+	switch {
+	case untrusted && u.Expected.IsZero():
+		return "if it is the fingerprint that the server's administrator sees, set PBS_FINGERPRINT to it, or run a command on a terminal and confirm it"
+	case untrusted:
+		return "if the server got a new certificate, change PBS_FINGERPRINT, or the line in ~/.config/holdfast/fingerprints or ~/.config/proxmox-backup/fingerprints"
+	case errors.Is(err, remote.ErrLogin):
+		return "check user and PBS_PASSWORD; an API token is written user@realm!name@host:datastore, and its secret is the password"
+	}
+	return ""
 }
 
 func isAny(err error, kinds ...error) bool {
@@ -133,6 +155,9 @@ func hintFor(err error, command string) string {
 	}
 	if m, ok := errors.AsType[*secret.MissingError](err); ok {
 		return fmt.Sprintf("set %s (or its form _FILE, _FD or _CMD), or run the command on a terminal", m.Env)
+	}
+	if hint := serverHint(err); hint != "" {
+		return hint
 	}
 	switch code := exitCode(err); {
 	case code == exitUsage:

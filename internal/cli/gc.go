@@ -73,6 +73,11 @@ func runGC(ctx context.Context, a *app, o gcOptions) error {
 		}
 		g.Cutoff = d
 	}
+	if o.dryRun || o.skipAtime || o.cutoff != "" {
+		if _, err := a.directory("a garbage collection with settings"); err != nil {
+			return err
+		}
+	}
 	return a.with(func(r repo.Repository) error {
 		m := a.meter("gc", ui.Items)
 		phases := map[string]string{"mark": "marking, in indexes", "sweep": "sweeping, in directories"}

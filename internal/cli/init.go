@@ -35,7 +35,7 @@ An init that was interrupted is completed by calling it again.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if len(args) == 1 {
 				o.path = strings.TrimPrefix(args[0], "dir:")
-			} else if o.path, err = a.location(); err != nil {
+			} else if o.path, err = a.directory("init"); err != nil {
 				return err
 			}
 			if o.path == "" {

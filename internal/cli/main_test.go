@@ -27,7 +27,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 	"github.com/holdfast-backup/holdfast/internal/kernel/fusemount"
 	"github.com/holdfast-backup/holdfast/internal/mapping"
+	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/remote"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
@@ -348,6 +350,8 @@ func TestExitCodesFollowTheKindOfError(t *testing.T) {
 		{"wrong password", keyfile.ErrPassword, 12},
 		{"no password", &secret.MissingError{}, 12},
 		{"owner", repo.ErrOwner, 12},
+		{"login", remote.ErrLogin, 12},
+		{"certificate", &trust.UntrustedError{}, 12},
 		{"signal", ErrInterrupted, 130},
 		{"cancelled", context.Canceled, 130},
 		{"map of another base", backup.ErrOtherBase, 1},
@@ -368,11 +372,19 @@ func TestLocationTellsDirectoriesFromServers(t *testing.T) {
 		"/mnt/x": "/mnt/x", "./x": "./x", "a/b": "a/b", ".": ".", "..": "..", "dir:x": "x", "dir:a@b:c": "a@b:c",
 		"/mnt/a:b": "/mnt/a:b", "my.repo": "my.repo",
 	} {
-		if got, err := parseLocation(s); err != nil || got != want {
+		if got, err := parseLocation(s); err != nil || got.dir != want {
 			t.Errorf("%q: %q, %v, want %q", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "dir:", "store", "host:store", "root@pam@host:8007:store", "root@pam!t@10.0.0.1:store"} {
+	for s, want := range map[string]string{
+		"store": "root@pam@localhost:store", "host:store": "root@pam@host:store", "pbs.example.org:store": "root@pam@pbs.example.org:store",
+		"joe@pbs@host:8008:store": "joe@pbs@host:8008:store", "root@pam!tok@10.0.0.1:store": "root@pam!tok@10.0.0.1:store", "[::1]:store": "root@pam@[::1]:store",
+	} {
+		if got, err := parseLocation(s); err != nil || got.dir != "" || got.String() != want {
+			t.Errorf("%q: %q, %v, want %q", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "dir:", "a", "host:", "joe@host:store", "host:99999:store", "a b:store"} {
 		if got, err := parseLocation(s); exitCode(err) != exitUsage {
 			t.Errorf("%q: %q, %v, want a usage error", s, got, err)
 		}

@@ -167,10 +167,7 @@ func runMap(ctx context.Context, a *app, snapshot, archive string, o mapOptions)
 // mapSpec describes a disk to the mapping; the snapshot is called what the
 // user called it.
 func (a *app) mapSpec(typed string, s repo.Snapshot, d *disk) (mapping.Spec, error) {
-	where, err := a.location()
-	if err == nil {
-		where, err = filepath.Abs(where)
-	}
+	where, err := a.identity()
 	if err != nil {
 		return mapping.Spec{}, err
 	}

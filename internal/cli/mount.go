@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/daemon"
 	"github.com/holdfast-backup/holdfast/internal/filearchive"
@@ -78,10 +77,7 @@ func runMount(ctx context.Context, a *app, snapshot, name, dir string, o mountOp
 	if err != nil {
 		return err
 	}
-	where, err := a.location()
-	if err == nil {
-		where, err = filepath.Abs(where)
-	}
+	where, err := a.identity()
 	if err != nil {
 		return err
 	}

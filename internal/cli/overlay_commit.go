@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
 	"github.com/holdfast-backup/holdfast/internal/backup/amend"
@@ -75,7 +76,9 @@ func runOverlayCommit(ctx context.Context, a *app, paths []string, o overlayComm
 		plan.Notes = &o.notes
 	}
 	if a.repository == "" {
-		a.repository = "dir:" + metas[0].Repository
+		if a.repository = metas[0].Repository; filepath.IsAbs(a.repository) {
+			a.repository = "dir:" + a.repository
+		}
 	}
 	return a.withSnapshot(ctx, show(plan.Base), func(r repo.Repository, s repo.Snapshot) (err error) {
 		key, err := a.keyFor(ctx, o.key, show(s.Name()), s.Manifest(), anyEncrypted(s.Manifest().Files))

@@ -51,7 +51,9 @@ func newRootCommand(a *app) *cobra.Command {
 		Long: `Holdfast backs up disk images and small files into a repository, and restores
 them. A repository is a directory in the layout of a Proxmox Backup Server
 datastore: a datastore opens as it is, and the server can adopt what Holdfast
-wrote. Chunks of data that were stored before are never stored again.
+wrote. Or it is a datastore on a server, Holdfast's or that one, and named
+[[user@realm[!token]@]host[:port]:]datastore. Chunks of data that were stored
+before are never stored again.
 
 The repository is named by --repository, HOLDFAST_REPOSITORY or PBS_REPOSITORY.
 Snapshots are named type/id/time, as vm/100/2026-11-22T10:00:00Z; type/id or
@@ -60,6 +62,10 @@ type/id/latest is the newest finished one.
 Environment:
   HOLDFAST_REPOSITORY, PBS_REPOSITORY
         the repository
+  PBS_PASSWORD, with _FILE, _FD or _CMD behind it: or from there
+        password of a server's user, or secret of an API token
+  PBS_FINGERPRINT
+        what the server's certificate has, if no authority vouches for it
   PBS_ENCRYPTION_PASSWORD, with _FILE, _FD or _CMD behind it: or from there
         password of the encryption key
   PBS_NEW_ENCRYPTION_PASSWORD, PBS_MASTER_PASSWORD
@@ -82,7 +88,7 @@ Exit codes:
 	}
 	a.setUp(root)
 	f := root.PersistentFlags()
-	f.StringVar(&a.repository, "repository", "", "the repository: a directory, or dir:PATH")
+	f.StringVar(&a.repository, "repository", "", "the repository: a directory, dir:PATH, or user@realm@host:datastore")
 	f.StringVar(&a.namespace, "ns", "", "namespace inside the repository, as a/b")
 	complete(root, "repository", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs

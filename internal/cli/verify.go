@@ -84,6 +84,9 @@ func runVerify(ctx context.Context, a *app, o verifyOptions) error {
 		v.Namespace = p.ns
 	}
 	if o.key.given() {
+		if _, err := a.directory("verify with a key"); err != nil {
+			return hint(err, "without a key the server checks encrypted data by its checksums")
+		}
 		k, err := a.loadKey(ctx, o.key)
 		if err != nil {
 			return err

@@ -82,7 +82,7 @@ type Repository interface {
 
 	// Open opens a finished snapshot for reading, under a shared lock.
 	Open(ctx context.Context, s names.Snapshot) (Snapshot, error)
-	// Begin starts a backup.
+	// Begin starts a backup, which may end with ctx.
 	Begin(ctx context.Context, b Begin) (Session, error)
 
 	Prune(ctx context.Context, p PruneOptions) ([]PruneResult, error)

@@ -20,8 +20,8 @@
 //     clock and time zone, without our keys, and with what it tells of them. The
 //     settings of a collection are those of the datastore.
 //   - A new group belongs to who asks.
-//   - Sessions and snapshots have a connection of their own, and end with the
-//     context that they were opened with.
+//   - Sessions and snapshots have a connection of their own. A session ends with
+//     the context that it was begun with.
 //
 // # Retries
 //

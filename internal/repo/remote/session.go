@@ -34,8 +34,7 @@ func (r *Repository) Begin(ctx context.Context, b repo.Begin) (repo.Session, err
 	return s, nil
 }
 
-// Open opens a finished snapshot for reading, on a connection of its own. It
-// ends with ctx.
+// Open opens a finished snapshot for reading, on a connection of its own.
 func (r *Repository) Open(ctx context.Context, s names.Snapshot) (repo.Snapshot, error) {
 	if err := s.Check(); err != nil {
 		return nil, err

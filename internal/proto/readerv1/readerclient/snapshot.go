@@ -55,13 +55,18 @@ type Snapshot struct {
 var _ repo.Snapshot = (*Snapshot)(nil)
 
 // Open speaks with a server that has agreed to read snapshot name on conn, which
-// the snapshot owns from then on, after an error too. It ends with ctx.
+// the snapshot owns from then on, after an error too. ctx bounds the opening
+// alone: a mount is read from while it is being taken down.
 func Open(ctx context.Context, conn *upgrade.Client, name names.Snapshot) (*Snapshot, error) {
 	p := &Snapshot{conn: conn, name: name}
-	p.ctx, p.stop = context.WithCancelCause(ctx)
+	p.ctx, p.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.ahead = newAhead(p)
+	opening := context.AfterFunc(ctx, func() { p.stop(context.Cause(ctx)) })
 	var raw bytes.Buffer
 	err := p.download(names.Manifest, &raw, maxBlob)
+	if !opening() && err == nil {
+		err = context.Cause(ctx)
+	}
 	if err == nil {
 		p.m, err = spool.Manifest(raw.Bytes(), name)
 	}
