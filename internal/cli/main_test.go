@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -84,6 +86,7 @@ func TestScripts(t *testing.T) {
 			"mapped":    mapped,
 			"mounted":   mounted,
 			"archives":  makeArchives,
+			"serve":     serve,
 			"inside":    inside,
 			"loopmount": loopMount,
 			"unfreeze":  unfreeze,
@@ -110,6 +113,39 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// serve runs a server of the configuration until the script ends. It sets $SERVER
+// to its address, $FINGERPRINT and $OTHERPRINT to what its certificate has and has
+// not, and writes the former into the file fingerprints.
+func serve(ts *testscript.TestScript, _ bool, _ []string) {
+	program := filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "holdfast")
+	cmd := exec.Command(program, "server", "run", "--listen", "127.0.0.1:0")
+	cmd.Dir = ts.Getenv("WORK")
+	for _, name := range []string{"PATH", "HOME", "TZ", "WORK", "HOLDFAST_SERVER_CONFIG", "GOCOVERDIR"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	var server, print string
+	if _, serr := fmt.Sscanf(line, "serving on %s fingerprint %s", &server, &print); err != nil || serr != nil {
+		ts.Fatalf("the server says %q: %v, %v", line, err, serr)
+	}
+	server = strings.TrimSuffix(server, ",")
+	ts.Setenv("SERVER", server)
+	ts.Setenv("FINGERPRINT", print)
+	other := "00" + print[2:]
+	if other == print {
+		other = "11" + print[2:]
+	}
+	ts.Setenv("OTHERPRINT", other)
+	ts.Check(os.WriteFile(ts.MkAbs("fingerprints"), []byte("pbs.example.org "+other+"\n127.0.0.1 "+print+"\n"), 0o600))
 }
 
 // awaitfile FILE waits until a process in the background has made it.
