@@ -11,6 +11,7 @@ import (
 type location struct {
 	dir    string // "" if it is on a server
 	server address.Address
+	bare   bool // of the server only the datastore was named
 }
 
 // String names it as --repository does.
@@ -54,7 +55,7 @@ func parseLocation(s string) (location, error) {
 	if err != nil {
 		return location{}, hint(usage(err), "a directory is written with a slash, as ./%s, or as dir:%s", s, s)
 	}
-	return location{server: server}, nil
+	return location{server: server, bare: !strings.Contains(s, ":")}, nil
 }
 
 // location is the repository that flags and environment name.

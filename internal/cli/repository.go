@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
+	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
@@ -27,6 +29,9 @@ func (a *app) openAt(where string) (repo.Repository, error) {
 }
 
 func (a *app) openLocation(where location) (repo.Repository, error) {
+	if name := where.server.Store; where.bare && isRepository(name) {
+		return nil, usagef("%q names a datastore on a server, and here is a repository in a directory of that name: write ./%s for this, localhost:%s for that", name, name, name)
+	}
 	if where.dir == "" {
 		return a.openServer(where.server)
 	}
@@ -41,6 +46,12 @@ func (a *app) openLocation(where location) (repo.Repository, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// isRepository reports whether a path looks like a repository.
+func isRepository(path string) bool {
+	info, err := os.Stat(filepath.Join(path, names.ChunkDir))
+	return err == nil && info.IsDir()
 }
 
 // with opens the repository for one job.
