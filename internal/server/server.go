@@ -190,6 +190,12 @@ func setDefaults(o *Options) {
 	o.Limits = o.Limits.orDefaults()
 }
 
+// JobDir is where a server with these options keeps the states of jobs.
+func JobDir(o Options) string {
+	setDefaults(&o)
+	return o.JobDir
+}
+
 func (s *Server) now() time.Time { return time.Now() }
 
 // Table is all calls of the server.

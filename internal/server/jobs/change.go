@@ -3,20 +3,20 @@ package jobs
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
+	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 )
 
 var (
 	// ErrNotFound is wrapped for a job or remote that is not there.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = repo.ErrNotFound
 	// ErrExists is wrapped for one that is.
-	ErrExists = errors.New("exists already")
+	ErrExists = repo.ErrExists
 )
 
 // Values are new values of properties; no value removes one.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/keystore"
+	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 )
 
@@ -203,4 +204,4 @@ func (d States) path(key string) string     { return filepath.Join(d.dir, key+".
 func (d States) lockPath(key string) string { return filepath.Join(d.dir, key+".lck") }
 
 // ErrRunning is wrapped when a job runs already.
-var ErrRunning = errors.New("it runs already")
+var ErrRunning = fmt.Errorf("it runs already: %w", repo.ErrLocked)
