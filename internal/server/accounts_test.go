@@ -1,11 +1,13 @@
 package server_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/access/tfa"
@@ -247,6 +249,38 @@ func TestBrokenStoresDoNotHideOthers(t *testing.T) {
 	c.get("/admin/datastore/gone/groups").want(400, "there is no such directory")
 	c.get("/admin/datastore/bucket/groups").want(400, `backend is "s3"`)
 	c.get("/status/datastore-usage").want(200, `"store":"tank","total":`)
+}
+
+func TestHowFullADatastoreWasTellsWhenItWillBeFull(t *testing.T) {
+	s := newSite(t)
+	values := make([]string, 20)
+	for i := range values {
+		values[i] = fmt.Sprint(0.5 + 0.01*float64(i)) // a percent in half an hour
+	}
+	values[3] = "null"
+	start := timeNow().Unix()/1800*1800 - 20*1800
+	s.ok(os.MkdirAll(filepath.Join(s.conf.Path(), "state/usage"), 0o755))
+	s.ok(os.WriteFile(filepath.Join(s.conf.Path(), "state/usage/tank.json"),
+		fmt.Appendf(nil, `{"start":%d,"step":1800,"values":[%s]}`, start, strings.Join(values, ",")), 0o644))
+	c := s.start().login("admin@pbs")
+	var list []struct {
+		History      []*float64
+		HistoryStart int64 `json:"history-start"`
+		HistoryDelta int64 `json:"history-delta"`
+		Full         int64 `json:"estimated-full-date"`
+	}
+	for range 500 { // until the server has looked for the first time
+		list = nil
+		c.get("/status/datastore-usage").data(&list)
+		if len(list[0].History) > 20 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	got := list[0]
+	if len(got.History) != 21 || got.History[3] != nil || *got.History[1] != 0.51 || got.HistoryStart != start || got.HistoryDelta != 1800 || got.Full == 0 {
+		t.Errorf("the usage is %+v", got)
+	}
 }
 
 func TestTheNodeTellsHowItIsDoing(t *testing.T) {

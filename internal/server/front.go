@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -34,7 +35,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := s.now()
 	a := &answer{ResponseWriter: w, control: http.NewResponseController(w)}
 	v := &visit{server: s, start: start, answer: a, http: hr, format: api.JSON, peer: host(hr.RemoteAddr)}
-	err := v.run()
+	err := v.runSafely()
 	if err != nil && !a.begun && !a.taken {
 		v.refuse(err)
 	}
@@ -54,6 +55,18 @@ type visit struct {
 	peer   string
 	caller names.AuthID
 	name   string // of a session, for the log
+}
+
+// runSafely makes an error of a panic: others are served on, and the one who met it
+// is told.
+func (v *visit) runSafely() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			v.server.log.Error("a request panicked", "method", v.http.Method, "path", cutText(v.http.URL.Path, 512), "panic", p, "stack", string(debug.Stack()))
+			err = rest.Errorf(http.StatusInternalServerError, "internal error: the server's log says more")
+		}
+	}()
+	return v.run()
 }
 
 func host(addr string) string {

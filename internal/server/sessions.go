@@ -24,25 +24,25 @@ func (s *Server) sessionCalls() []api.Call {
 	return []api.Call{
 		{
 			Method: "GET", Path: "/backup", Doc: "Write a snapshot: the connection becomes one of proxmox-backup-protocol-v1.",
-			Guard: content(access.CallBackup), Params: snapParams(debug, benchmark, noCache), Others: true,
+			Guard: content(access.CallBackup), Params: snapParams(debugLog, benchmark, noCache), Others: true,
 			Do: api.Stream("application/http", s.backup).WithBody(),
 		},
 		{
 			Method: "GET", Path: "/reader", Doc: "Read a snapshot: the connection becomes one of proxmox-backup-reader-protocol-v1.",
 			Guard:  api.LoggedIn("Needs Datastore.Read on /datastore/{store}[/{ns}]; with Datastore.Backup for groups of one's own. The status is 400 without."),
-			Params: snapParams(debug), Others: true, Do: api.Stream("application/http", s.reader).WithBody(),
+			Params: snapParams(debugLog), Others: true, Do: api.Stream("application/http", s.reader).WithBody(),
 		},
 	}
 }
 
 var (
-	debug     = api.Bool("debug", "Every call is named in the log of the task.").Default(false)
+	debugLog  = api.Bool("debug", "Every call is named in the log of the task.").Default(false)
 	benchmark = api.Bool("benchmark", "Nothing is kept: the group is host/benchmark.").Default(false)
 	noCache   = api.Bool("no-cache", "Chunks do not go through a cache; there is none here.").Default(false)
 )
 
 func upgradeRequest(r *api.Request) upgrade.Request {
-	return upgrade.Request{Store: params.store.Of(r), Snapshot: snapOf(r), Debug: debug.Of(r)}
+	return upgrade.Request{Store: params.store.Of(r), Snapshot: snapOf(r), Debug: debugLog.Of(r)}
 }
 
 // backup writes a snapshot.

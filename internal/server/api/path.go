@@ -75,7 +75,10 @@ func (t *Table) Find(method string, parts []string) (*Call, map[string]string) {
 	}
 	c := n.methods[method]
 	if c == nil && method == http.MethodHead {
-		c = n.methods[http.MethodGet]
+		// Not where the work would be done to throw its result away.
+		if get := n.methods[http.MethodGet]; get != nil && get.Do.serve == nil {
+			c = get
+		}
 	}
 	return c, vars
 }
