@@ -83,7 +83,8 @@ var rooms = []room{
 	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/keystore" + accounts},
+	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar"}, // people hear of it
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/keystore internal/notify" + accounts},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},
@@ -110,6 +111,8 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/u-root/u-root", "internal/appliance", "an initramfs is the appliance's"},
 	{"github.com/ulikunitz/xz", "internal/appliance", "kernels come in packages"},
 	{"github.com/coreos/go-systemd", "internal/daemon", "one room talks to the service manager"},
+	{"github.com/mailgun/raymond", "internal/notify", "templates of webhooks are those of PBS"},
+	{"github.com/prometheus", "internal/server/metrics", "one room knows how figures are asked for"},
 	{"github.com/go-crypt/x", "internal/access/passwd", "one room knows how passwords are kept"},
 	{"go.yaml.in/yaml", "internal/idmap", "containers are configured in YAML"},
 	{"github.com/minio/minio-go", "internal/datastore internal/vfs", "S3 is a kind of repository"},

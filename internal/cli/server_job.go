@@ -352,7 +352,7 @@ func runServerJobRun(ctx context.Context, a *app, o *serverOptions, word, id str
 		node = "localhost"
 	}
 	srv, err := server.New(placed(d, server.Options{
-		Config: d, Version: a.Version, Node: node, Location: a.Location, OpenRemote: a.openRemote,
+		Config: d, Version: a.Version, Node: node, Location: a.Location, OpenRemote: a.openRemote, Silent: true,
 	}))
 	if err != nil {
 		return err

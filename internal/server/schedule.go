@@ -24,7 +24,7 @@ func (s *Server) newScheduler() (*jobs.Scheduler, error) {
 		return nil, err
 	}
 	return &jobs.Scheduler{
-		Conf: s.opt.Config, States: states, Runner: runner{s}, Location: s.opt.Location, Log: s.log, Ended: s.opt.JobEnded,
+		Conf: s.opt.Config, States: states, Runner: runner{s}, Location: s.opt.Location, Log: s.log, Ended: s.jobEnded,
 	}, nil
 }
 

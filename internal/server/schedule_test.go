@@ -2,8 +2,12 @@ package server_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
@@ -164,5 +169,43 @@ func TestAServerRunsItsJobsWhenTheyAreDue(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(s.conf.Path(), "state", "jobstates", "prunejob-one.json"))
 	if err != nil || !strings.Contains(string(text), `"state":{"OK":`) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// People hear of how jobs ended, as the configuration says.
+func TestPeopleHearOfJobs(t *testing.T) {
+	heard := make(chan string, 8)
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		heard <- string(b)
+	}))
+	defer hook.Close()
+	s := newSite(t)
+	s.small("tank", snapshot("", "vm/100", day1), "admin@pbs")
+	s.addJob(jobs.Verify, "weekly", jobs.Values{"store": {"tank"}, "ignore-verified": {"false"}, "comment": {"all of it"}})
+	body := base64.StdEncoding.EncodeToString([]byte("{{severity}}|{{title}}|{{json fields}}|{{message}}"))
+	s.ok(s.conf.Change(t.Context(), confdir.Notifications, func([]byte) ([]byte, error) {
+		return []byte("webhook: hook\n\tbody " + body + "\n\tmethod post\n\turl " + hook.URL + "\n\nmatcher: all\n\ttarget hook\n"), nil
+	}))
+	s.start()
+	if end, log := s.runJob(jobs.Verify, "weekly"); end.Kind != tasks.OK {
+		t.Fatalf("%+v\n%s", end, log)
+	}
+	got := <-heard
+	for _, want := range []string{
+		"info|Verification of datastore 'tank', job 'weekly' on pbs1: done|",
+		`{"datastore":"tank","hostname":"pbs1","job-id":"weekly","type":"verification"}`,
+		"Comment:   all of it\n", "Result:    OK\n", "verify tank:vm/100/2024-06-05T15:06:40Z: ok\n", ": TASK OK\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	s.ok(os.WriteFile(filepath.Join(s.path("tank"), "vm/100/2024-06-05T15:06:40Z/vm.conf.blob"), []byte("x"), 0o644))
+	if end, log := s.runJob(jobs.Verify, "weekly"); end.Kind != tasks.Failed {
+		t.Fatalf("%+v\n%s", end, log)
+	}
+	if got := <-heard; !strings.HasPrefix(got, "error|Verification of datastore 'tank', job 'weekly' on pbs1: failed|") {
+		t.Errorf("%s", got)
 	}
 }

@@ -85,6 +85,8 @@ type Options struct {
 	OpenRemote func(ctx context.Context, r jobs.Remote, store string) (repo.Repository, error)
 	// JobEnded hears of each run of a job that has ended; may be nil.
 	JobEnded func(jobs.Job, upid.UPID, tasks.State)
+	// Silent says that nobody is notified of jobs, whatever the configuration says.
+	Silent bool
 }
 
 // Delays are how long after a request somebody hears of being refused.
