@@ -89,9 +89,21 @@ func TestRequestsThatNobodyShouldSend(t *testing.T) {
 
 func TestABodyOfAnErrorIsReadBeforeTheAnswer(t *testing.T) {
 	s := newSite(t).start()
-	// 8 MiB, to a call that nobody may make without a login.
-	resp := s.client().send("POST", "/api2/json/admin/datastore/tank/upload-backup-log?x=y", "application/octet-stream", strings.Repeat("x", 8<<20))
-	resp.want(401, "authentication failed")
+	// A client that reads no answer before it has sent all of its 8 MiB, to a call
+	// that nobody may make without a login; and goes on with the connection.
+	c := s.dial()
+	defer c.Close()
+	_, err := io.WriteString(c, "POST /api2/json/admin/datastore/tank/upload-backup-log HTTP/1.1\r\nHost: x\r\nContent-Length: 8388608\r\n\r\n"+strings.Repeat("x", 8<<20))
+	s.ok(err)
+	r := bufio.NewReader(c)
+	for _, want := range []int{401, 200} {
+		resp, err := http.ReadResponse(r, nil)
+		s.ok(err)
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != want {
+			t.Errorf("%d, %v, want %d", resp.StatusCode, err, want)
+		}
+		_, _ = io.WriteString(c, "GET /api2/json/ping HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
 	s.login("admin@pbs").send("POST", "/api2/json/no/such/call", "application/octet-stream", strings.Repeat("x", 8<<20)).want(404, "not found")
 	// Who waits for leave to send gets the answer at once.
 	got := s.raw("POST /api2/json/admin/datastore/tank/gc HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n")
