@@ -147,17 +147,22 @@ func (s *Server) gcStatus(ctx context.Context, r *api.Request) (st items.GCJob, 
 			return err
 		}
 		st = items.GCJob{Store: h.Config.Name, GC: items.GCOf(last), Schedule: h.Config.GCSchedule}
-		id, err := upid.Parse(last.UPID)
-		if err != nil {
-			return nil //nolint:nilerr // none has run, or one whose task is not known
-		}
-		if state, err := s.tasks.State(id); err == nil && state != nil {
-			took := state.End - id.Time
-			st.LastRunEndtime, st.LastRunState, st.Duration = &state.End, state.String(), &took
+		if id, err := upid.Parse(last.UPID); err == nil { // one has run, and its task is known
+			s.fillLastRun(&st, id)
 		}
 		return nil
 	})
 	return st, err
+}
+
+// fillLastRun says how the task of a collection ended, if its log is still there.
+func (s *Server) fillLastRun(st *items.GCJob, id upid.UPID) {
+	state, err := s.tasks.State(id)
+	if err != nil || state == nil {
+		return
+	}
+	took := state.End - id.Time
+	st.LastRunEndtime, st.LastRunState, st.Duration = &state.End, state.String(), &took
 }
 
 func (s *Server) verify(ctx context.Context, r *api.Request) (string, error) {
