@@ -19,12 +19,11 @@ import (
 
 // letter is what all mails of a target have in common.
 type letter struct {
-	name   string
-	from   mail.Address
-	to     []string
-	users  []string
-	opt    Options
-	author string
+	name  string
+	from  mail.Address
+	to    []string
+	users []string
+	opt   Options
 }
 
 func newLetter(sec *sectionconfig.Section, o Options) (letter, error) {

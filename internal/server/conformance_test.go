@@ -43,6 +43,7 @@ var rows = []row{
 	{"GET /ping", "yyyyyyy", nil},
 	{"GET /version", "yyyyyyy", nil},
 	{"GET /openapi.json", "yyyyyyy", nil},
+	{"GET /metrics", "ynnnnnn", nil},
 	{"GET /nodes/{node}/identity", "yyyyyyy", nil},
 	{"GET /nodes/{node}/status", "ynnnnnn", nil},
 

@@ -229,6 +229,7 @@ func (v *visit) index() error {
 }
 
 func (s *Server) logRequest(v *visit, err error) {
+	s.figures.Request(v.answer.status)
 	level := slog.LevelInfo
 	took := s.now().Sub(v.start)
 	attrs := []slog.Attr{

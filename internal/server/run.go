@@ -33,7 +33,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	background.Go(func() { s.sample(sampling) })
 	background.Go(func() { s.schedule.Run(sampling) })
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(front.NewListener(limit(l, s.opt.Limits), s.certificate.TLS())) }()
+	go func() {
+		served <- srv.Serve(front.NewListener(limit(s.figures.Listener(l), s.opt.Limits), s.certificate.TLS()))
+	}()
 	var err error
 	select {
 	case err = <-served:

@@ -61,6 +61,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/cert"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
+	"github.com/holdfast-backup/holdfast/internal/server/metrics"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 	"github.com/holdfast-backup/holdfast/internal/server/usage"
@@ -106,6 +107,7 @@ type Server struct {
 	tasks       *tasks.Log
 	usage       *usage.Record
 	schedule    *jobs.Scheduler
+	figures     *metrics.Counters
 	table       *api.Table
 	cache       *archive.Cache
 	memory      *backupserver.Memory
@@ -144,7 +146,10 @@ func New(opt Options) (_ *Server, err error) {
 	if s.usage, err = usage.Open(filepath.Join(opt.StateDir, "usage")); err != nil {
 		return nil, err
 	}
-	s.tasks, err = tasks.Open(tasks.Options{Dir: filepath.Join(opt.LogDir, "tasks"), Node: opt.Node, Location: opt.Location, Log: opt.Log})
+	s.figures = metrics.New(opt.Version)
+	s.tasks, err = tasks.Open(tasks.Options{
+		Ended: func(id upid.UPID, end tasks.State) { s.figures.Task(id.Type, string(end.Kind)) },
+		Dir:   filepath.Join(opt.LogDir, "tasks"), Node: opt.Node, Location: opt.Location, Log: opt.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +167,7 @@ func New(opt Options) (_ *Server, err error) {
 func (s *Server) calls() *api.Table {
 	return api.NewTable(
 		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.tfaCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
-		s.jobCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
+		s.jobCalls(), s.metricsCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
 	)
 }
 

@@ -65,6 +65,9 @@ func (t *Task) End(err error) {
 	t.mu.Unlock()
 
 	t.cancel(nil)
+	if t.log.opt.Ended != nil {
+		t.log.opt.Ended(t.id, s)
+	}
 	t.log.forget(t)
 	if err := t.log.update(nil); err != nil {
 		t.log.opt.Log.Error("the list of tasks was not updated", "upid", t.id.String(), "error", err)

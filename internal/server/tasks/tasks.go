@@ -58,6 +58,7 @@ type Options struct {
 	Location *time.Location
 	Now      func() time.Time
 	Log      *slog.Logger
+	Ended    func(upid.UPID, State) // hears of each task of this process that has ended; may be nil
 }
 
 // Log is the tasks of a directory. It is safe for concurrent use.
