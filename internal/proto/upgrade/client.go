@@ -134,7 +134,7 @@ func (c *Client) Peer() string { return c.peer }
 // Do sends a request, whose URL needs only path and query. The body of the
 // answer must be closed.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	req.URL.Scheme, req.URL.Host, req.Host = "http", c.peer, c.peer
+	req.URL.Scheme, req.URL.Host, req.Host = "https", c.peer, c.peer // what it is, below
 	resp, err := c.h2.RoundTrip(req)
 	if err != nil {
 		return nil, c.explain(req.Context(), err)

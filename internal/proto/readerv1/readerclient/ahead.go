@@ -100,16 +100,16 @@ func (a *ahead) remove(it *item) {
 
 func (a *ahead) fetch(ctx context.Context, it *item) {
 	defer close(it.done)
-	resp, size, err := a.p.chunk(ctx, it.name)
+	body, size, err := a.p.chunk(ctx, it.name)
 	if err != nil {
 		it.err = err
 		return
 	}
-	defer func() { _ = resp.Body.Close() }()
-	if it.buf, it.err = a.pool.Get(max(int(size), 1)); it.err != nil {
+	defer func() { _ = body.Close() }()
+	if it.buf, it.err = a.pool.Get(max(size, 1)); it.err != nil {
 		return
 	}
-	it.n, it.err = io.ReadFull(resp.Body, it.buf.Bytes()[:size])
+	it.n, it.err = io.ReadFull(body, it.buf.Bytes()[:size])
 }
 
 // claim appends a chunk that is on its way to buf[:0]; ok is false when it is

@@ -37,8 +37,8 @@ import (
 )
 
 const (
-	maxBlob  = blob.MaxPlain + blob.EncryptedHeaderSize // the limit of the format
-	maxChunk = maxBlob
+	maxBlob  = blob.MaxPlain + blob.EncryptedHeaderSize // the limits of the format
+	maxChunk = blob.MaxChunk + blob.EncryptedHeaderSize
 )
 
 // Snapshot is a finished snapshot, open for reading and safe for concurrent use.
@@ -187,23 +187,24 @@ func (p *Snapshot) ReadChunk(ctx context.Context, d digest.Digest, buf []byte) (
 	if raw, ok, err := p.ahead.claim(ctx, d, buf); ok || err != nil {
 		return raw, err
 	}
-	resp, size, err := p.chunk(ctx, d)
+	body, size, err := p.chunk(ctx, d)
 	if err != nil {
 		return buf[:0], err
 	}
-	defer func() { _ = resp.Body.Close() }()
-	if int64(cap(buf)) < size {
+	defer func() { _ = body.Close() }()
+	if cap(buf) < size {
 		buf = make([]byte, size)
 	}
 	buf = buf[:size]
-	if _, err := io.ReadFull(resp.Body, buf); err != nil {
+	if _, err := io.ReadFull(body, buf); err != nil {
 		return buf[:0], fmt.Errorf("read chunk %s: %w", d, err)
 	}
 	return buf, nil
 }
 
-// chunk begins to read a chunk.
-func (p *Snapshot) chunk(ctx context.Context, d digest.Digest) (*http.Response, int64, error) {
+// chunk begins to read a chunk of that size. Where the server does not say how
+// long it is, all of it is read at once.
+func (p *Snapshot) chunk(ctx context.Context, d digest.Digest) (body io.ReadCloser, size int, err error) {
 	resp, err := p.get(ctx, "/chunk", readerv1.ChunkValues(d))
 	if errors.Is(err, repo.ErrNotFound) {
 		return nil, 0, fmt.Errorf("%w: %s: %w", repo.ErrChunkMissing, d, err)
@@ -211,11 +212,22 @@ func (p *Snapshot) chunk(ctx context.Context, d digest.Digest) (*http.Response, 
 	if err != nil {
 		return nil, 0, fmt.Errorf("read chunk %s: %w", d, err)
 	}
-	if n := resp.ContentLength; n < 0 || n > maxChunk {
+	switch n := resp.ContentLength; {
+	case n > maxChunk:
 		_ = resp.Body.Close()
 		return nil, 0, fmt.Errorf("read chunk %s: the server announces %d bytes", d, n)
+	case n >= 0:
+		return resp.Body, int(n), nil
 	}
-	return resp, resp.ContentLength, nil
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxChunk+1))
+	if err == nil && len(raw) > maxChunk {
+		err = fmt.Errorf("it is longer than %d bytes", maxChunk)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read chunk %s: %w", d, err)
+	}
+	return io.NopCloser(bytes.NewReader(raw)), len(raw), nil
 }
 
 // Prefetch says that these chunks will be read soon, in this order.

@@ -364,7 +364,12 @@ func TestLiesOfAServerAreFoundOut(t *testing.T) {
 		{"an index that is not there", "/download?file-name=d.img.fidx", func(w http.ResponseWriter) { http.NotFound(w, nil) }, index, true, "404"},
 		{"another blob", "/download?file-name=a.conf.blob", say(encode(t, []byte("evil"))), conf, true, "checksum"},
 		{"a longer blob", "/download?file-name=a.conf.blob", say(encode(t, []byte("longer"))), conf, true, "bytes"},
-		{"a chunk without length", "/chunk", func(w http.ResponseWriter) { w.(http.Flusher).Flush(); _, _ = w.Write([]byte("x")) }, chunk, false, "announces -1 bytes"},
+		{"a chunk without end", "/chunk", func(w http.ResponseWriter) {
+			w.(http.Flusher).Flush()
+			for range 18 {
+				_, _ = w.Write(make([]byte, 1<<20))
+			}
+		}, chunk, false, "longer than"},
 		{"a huge chunk", "/chunk", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "9999999999"); w.(http.Flusher).Flush() }, chunk, false, "announces 9999999999 bytes"},
 		{"half a chunk", "/chunk", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "100")
@@ -382,6 +387,28 @@ func TestLiesOfAServerAreFoundOut(t *testing.T) {
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestChunkWithoutAnnouncedLengthIsRead(t *testing.T) {
+	s := stored(t)
+	p, err := open(t, s, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/chunk" {
+				w.(http.Flusher).Flush() // the headers are out, without one
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds := all(t, p)
+	p.Prefetch(ds[:1])
+	for i := range 2 {
+		if got, err := p.ReadChunk(t.Context(), ds[i], nil); err != nil || !bytes.Equal(got, encode(t, content(i))) {
+			t.Errorf("chunk %d: %d bytes, %v", i, len(got), err)
 		}
 	}
 }
