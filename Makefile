@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build pam demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build pam demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,10 @@ bench-serve: build ## random and sequential reads of a backup beside nbdkit and 
 
 bench-tree: build ## a directory tree beside restic, borg, kopia and tar, restored and mounted; writes its part of docs/benchmarks.md
 	@$(GO) build -o bench/work/trees ./bench/tree && bench/work/trees -holdfast bin/holdfast $(BENCHFLAGS)
+
+bench-server: build ## a backup server beside a local repository, and over a line with delay; writes its part of docs/benchmarks.md
+	@$(GO) build -o bench/work/bench ./bench && $(GO) build -o bench/work/server ./bench/server
+	@bench/work/server -holdfast bin/holdfast -bench bench/work/bench $(BENCHFLAGS)
 
 bench-quick: build ## the benchmark's own smoke test on a small image; writes nothing under docs
 	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast -quick $(BENCHFLAGS)

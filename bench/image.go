@@ -18,6 +18,7 @@ const (
 	day1File   = "day1.img"
 	mapFile    = "changed.json" // extents that differ between the two days
 	sparseFile = "sparse.img"
+	smallFile  = "small.img" // for the server's benchmark
 )
 
 // blockSize is that of the image's file system; in-place edits go by it.
@@ -32,8 +33,12 @@ func generate(ctx context.Context, o options) error {
 		return makeImages(ctx, o)
 	case "sparse":
 		return makeSparse(filepath.Join(o.work, sparseFile), o.sparseData*mib)
+	case "small":
+		return makeSmall(ctx, o.work)
+	case "snapshots":
+		return fillSnapshots(o.work, o.snapshots)
 	}
-	return fmt.Errorf("-generate %q: images or sparse", o.generate)
+	return fmt.Errorf("-generate %q: images, sparse, small or snapshots", o.generate)
 }
 
 // makeImages makes both days' images and their changed map, unless they are
@@ -72,6 +77,20 @@ func makeImages(ctx context.Context, o options) error {
 		return err
 	}
 	return writeChangedMap(path(mapFile), path(day0File), path(day1File))
+}
+
+// makeSmall makes the first day's image on a quarter of its scale.
+func makeSmall(ctx context.Context, work string) error {
+	tree := filepath.Join(work, "stage")
+	defer func() { _ = os.RemoveAll(tree) }()
+	image := filepath.Join(work, smallFile)
+	if err := errors.Join(os.MkdirAll(work, 0o755), os.RemoveAll(tree), os.RemoveAll(image)); err != nil {
+		return err
+	}
+	if err := stage(tree, smallScale); err != nil {
+		return err
+	}
+	return makeFileSystem(ctx, image, tree, smallScale.image)
 }
 
 func makeFileSystem(ctx context.Context, image, tree string, size int64) error {

@@ -67,7 +67,7 @@ func parseOptions() (o options) {
 	flag.IntVar(&o.snapshots, "snapshots", 10000, "snapshots to list, 0 to leave it out")
 	flag.BoolVar(&o.quick, "quick", false, "one round of holdfast, qemu-img and cp on a small image; writes no page")
 	flag.BoolVar(&o.report, "report", false, "only make the page again from results.json")
-	flag.StringVar(&o.generate, "generate", "", "(internal) make one input in this process: images or sparse")
+	flag.StringVar(&o.generate, "generate", "", "(internal) make one input in this process: images, sparse, small, or snapshots in the repository -work")
 	flag.Parse()
 	if o.quick {
 		o.rounds, o.cold, o.sparseData, o.snapshots, o.page = 1, 0, 64, 300, ""

@@ -29,6 +29,10 @@ var (
 		image: 8 << 30, goTree: 400 * mib, modules: 400 * mib, packages: 850 * mib,
 		logs: 256 * mib, database: 256 * mib, noise: 350 * mib, writes: 400,
 	}
+	smallScale = scale{
+		image: 2 << 30, goTree: 100 * mib, modules: 100 * mib, packages: 212 * mib,
+		logs: 64 * mib, database: 64 * mib, noise: 88 * mib,
+	}
 	quickScale = scale{
 		image: 256 * mib, goTree: 24 * mib, modules: 4 * mib, packages: 16 * mib,
 		logs: 8 * mib, database: 16 * mib, noise: 8 * mib, writes: 25,
