@@ -49,7 +49,7 @@ func beside(ctx context.Context, s *site, res *results) (err error) {
 
 // round is one round with one source.
 func (s *site) round(ctx context.Context, p *process, from source, n int, res *results) error {
-	const store = "tank"
+	store := fmt.Sprintf("%s-%d", from.name, n)
 	if err := s.store(ctx, store); err != nil {
 		return err
 	}
@@ -170,12 +170,12 @@ func distance(ctx context.Context, s *site, res *results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	const store = "far"
 	if err := warm(ctx, s.noiseImage); err != nil {
 		return err
 	}
-	for range s.rounds {
-		for _, way := range []struct{ job, addr string }{{jobNear, p.addr}, {jobFar, l.addr()}} {
+	for n := range s.rounds {
+		for _, way := range []struct{ job, name, addr string }{{jobNear, "near", p.addr}, {jobFar, "far", l.addr()}} {
+			store := fmt.Sprintf("%s-%d", way.name, n)
 			if err := s.store(ctx, store); err != nil {
 				return err
 			}
