@@ -94,7 +94,7 @@ var rooms = []room{
 	{dir: "bench/page"},
 	{dir: "bench", may: "bench/page"},
 	{dir: "bench/serve", may: "bench/page internal/repo internal/repo/dir internal/format"},
-	{dir: "bench/server", may: "bench/page bench/measure internal/backup internal/secret internal/format internal/repo internal/repo/remote"},
+	{dir: "bench/server", may: "bench bench/page internal/backup internal/secret internal/format internal/repo internal/repo/remote"},
 	{dir: "test", may: "internal"},
 }
 
