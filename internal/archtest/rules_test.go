@@ -44,7 +44,7 @@ var rooms = []room{
 	{dir: "internal/calendar", std: noIO},                                       // when jobs run
 	{dir: "internal/access", may: "internal/format internal/secret", std: noIO}, // who may do what on a server
 	{dir: "internal/kernel"},                                                    // thin shells over system calls
-	{dir: "internal/daemon", std: noWire},                                       // a command goes to the background
+	{dir: "internal/daemon", std: "net/http"},                                   // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire},                                         // key files that no crash spoils
 	{dir: "internal/confdir", may: "internal/keystore", std: noWire},                                                     // the files of a server's configuration

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/accounts"
@@ -54,7 +55,7 @@ log/tasks in the configuration, with /etc/proxmox-backup in
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&r.listen, "listen", r.listen, "address and port to listen on")
+	f.StringVar(&r.listen, "listen", r.listen, "address and port to listen on, unless the service manager hands over a socket")
 	f.StringVar(&r.logDir, "log-dir", "", "directory for the logs of tasks")
 	f.StringVar(&r.stateDir, "state-dir", "", "directory for what the server remembers")
 	f.DurationVar(&r.grace, "grace", r.grace, "how long sessions and tasks may take to finish when the server ends")
@@ -101,14 +102,36 @@ func runServer(ctx context.Context, a *app, o *serverOptions, r serverRunOptions
 	if err != nil {
 		return err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", r.listen)
+	l, err := listen(ctx, r.listen)
 	if err != nil {
-		return errors.Join(hint(fmt.Errorf("listen on %s: %w", r.listen, err), "another server may run there; --listen names another address"), srv.Close(ctx))
+		return errors.Join(err, srv.Close(ctx))
 	}
 	if err := a.sayServing(d, srv, l.Addr().String(), log); err != nil {
 		return errors.Join(err, l.Close(), srv.Close(ctx))
 	}
+	watched, stop := context.WithCancel(context.WithoutCancel(ctx)) // it lives until all sessions have ended
+	var watchdog sync.WaitGroup
+	watchdog.Go(func() {
+		if err := daemon.Watchdog(watched, srv.Alive); err != nil {
+			log.Warn("the watchdog is not told that the server lives", "error", err)
+		}
+	})
+	defer watchdog.Wait()
+	defer stop()
 	return srv.Serve(ctx, l)
+}
+
+// listen takes the socket of the service manager, or opens one.
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := daemon.Listener()
+	if l != nil || err != nil {
+		return l, err
+	}
+	l, err = new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, hint(fmt.Errorf("listen on %s: %w", addr, err), "another server may run there; --listen names another address")
+	}
+	return l, nil
 }
 
 // realms are those of this machine, besides pbs: its own users, if the program that

@@ -56,6 +56,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return errors.Join(err, <-closed)
 }
 
+// Alive returns when nothing in the server hangs: its locks can be had.
+func (s *Server) Alive() {
+	s.mu.Lock()
+	_ = s.stopping
+	s.mu.Unlock()
+	_, _ = s.stores.List() // a file that cannot be read is another matter
+}
+
 // openAPI answers with the description of all calls.
 func (s *Server) openAPI(w http.ResponseWriter, _ *api.Request) error {
 	b, err := s.OpenAPI()
