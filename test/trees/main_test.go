@@ -64,6 +64,9 @@ func withProgram(run func() int) (code int, err error) {
 // need skips a test where a program is missing; CI must have it.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("whole trees take minutes")
+	}
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
 			lacking(t, err.Error())
