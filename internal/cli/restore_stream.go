@@ -95,7 +95,7 @@ func (t *treeRestore) twice(ctx context.Context) func() (extract.Source, error) 
 // streamVerdict is an error when the format could not hold everything.
 func streamVerdict(r *extract.Result, format string) error {
 	if n := r.Failed.Entries(); n > 0 {
-		return hint(mark(errSkipped, "%s are not in the %s: it has no place for them", entries(n), format), "--format pxar holds everything")
+		return hint(mark(errSkipped, "left out of the %s, which has no place for them: %s", format, entries(n)), "--format pxar holds everything")
 	}
 	if !r.Complete() {
 		return hint(mark(errSkipped, "not all metadata is in the %s, as listed above", format), "--format pxar holds everything")

@@ -77,11 +77,15 @@ func TestTwentyRoundsOfChangesRestoreEach(t *testing.T) {
 	t.Logf("seed %d", seed)
 	type state struct{ snapshot, listing string }
 	var history []state
+	follower := filepath.Join(t.TempDir(), "follower") // is made each snapshot in its turn
+	released(t, follower)
 	for round := range rounds {
 		must(t, "python3", "../check/mktree.py", "--change", "25", "--seed", fmt.Sprint(seed+uint64(round)), src)
 		snap, _ := s.backup(exitOK, "chain", "root.pxar:"+src, "--change-detection-mode", "metadata")
 		history = append(history, state{snap, listing(t, src)})
 		same(t, fmt.Sprintf("round %d, archive", round), history[round].listing, s.listed(snap, "root.pxar"))
+		s.hold(exitOK, "restore", snap, "root.pxar", follower, "--in-place", "--delete")
+		same(t, fmt.Sprintf("round %d, in place", round), history[round].listing, follower)
 	}
 	for round, h := range history { // now that all are there
 		out := filepath.Join(t.TempDir(), "out")
