@@ -56,6 +56,14 @@ func (p *Pool) Put(b *Buffer) {
 	}
 }
 
+// Trim frees what nobody uses.
+func (p *Pool) Trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	FreeAll(p.spare)
+	p.spare, p.kept = nil, 0
+}
+
 // Close frees what nobody uses, and from now on whatever is given back.
 func (p *Pool) Close() {
 	p.mu.Lock()

@@ -33,6 +33,10 @@ func TestPoolKeepsWithinItsLimitAndFreesTheRest(t *testing.T) {
 	if n := Outstanding() - before; n != 2 || len(again.Bytes()) != 4<<20 {
 		t.Errorf("a small one is not taken from the pool: %d buffers", n)
 	}
+	p.Trim()
+	if n := Outstanding() - before; n != 1 {
+		t.Errorf("%d buffers after a trim, want the one that is used", n)
+	}
 	big, err := p.Get(9 << 20)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
+	"github.com/holdfast-backup/holdfast/internal/pagebuf"
 	"github.com/holdfast-backup/holdfast/internal/proto/upgrade"
 )
 
@@ -225,6 +226,9 @@ func TestManyUploadsAtATimeShareLittleMemory(t *testing.T) {
 	_ = p.leave()
 	if c.Memory.held != 0 || c.Memory.busy != 0 {
 		t.Errorf("%d bytes held, %d bodies busy", c.Memory.held, c.Memory.busy)
+	}
+	if n := pagebuf.Outstanding(); n != 0 {
+		t.Errorf("%d buffers are kept without a session", n)
 	}
 	c.Memory.Close()
 }

@@ -25,7 +25,8 @@ type MemoryOptions struct {
 	Workers int
 }
 
-// Memory holds the buffers of sessions. Close it after the last one.
+// Memory holds the buffers of sessions. What it keeps between chunks is freed when
+// there is no session any more. Close it after the last one.
 type Memory struct {
 	opt     MemoryOptions
 	workers chan *worker // idle ones; nil for one that is still to be made
@@ -35,6 +36,7 @@ type Memory struct {
 	moved chan struct{} // closed when something changes; nil when nobody waits
 	held  int64
 	busy  int // bodies that have arrived and are worked on
+	users int // sessions
 }
 
 // worker decodes chunks.
@@ -67,12 +69,45 @@ func NewMemory(o MemoryOptions) *Memory {
 // Close frees everything. No session may be using it.
 func (m *Memory) Close() {
 	for range m.opt.Workers {
-		if w := <-m.workers; w != nil {
-			w.dec.Close()
-			w.plain.Free()
-		}
+		(<-m.workers).free()
 	}
 	m.pool.Close()
+}
+
+// enter and leave say that a session begins and ends.
+func (m *Memory) enter() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users++
+}
+
+func (m *Memory) leave() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.users--; m.users == 0 {
+		m.pool.Trim()
+		m.dismiss()
+	}
+}
+
+// dismiss frees what idle workers have.
+func (m *Memory) dismiss() {
+	for range m.opt.Workers {
+		select {
+		case w := <-m.workers:
+			w.free()
+			m.workers <- nil
+		default: // the others are at work
+			return
+		}
+	}
+}
+
+func (w *worker) free() {
+	if w != nil {
+		w.dec.Close()
+		w.plain.Free()
+	}
 }
 
 // body is the memory of one body.

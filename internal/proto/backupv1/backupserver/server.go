@@ -125,6 +125,7 @@ func Begin(ctx context.Context, c Config) (*Session, error) {
 	if b.conf.Memory == nil {
 		b.conf.Memory, b.own = NewMemory(MemoryOptions{}), true
 	}
+	b.conf.Memory.enter()
 	if b.conf.Trouble == nil {
 		b.conf.Trouble = slog.New(slog.DiscardHandler)
 	}
@@ -159,6 +160,7 @@ func (b *Session) End(why error) error {
 		return nil
 	}
 	err := b.known.previous.Close()
+	b.conf.Memory.leave()
 	if b.own {
 		b.conf.Memory.Close()
 	}
