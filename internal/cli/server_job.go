@@ -347,13 +347,7 @@ func runServerJobRun(ctx context.Context, a *app, o *serverOptions, word, id str
 	if err != nil {
 		return jobError(err)
 	}
-	node, err := a.Hostname()
-	if err != nil {
-		node = "localhost"
-	}
-	srv, err := server.New(placed(d, server.Options{
-		Config: d, Version: a.Version, Node: node, Location: a.Location, OpenRemote: a.openRemote, Silent: true,
-	}))
+	srv, err := o.quiet(a)
 	if err != nil {
 		return err
 	}
