@@ -204,7 +204,7 @@ func tarZstd() *tool {
 		return measure.Command{Args: []string{"bash", "-c", "set -o pipefail; " + script, "tar", s.base, s.repo(), s.out()}, Dir: s.dir}
 	}
 	return &tool{
-		name: "tar", program: "tar", full: true, about: "tar --acls --xattrs | zstd -1 -T0",
+		name: "tar", program: "tar", full: true, about: "tar --acls --xattrs into zstd -1 -T0",
 		backup: func(s *site, _ string) measure.Command {
 			return shell(s, `tar -C "$1" --acls --xattrs -cf - src | zstd -1 -T0 -qf -o "$2"`)
 		},
