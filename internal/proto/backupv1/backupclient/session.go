@@ -158,7 +158,7 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 	case files == 0 || len(m.Files) == 0:
 		return errors.New("it holds no archive")
 	}
-	if err := b.up.wait(ctx); err != nil {
+	if err := b.state(ctx); err != nil { // of uploads too: closing an index has waited for them
 		return err
 	}
 	m.SetUploadStats(b.up.stats())

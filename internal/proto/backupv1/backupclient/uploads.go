@@ -146,23 +146,6 @@ func (u *uploads) end(d digest.Digest, up *upload, n int64, buf *pagebuf.Buffer,
 	u.moved.Broadcast()
 }
 
-// wait returns when nothing is on its way.
-func (u *uploads) wait(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, u.wake)
-	defer stop()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for {
-		if err := u.s.state(ctx); err != nil {
-			return err
-		}
-		if len(u.inflight) == 0 {
-			return nil
-		}
-		u.moved.Wait()
-	}
-}
-
 func (u *uploads) stats() manifest.UploadStats {
 	u.mu.Lock()
 	defer u.mu.Unlock()
