@@ -21,7 +21,7 @@ import (
 // request makes a request of a call below /api2/json: parameters go into the
 // query, or into a form where there is a body.
 func (r *Repository) request(ctx context.Context, method, path string, q url.Values) (*http.Request, error) {
-	u := "https://" + r.addr.Server() + "/api2/json" + path
+	u := "https://" + (&url.URL{Host: r.addr.Server()}).String()[len("//"):] + "/api2/json" + path // with its zone escaped
 	var body io.Reader
 	if method == http.MethodPost || method == http.MethodPut {
 		body = strings.NewReader(q.Encode())

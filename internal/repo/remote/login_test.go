@@ -140,3 +140,18 @@ func TestUnknownCertificateIsAskedAboutOnce(t *testing.T) {
 		t.Errorf("another fingerprint: %v", err)
 	}
 }
+
+func TestAddressesOfEveryKindAreDialled(t *testing.T) {
+	for _, text := range []string{"[fe80::1%nowhere]:9:tank", "[::1]:9:tank", "127.0.0.1:9:tank"} {
+		a, err := address.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = open(t, a, remote.Options{
+			Password: func(context.Context) (secret.Secret, error) { return secret.New([]byte("x")), nil },
+		}).Groups(t.Context(), names.Root)
+		if err == nil || !strings.Contains(err.Error(), "dial tcp "+strings.TrimSuffix(text, ":tank")) && !strings.Contains(err.Error(), "nowhere") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
