@@ -149,7 +149,8 @@ func New(opt Options) (_ *Server, err error) {
 	s.figures = metrics.New(opt.Version)
 	s.tasks, err = tasks.Open(tasks.Options{
 		Ended: func(id upid.UPID, end tasks.State) { s.figures.Task(id.Type, string(end.Kind)) },
-		Dir:   filepath.Join(opt.LogDir, "tasks"), Node: opt.Node, Location: opt.Location, Log: opt.Log})
+		Dir:   filepath.Join(opt.LogDir, "tasks"), Node: opt.Node, Location: opt.Location, Log: opt.Log,
+	})
 	if err != nil {
 		return nil, err
 	}
