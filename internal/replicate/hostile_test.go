@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path"
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
+	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
@@ -23,6 +25,7 @@ type liar struct {
 	manifest func(*manifest.Manifest) *manifest.Manifest
 	blob     func(names.Archive, []byte) []byte
 	other    names.Snapshot // whose indexes are handed out; the zero value: the right ones
+	only     names.Kind     // of which kind; 0: of both
 }
 
 type lie struct {
@@ -57,10 +60,19 @@ func (s lie) Manifest() *manifest.Manifest {
 	return s.l.manifest(s.Snapshot.Manifest())
 }
 
-func (s lie) OpenFixed(n names.Archive) (*fidx.Index, io.Closer, error) { return s.index.OpenFixed(n) }
+func (s lie) OpenFixed(n names.Archive) (*fidx.Index, io.Closer, error) {
+	return s.of(n).OpenFixed(n)
+}
 
 func (s lie) OpenDynamic(n names.Archive) (*didx.Index, io.Closer, error) {
-	return s.index.OpenDynamic(n)
+	return s.of(n).OpenDynamic(n)
+}
+
+func (s lie) of(n names.Archive) repo.Snapshot {
+	if s.l.only != 0 && s.l.only != n.Kind() {
+		return s.Snapshot
+	}
+	return s.index
 }
 
 func (s lie) Blob(n names.Archive) ([]byte, error) {
@@ -135,6 +147,8 @@ func TestAHostileSourceBringsNothingWrong(t *testing.T) {
 		{"ciphertext", liar{chunk: func(digest.Digest, []byte, error) ([]byte, error) { return ciphertext, nil }}},
 		{"a missing chunk", liar{chunk: func(digest.Digest, []byte, error) ([]byte, error) { return nil, repo.ErrChunkMissing }}},
 		{"indexes of another snapshot", liar{other: day(1)}},
+		{"the fixed index of another snapshot", liar{other: day(1), only: names.Fidx}},
+		{"the dynamic index of another snapshot", liar{other: day(1), only: names.Didx}},
 		{"plain chunks in an archive that is said to be encrypted", liar{manifest: edited(func(m *manifest.Manifest) {
 			m.Files[0].CryptMode = manifest.ModeEncrypt
 		})}},
@@ -157,7 +171,33 @@ func TestAHostileSourceBringsNothingWrong(t *testing.T) {
 			all := listing(t, a, "")
 			same(t, []string{all[0], all[2]}, listing(t, b, ""))
 			verified(t, b)
+			honest(t, b)
 		})
+	}
+}
+
+// honest reports a chunk that is not what its name says: a snapshot that comes later
+// would take it for good.
+func honest(t *testing.T, p place) {
+	t.Helper()
+	dec, err := blob.NewDecoder(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	for _, name := range p.disk.Files() {
+		d, err := digest.Parse(path.Base(name))
+		if err != nil {
+			continue
+		}
+		raw, err := p.disk.Content(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := dec.Append(nil, raw, blob.MaxChunk)
+		if err != nil || digest.Of(plain) != d {
+			t.Errorf("chunk %s holds something else, %v", d, err)
+		}
 	}
 }
 
@@ -196,6 +236,13 @@ func TestWhatCouldNotBeFoundOutRemovesNothing(t *testing.T) {
 	l := liar{Repository: a, chunk: func(digest.Digest, []byte, error) ([]byte, error) { return nil, lost }}
 	rep, err := replicate.Run(t.Context(), l, b, replicate.Options{RemoveVanished: true})
 	if err != nil || len(rep.Failures) != 1 || !errors.Is(rep.Err(), lost) {
+		t.Errorf("%v, %+v", err, rep)
+	}
+	same(t, before, listing(t, b, ""))
+	// Damage is none either: what is left of the source may be less than the target has.
+	l.chunk = func(digest.Digest, []byte, error) ([]byte, error) { return nil, repo.ErrChunkMissing }
+	rep, err = replicate.Run(t.Context(), l, b, replicate.Options{RemoveVanished: true})
+	if err != nil || len(rep.Failures) != 1 {
 		t.Errorf("%v, %+v", err, rep)
 	}
 	same(t, before, listing(t, b, ""))

@@ -58,13 +58,11 @@ type Scheduler struct {
 	// Ended hears of each run that has ended; may be nil.
 	Ended func(Job, upid.UPID, tasks.State)
 
-	mu     sync.Mutex
-	hold   map[string]time.Time // jobs that could not be started, and when they may be again
 	active sync.WaitGroup
 }
 
-// again is how long after a failed start a job is tried again, and how often the
-// files are looked at.
+// again is how often the files are looked at, and what could not be started is tried
+// again.
 const again = time.Minute
 
 // Run starts jobs until ctx ends. Those that were started go on: see Wait.
@@ -109,12 +107,6 @@ func (s *Scheduler) round(ctx context.Context, now time.Time) time.Time {
 		}
 		if _, err := s.RunNow(j); err != nil {
 			s.Log.Warn("a job could not be started", "job", j.Key(), "error", err)
-			s.mu.Lock()
-			if s.hold == nil {
-				s.hold = map[string]time.Time{}
-			}
-			s.hold[j.Key()] = now.Add(again)
-			s.mu.Unlock()
 		}
 	}
 	return next
@@ -136,13 +128,6 @@ func (s *Scheduler) item(j Job, now time.Time) (Item, error) {
 	if st.Running() {
 		if i.Running, err = s.settle(j, st); err != nil {
 			return i, err
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if until, held := s.hold[j.Key()]; held {
-		if i.Running = i.Running || now.Before(until); !now.Before(until) {
-			delete(s.hold, j.Key())
 		}
 	}
 	return i, nil

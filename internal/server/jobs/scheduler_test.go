@@ -119,7 +119,7 @@ func TestJobsStartWhenTheirTimeComes(t *testing.T) {
 		r := &runner{takes: time.Minute}
 		s := scheduler(t, d, states, r)
 		time.Sleep(2*time.Hour + 20*time.Minute)
-		run(s, 55*time.Minute)
+		run(s, 54*time.Minute)
 		want(t, r, "01T02:30 prunejob-nightly", "01T02:30 syncjob-offsite", "01T02:45 syncjob-offsite",
 			"01T03:00 prune-old", "01T03:00 syncjob-offsite")
 		st, ok, err := states.Load("prunejob-nightly")
