@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,7 +37,7 @@ type checker struct {
 	mu   sync.Mutex
 	at   repo.VerifyProgress
 	good *digestSet
-	bad  map[digest.Digest]error // few, or the store is lost anyway
+	bad  map[digest.Digest]error // few, or the store is lost anyway; both by claim
 }
 
 const goodCache = 1 << 20
@@ -108,6 +109,16 @@ type chunkRef struct {
 	size   int64 // plain bytes
 }
 
+// claim names what an index says of a chunk. Another index may say something else
+// of the same chunk, and be right.
+func (r chunkRef) claim(encrypted bool) digest.Digest {
+	b := binary.LittleEndian.AppendUint64(r.digest[:], uint64(r.size))
+	if encrypted {
+		b = append(b, 1)
+	}
+	return digest.Of(b)
+}
+
 // lanes is how many chunks a worker takes at a time, to hash them together.
 const lanes = 2
 
@@ -136,7 +147,7 @@ func (c *checker) index(ctx context.Context, snap *Snapshot, f manifest.File, li
 				if err := context.Cause(ctx); err != nil {
 					return err
 				}
-				c.hint(list, first+c.ahead)
+				c.hint(list, first+c.ahead, encrypted)
 				jobs := batch[:min(lanes, list.Count()-first)]
 				for i := range jobs {
 					jobs[i] = job{}
@@ -163,35 +174,35 @@ func (c *checker) index(ctx context.Context, snap *Snapshot, f manifest.File, li
 
 // hint says that the lanes chunks from first on will be read soon. An index
 // that cannot be read is found out when it is their turn.
-func (c *checker) hint(list chunkList, first int) {
+func (c *checker) hint(list chunkList, first int, encrypted bool) {
 	for i := first; i < min(first+lanes, list.Count()); i++ {
 		ref, err := list.Chunk(i)
 		if err != nil {
 			return
 		}
-		if known, _ := c.verdict(ref.digest); !known {
+		if known, _ := c.verdict(ref.claim(encrypted)); !known {
 			c.store.fs.WillNeed(names.ChunkPath(ref.digest))
 		}
 	}
 }
 
-// verdict looks up what is known of a chunk.
-func (c *checker) verdict(d digest.Digest) (known bool, err error) {
+// verdict looks up what is known of a claim.
+func (c *checker) verdict(claim digest.Digest) (known bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err, ok := c.bad[d]; ok {
+	if err, ok := c.bad[claim]; ok {
 		return true, err
 	}
-	return c.good.has(d), nil
+	return c.good.has(claim), nil
 }
 
-func (c *checker) remember(d digest.Digest, err error) {
+func (c *checker) remember(claim digest.Digest, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
-		c.good.add(d)
+		c.good.add(claim)
 	} else if isDamage(err) {
-		c.bad[d] = err
+		c.bad[claim] = err
 	}
 }
 
@@ -231,7 +242,7 @@ func (w *checkWorker) check(ctx context.Context, jobs []job) {
 		if j.err != nil {
 			continue
 		}
-		if j.decided, j.err = w.c.verdict(j.chunk.digest); !j.decided {
+		if j.decided, j.err = w.c.verdict(j.chunk.claim(w.encrypted)); !j.decided {
 			j.plain, j.err = w.read(j.chunk, &w.plain[i])
 		}
 	}
@@ -241,7 +252,7 @@ func (w *checkWorker) check(ctx context.Context, jobs []job) {
 		if j.decided {
 			continue
 		}
-		if bad, ok := errors.AsType[*repo.CorruptError](j.err); ok && !errors.Is(bad.Err, errMode) {
+		if bad, ok := errors.AsType[*repo.CorruptError](j.err); ok && !errors.Is(bad.Err, errMode) && !errors.Is(bad.Err, errLength) {
 			sound, err := w.c.store.setAside(ctx, j.chunk.digest, func() error { return w.again(j.chunk, &w.plain[i]) })
 			switch {
 			case sound:
@@ -255,7 +266,7 @@ func (w *checkWorker) check(ctx context.Context, jobs []job) {
 				j.err = errors.Join(j.err, err)
 			}
 		}
-		w.c.remember(j.chunk.digest, j.err)
+		w.c.remember(j.chunk.claim(w.encrypted), j.err)
 		if n := w.c.chunks.Add(1); n%64 == 0 {
 			w.c.report()
 		}
@@ -309,6 +320,9 @@ func badChunk(d digest.Digest, err error) error {
 // perhaps right for another index, so it stays.
 var errMode = errors.New("its encryption does not fit the archive's")
 
+// errLength is a sound chunk of which the index says a wrong length.
+var errLength = errors.New("the index says a wrong length of it")
+
 // read checks all of a chunk but its digest. plain is nil when the chunk is
 // encrypted and the key is not at hand.
 func (w *checkWorker) read(ref chunkRef, buf *[]byte) (plain []byte, err error) {
@@ -341,14 +355,32 @@ func (w *checkWorker) decode(ref chunkRef, raw []byte, buf *[]byte) ([]byte, err
 		*buf = make([]byte, 0, most)
 	}
 	plain, err := w.dec.Append((*buf)[:0], raw, most)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		*buf = plain
+		if int64(len(plain)) == ref.size {
+			return plain, nil
+		}
+		err = fmt.Errorf("%d bytes, want %d", len(plain), ref.size)
 	}
-	*buf = plain
-	if int64(len(plain)) != ref.size {
-		return nil, fmt.Errorf("%d bytes, want %d", len(plain), ref.size)
+	return nil, w.orLength(ref, raw, err)
+}
+
+// orLength returns err, or says that the chunk is what it is called, but not as long
+// as the index says. Then it stays: whoever writes an index must not be able to
+// take the chunks of others away. This is rare enough to take memory for it.
+func (w *checkWorker) orLength(ref chunkRef, raw []byte, err error) error {
+	plain, derr := w.dec.Append(nil, raw, blob.MaxChunk)
+	if derr != nil {
+		return err
 	}
-	return plain, nil
+	d := digest.Of(plain)
+	if w.encrypted {
+		d = w.key.Digest(plain)
+	}
+	if d != ref.digest {
+		return err
+	}
+	return fmt.Errorf("%w: %d bytes, and it has %d", errLength, ref.size, len(plain))
 }
 
 // indexError sorts an error of opening an index into corrupt and not found out.
