@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -152,7 +153,7 @@ func TestHugeHeadersEndTheSession(t *testing.T) {
 // bytes are there.
 func TestSlowBodiesHoldUpNobody(t *testing.T) {
 	s, _ := store(t)
-	mem := NewMemory(MemoryOptions{Bodies: 8 << 20, Limit: 40 << 20, Workers: 1})
+	mem := NewMemory(MemoryOptions{Bodies: 8 << 20, Limit: 40 << 20, Patience: 100 * time.Millisecond, Workers: 1})
 	c := config(s, vm100)
 	c.Memory = mem
 	conn, ended := raw(t, c)

@@ -6,24 +6,32 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/pagebuf"
 )
 
-// MemoryOptions are in bytes; what is 0 gets its default.
+// MemoryOptions say how much is used; what is 0 gets its default.
 type MemoryOptions struct {
-	// Bodies is what the bodies of all sessions together may hold before new ones
-	// wait: 128 MiB. They wait only as long as some are being worked on: a body that
-	// is not read holds up all others on its connection, so waiting for one that has
-	// not arrived could last for ever.
+	// Bodies is how many bytes the bodies of all sessions together may hold: 128
+	// MiB. Beyond, new ones wait as long as others are being worked on. When there
+	// are none, all wait for the network, and one that is not read may be what holds
+	// up the others on its connection; so then one after the other is let in, with a
+	// pause between.
 	Bodies int64
-	// Limit is what they may hold at the most: 512 MiB. A body beyond it is refused.
-	Limit int64
+	// Limit is how many bytes they may hold at the most: 1 GiB. A body that waits
+	// for room longer than Patience, two minutes, while nothing is being worked on, is
+	// refused.
+	Limit    int64
+	Patience time.Duration
 	// Workers is how many chunks are decoded and stored at a time: one more than
 	// there are processors, because one waits for the disk.
 	Workers int
 }
+
+// pace is the pause between bodies that are let in beyond what they may hold.
+const pace = 5 * time.Millisecond
 
 // Memory holds the buffers of sessions. What it keeps between chunks is freed when
 // there is no session any more. Close it after the last one.
@@ -35,8 +43,9 @@ type Memory struct {
 	mu    sync.Mutex
 	moved chan struct{} // closed when something changes; nil when nobody waits
 	held  int64
-	busy  int // bodies that have arrived and are worked on
-	users int // sessions
+	busy  int       // bodies that have arrived and are worked on
+	over  time.Time // when a body was let in beyond Bodies
+	users int       // sessions
 }
 
 // worker decodes chunks.
@@ -54,7 +63,10 @@ func NewMemory(o MemoryOptions) *Memory {
 		o.Bodies = 128 << 20
 	}
 	if o.Limit <= 0 {
-		o.Limit = max(512<<20, o.Bodies)
+		o.Limit = max(1<<30, o.Bodies)
+	}
+	if o.Patience <= 0 {
+		o.Patience = 2 * time.Minute
 	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0) + 1
@@ -120,32 +132,61 @@ type body struct {
 
 // take returns room for n bytes.
 func (m *Memory) take(ctx context.Context, n int) (*body, error) {
-	m.mu.Lock()
-	for m.held > 0 && m.held+int64(n) > m.opt.Bodies && m.busy > 0 {
-		if m.moved == nil {
-			m.moved = make(chan struct{})
+	for idle := time.Duration(0); ; {
+		moved, working := m.admit(int64(n))
+		if moved == nil {
+			break
 		}
-		moved := m.moved
-		m.mu.Unlock()
+		if idle >= m.opt.Patience {
+			return nil, errCrowded
+		}
+		if working { // a disk that stalls is no reason to refuse anybody
+			select {
+			case <-moved:
+				continue
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		t := time.NewTimer(pace)
 		select {
 		case <-moved:
+		case <-t.C:
+			idle += pace
 		case <-ctx.Done():
+		}
+		t.Stop()
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		m.mu.Lock()
 	}
-	if m.held+int64(n) > m.opt.Limit {
-		m.mu.Unlock()
-		return nil, errCrowded
-	}
-	m.held += int64(n)
-	m.mu.Unlock()
 	buf, err := m.pool.Get(n)
 	if err != nil {
 		m.give(int64(n), false)
 		return nil, fmt.Errorf("memory for %d bytes: %w", n, err)
 	}
 	return &body{m: m, buf: buf, data: buf.Bytes()[:n]}, nil
+}
+
+// admit takes n bytes if that may be now. If not, it returns what is closed when
+// something changes, and whether bodies are being worked on.
+func (m *Memory) admit(n int64) (moved chan struct{}, working bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	within := m.held == 0 || m.held+n <= m.opt.Bodies
+	beyond := m.held+n <= m.opt.Limit && m.busy == 0 && now.Sub(m.over) >= pace
+	if within || beyond {
+		if !within {
+			m.over = now
+		}
+		m.held += n
+		return nil, false
+	}
+	if m.moved == nil {
+		m.moved = make(chan struct{})
+	}
+	return m.moved, m.busy > 0
 }
 
 // arrived says that the body is complete, and that its memory will be given back
