@@ -85,7 +85,7 @@ source; what is damaged was left out.`
 	if pull {
 		f.BoolVar(&o.run.ResyncCorrupt, "resync-corrupt", false, "store damaged snapshots anew")
 	}
-	f.StringVar(&o.owner, "owner", "", "owner of new groups, and whose groups are touched (default: the source's owner, and all)")
+	f.StringVar(&o.owner, "owner", "", "owner of new groups, and whose groups are touched (default: the source's owner, and all; on a server: who logs in)")
 	f.StringVar(&o.rate, "rate", "", "copy at most so many bytes a second, as 50M")
 	f.IntVar(&o.parallel, "groups", 1, "groups copied at a time")
 	f.IntVar(&o.run.Workers, "workers", 0, "chunks copied at a time (0: 8)")
@@ -125,10 +125,29 @@ func (o syncOptions) options(a *app, pull bool) (r replicate.Options, err error)
 	return r, nil
 }
 
+// target is where snapshots go.
+func (o syncOptions) target(a *app, pull bool) (location, error) {
+	if pull {
+		return a.location()
+	}
+	return parseLocation(o.other)
+}
+
 func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
 	opt, err := o.options(a, pull)
 	if err != nil {
 		return err
+	}
+	target, err := o.target(a, pull)
+	if err != nil {
+		return err
+	}
+	switch {
+	case opt.Owner != "":
+	case target.dir != "":
+		opt.KeepOwner = true
+	default: // on a server groups belong to who asks
+		opt.Owner = target.server.Auth.String()
 	}
 	return a.with(func(here repo.Repository) (err error) {
 		there, err := a.openAt(o.other)
@@ -139,9 +158,6 @@ func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
 		src, dst := here, there
 		if pull {
 			src, dst = there, here
-		}
-		if _, local := dst.(repo.Mender); local { // on a server groups belong to who asks
-			opt.KeepOwner = true
 		}
 		m := a.meter("sync", ui.Bytes)
 		opt.Progress = func(s replicate.Stats) {

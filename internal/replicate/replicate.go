@@ -217,7 +217,7 @@ func (r *run) mine(owner string) error {
 	}
 	holding, err := names.ParseAuthID(owner)
 	if err != nil || !asking.MayUse(holding) {
-		return fmt.Errorf("%w: to %q, not to %s", repo.ErrOwner, owner, r.Owner)
+		return fmt.Errorf("%w: %s, not %s", repo.ErrOwner, owner, r.Owner)
 	}
 	return nil
 }
