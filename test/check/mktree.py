@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes a nasty tree, with Python's standard library alone.
 
-    mktree.py [--big MIB] [--seed N] DIR            fills DIR, which must be there and be empty
-    mktree.py --change N [--seed N] DIR             changes about N files of it, at random, as a day's work would
+    mktree.py [--big MIB] [--most BYTES] [--seed N] DIR    fills DIR, which must be there and be empty
+    mktree.py --change N [--seed N] DIR                    changes about N files of it, at random, as a day's work would
 
 Every kind of file; names of any bytes (newlines, no UTF-8, 255 bytes, sorting traps) and paths longer than PATH_MAX; hard links,
 also across directories; holes at the start, in the middle and at the end; sizes around the chunk sizes; access and default ACLs
@@ -32,8 +32,8 @@ DAY = 1_700_000_000
 
 
 class Maker:
-    def __init__(self, root, rng):
-        self.root, self.rng = os.fsencode(root), rng
+    def __init__(self, root, rng, most):
+        self.root, self.rng, self.most = os.fsencode(root), rng, most
         self.lacks = set()
         self.times = []  # (path, ns): set at the very end, since work in a directory changes its time
         self.later = []  # flags that forbid changes
@@ -77,8 +77,9 @@ class Maker:
     def sizes(self):
         self.directory("sizes")
         for size in (0, 1, 15, 16, 17, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1):
-            self.file(f"sizes/{size}", self.noise(size))
-        self.file("sizes/zeros", bytes(3 * MIB))
+            if size <= self.most:
+                self.file(f"sizes/{size}", self.noise(size))
+        self.file("sizes/zeros", bytes(min(3 * MIB, self.most)))
 
     def names(self):
         self.directory("names")
@@ -151,6 +152,8 @@ class Maker:
         for name, size, parts in (("start", 9 * MIB, [(8 * MIB, MIB)]), ("middle", 9 * MIB, [(0, 4096), (9 * MIB - 4096, 4096)]),
                                   ("end", 9 * MIB, [(0, MIB)]), ("all", 20 * MIB, []), ("many", 16 * MIB, [(i * MIB, 8192) for i in range(16)]),
                                   ("odd", 3 * MIB + 1, [(MIB + 1, 1)]), ("small", 100, [])):
+            if size > self.most:
+                continue
             with open(self.at("sparse", name), "wb") as f:
                 for off, n in parts:
                     f.seek(off)
@@ -406,6 +409,7 @@ def plain(p):
 def main():
     ap = argparse.ArgumentParser(description="Makes a nasty tree.")
     ap.add_argument("--big", type=int, default=300, help="MiB of the biggest file (300)")
+    ap.add_argument("--most", type=int, default=sys.maxsize, help="no other file has more bytes")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--change", type=int, help="change about so many files of a tree that is there")
     ap.add_argument("--release", action="store_true", help="take off the flags that stop a removal")
@@ -422,7 +426,7 @@ def main():
     elif os.listdir(args.dir) not in ([], ["lost+found"]):
         ap.error(f"{args.dir} is not empty")
     else:
-        m = Maker(args.dir, random.Random(args.seed))
+        m = Maker(args.dir, random.Random(args.seed), args.most)
         m.make(args.big)
         print("".join(w + "\n" for w in sorted(m.lacks)), end="")
     return 0

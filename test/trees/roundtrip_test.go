@@ -51,7 +51,7 @@ func comesBack(t *testing.T, s *store, p *place, src, want, mode string) {
 
 func TestEncryptedTreesComeBack(t *testing.T) {
 	need(t, "python3", "zstd", "openssl")
-	src := made(t, "--big", "1")
+	src := made(t, "--big", "1", "--most", "2000000")
 	want := listing(t, src)
 	s := newStore(t).encrypted()
 	for _, mode := range modes {
@@ -64,7 +64,7 @@ func TestEncryptedTreesComeBack(t *testing.T) {
 
 func TestSeveralArchivesOfASnapshotComeBackEach(t *testing.T) {
 	need(t, "python3", "zstd")
-	one, two := made(t, "--seed", "2", "--big", "1"), made(t, "--seed", "3", "--big", "2")
+	one, two := made(t, "--seed", "2", "--big", "1", "--most", "2000000"), made(t, "--seed", "3", "--big", "2", "--most", "2000000")
 	conf := filepath.Join(t.TempDir(), "a.conf")
 	if err := os.WriteFile(conf, []byte("memory: 2048\n"), 0o600); err != nil {
 		t.Fatal(err)

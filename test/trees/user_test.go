@@ -29,7 +29,7 @@ func chownAll(t *testing.T, dir string) {
 func TestOrdinaryUserGetsWhatOneMayHave(t *testing.T) {
 	needRoot(t) // to become another
 	need(t, "python3", "zstd")
-	src := made(t, "--big", "1")
+	src := made(t, "--big", "1", "--most", "2000000")
 	want := listing(t, src)
 	base := open(t)
 	s := newStoreAt(t, filepath.Join(base, "repo"))
