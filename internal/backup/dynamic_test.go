@@ -381,3 +381,51 @@ func TestEveryFailureEndsADynamicArchiveCleanly(t *testing.T) {
 		}
 	}
 }
+
+// A sparse file of a TiB in chunks of 256 KiB names the chunk of zeros four million
+// times. Its places must not be looked for one behind the other.
+func TestKnownChunksOfASparseFileTakeNoTime(t *testing.T) {
+	m := repotest.New()
+	s, err := m.Begin(t.Context(), repo.Begin{Snapshot: at(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name, count, length = names.Archive("root.pxar.didx"), 1 << 20, 256 << 10
+	zeros := digest.Of(make([]byte, length))
+	m.Chunks[zeros] = []byte("not read")
+	w, err := s.CreateDynamic(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(count) {
+		if err := w.Add((i+1)*length, zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size, sum, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := manifest.New(at(0))
+	if err := list.Add(manifest.File{Filename: string(name), CryptMode: manifest.ModeNone, Size: size, Csum: sum}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Finish(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	next, err := m.Begin(t.Context(), repo.Begin{Snapshot: at(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = next.Abort() }()
+	bw, err := backup.NewWriter(next, backup.Options{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bw.Close()
+	known, why := bw.Known(name)
+	defer known.Close()
+	if ok, err := known.Has(zeros, length); !ok || err != nil {
+		t.Errorf("%v, %v, %s", ok, err, why)
+	}
+}

@@ -51,8 +51,10 @@ func (w *Writer) Known(name names.Archive) (*Known, string) {
 	known := min(idx.Count(), maxPlaces)
 	width := max(1, bits.Len(uint(known+known/4)))
 	p := &Known{idx: idx, closer: closer, places: make([]uint32, 1<<width), shift: 64 - width}
+	var last digest.Digest
 	err := idx.Each(func(i int, _, _ int64, d digest.Digest) error {
-		if i < known {
+		if i < known && (i == 0 || d != last) { // a sparse file names one chunk again and again
+			last = d
 			at := p.home(d)
 			for p.places[at] != 0 {
 				at = (at + 1) % len(p.places)
