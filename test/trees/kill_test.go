@@ -96,7 +96,8 @@ func (s *store) killed(kill bool, rng *rand.Rand, src, mode string) int {
 		s.t.Fatal(err)
 	}
 	if kill {
-		timer := time.AfterFunc(time.Duration(rng.Int64N(int64(900*time.Millisecond))), func() { _ = cmd.Process.Kill() })
+		moment := time.Duration(rng.Int64N(int64([]time.Duration{150 * time.Millisecond, 800 * time.Millisecond}[rng.IntN(2)])))
+		timer := time.AfterFunc(moment, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 	}
 	if err := cmd.Wait(); err != nil {
