@@ -38,7 +38,7 @@ func TestDevices(t *testing.T) {
 	} {
 		t.Run(pkg, func(t *testing.T) {
 			vm.TestBinary(t, appliancetest.Tests{
-				Package: module + pkg, Timeout: 2 * time.Minute,
+				Package: module + pkg, Timeout: 6 * time.Minute,
 				Env: []string{"GOMEMLIMIT=600MiB"}, // some keep disks in memory
 			})
 		})
