@@ -1,0 +1,45 @@
+package fsread
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/holdfast-backup/holdfast/internal/image"
+)
+
+// ReadFull fills p from off. What lies behind the end of the image is damage of
+// the layer that points there; an error of the image comes back wrapped.
+func ReadFull(img image.Image, layer string, p []byte, off int64) error {
+	if off < 0 || off > img.Size()-int64(len(p)) {
+		return Corrupt(layer, "%d bytes at %d lie behind the end, the image has %d", len(p), off, img.Size())
+	}
+	if n, err := img.ReadAt(p, off); n < len(p) {
+		if err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("%s: read %d bytes at %d: %w", layer, len(p), off, err)
+	}
+	return nil
+}
+
+// LookupLinear finds a name by reading the directory, for file systems and
+// directories without an index.
+func LookupLinear(f FS, dir ID, name string) (Entry, error) {
+	var found *Entry
+	err := f.ReadDir(dir, func(e Entry) error {
+		if e.Name != name {
+			return nil
+		}
+		found = &e
+		return errFound
+	})
+	if found != nil {
+		return *found, nil
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	return Entry{}, ErrNotExist
+}
+
+var errFound = fmt.Errorf("found")
