@@ -48,6 +48,9 @@ type Job struct {
 	KeyCreated time.Time
 
 	Options Options
+	// Seal is called when everything is written, with the complete manifest: it
+	// may add to its unprotected part. An error ends the backup. May be nil.
+	Seal func(ctx context.Context, m *manifest.Manifest) error
 	// Started is called before the work on an archive begins, with its size or
 	// -1; may be nil.
 	Started func(name names.Archive, size int64)
@@ -74,8 +77,7 @@ func (r Report) Incomplete() bool {
 }
 
 // Run makes one snapshot. After an error nothing is visible.
-func Run(ctx context.Context, in Beginner, job Job) (_ Report, err error) {
-	start := time.Now()
+func Run(ctx context.Context, in Beginner, job Job) (Report, error) {
 	if err := job.check(); err != nil {
 		return Report{}, err
 	}
@@ -83,6 +85,15 @@ func Run(ctx context.Context, in Beginner, job Job) (_ Report, err error) {
 	if err != nil {
 		return Report{}, firstError(ctx, err)
 	}
+	return Fill(ctx, s, job)
+}
+
+// Fill is [Run] in a session that has begun, for sources that depend on the
+// previous snapshot. Snapshot, Owner and Benchmark of the job are those that
+// the session began with. The session is over afterwards: finished, or aborted
+// after an error.
+func Fill(ctx context.Context, s repo.Session, job Job) (_ Report, err error) {
+	start := time.Now()
 	defer func() {
 		if err != nil {
 			if aerr := s.Abort(); aerr != nil {
@@ -90,6 +101,9 @@ func Run(ctx context.Context, in Beginner, job Job) (_ Report, err error) {
 			}
 		}
 	}()
+	if err := job.check(); err != nil {
+		return Report{}, err
+	}
 	w, err := NewWriter(s, job.Options)
 	if err != nil {
 		return Report{}, err
@@ -122,6 +136,11 @@ func Run(ctx context.Context, in Beginner, job Job) (_ Report, err error) {
 		return Report{}, err
 	}
 	m.SetNotes(job.Notes)
+	if job.Seal != nil {
+		if err := job.Seal(ctx, m); err != nil {
+			return Report{}, firstError(ctx, err)
+		}
+	}
 	if ctx.Err() != nil {
 		return Report{}, context.Cause(ctx)
 	}

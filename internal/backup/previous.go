@@ -19,6 +19,24 @@ type previous struct {
 	closer io.Closer
 }
 
+// Reusable reports why slots of an image of that name and size could not be
+// taken over unread from the previous snapshot of s; "" means that they can.
+// It is for sources that must know before they are opened.
+func Reusable(s repo.Session, name names.Archive, size int64, opts Options) string {
+	if err := opts.prepare(); err != nil {
+		return err.Error()
+	}
+	if s.Previous() == nil {
+		return "there is no previous snapshot that could be used"
+	}
+	p, why := (&Writer{s: s, opts: opts}).openPrevious(name)
+	defer p.close()
+	if why == "" && !p.fits(size) {
+		why = fmt.Sprintf("%s: its %s has %d bytes, not %d", s.Previous().Name(), name, p.idx.Size, size)
+	}
+	return why
+}
+
 // openPrevious finds out whether the previous snapshot helps, and if not, why.
 // No failure here fails a backup: it only has to read more.
 func (w *Writer) openPrevious(name names.Archive) (*previous, string) {

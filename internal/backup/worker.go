@@ -82,6 +82,9 @@ func (k *worker) image(ctx context.Context, a *archive, p *plan) error {
 		if err != nil {
 			return err
 		}
+		if r.kind != image.Unchanged { // that was never asked for
+			image.Consumed(p.img, int64(r.first)*int64(a.chunk), a.span(r.first, r.n))
+		}
 	}
 }
 

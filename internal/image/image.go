@@ -4,7 +4,8 @@
 //
 // Features are filters over images: a decorator does one thing and passes the
 // rest on. An ability that only some images have is a small interface of its
-// own, found by type assertion ([Extenter], [Adviser], [Ordered]).
+// own, found by type assertion ([Extenter], [Adviser], [Consumer],
+// [Ordered]).
 //
 // # Sources
 //
@@ -95,6 +96,20 @@ type Adviser interface {
 func WillNeed(img Image, off, n int64) {
 	if a, ok := img.(Adviser); ok {
 		a.WillNeed(off, n)
+	}
+}
+
+// Consumer is an image whose bytes take space only until they are stored, such
+// as the scratch disk behind a running guest. Consumed says that nobody asks
+// for [off, off+n) again. It is a hint as well.
+type Consumer interface {
+	Consumed(off, n int64)
+}
+
+// Consumed passes the hint to an image that takes it.
+func Consumed(img Image, off, n int64) {
+	if c, ok := img.(Consumer); ok {
+		c.Consumed(off, n)
 	}
 }
 
