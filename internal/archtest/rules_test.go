@@ -80,7 +80,8 @@ var rooms = []room{
 	{dir: "internal/mount", may: work + " internal/filearchive internal/filemeta"},
 	{dir: "internal/guest", may: work + " internal/proto"},
 	{dir: "internal/provider", may: work + " internal/proto internal/guest"},
-	{dir: "internal/filerestore", may: work + " internal/proto internal/fsread internal/appliance"},
+	{dir: "internal/filerestore", may: work + " internal/filearchive internal/filemeta internal/browse internal/extract internal/proto internal/fsread internal/appliance"},
+	{dir: "internal/filerestore/treestream", may: images + " internal/filemeta internal/extract internal/fsread", std: noWire}, // a file system as an archive
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
 	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar"}, // people hear of it

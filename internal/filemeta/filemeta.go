@@ -57,8 +57,12 @@
 package filemeta
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 )
 
 // ErrXattrsTooBig is wrapped when the names of a file's extended attributes are
@@ -93,6 +97,32 @@ func Stored(name string) bool {
 // both; the ACL is what counts.
 func isACL(name string) bool {
 	return name == "trusted.SGI_ACL_FILE" || name == "trusted.SGI_ACL_DEFAULT"
+}
+
+// Kept reports whether archives hold the extended attribute in some form: as
+// such, or as capabilities or an ACL.
+func Kept(name string) bool {
+	return Stored(name) || name == xattrCaps || name == xattrAccess || name == xattrDefault
+}
+
+// Add puts an extended attribute that is [Kept], with the value that the kernel
+// gives for it, where it belongs in m. m must have its mode, and keeps no part of
+// value.
+func Add(m *pxar.Metadata, name string, value []byte) (err error) {
+	switch name {
+	case xattrCaps:
+		m.FCaps = append([]byte{}, value...)
+	case xattrAccess:
+		err = setAccess(m, value)
+	case xattrDefault:
+		err = setDefault(m, value)
+	default:
+		m.Xattrs = append(m.Xattrs, pxar.Xattr{Name: name, Value: bytes.Clone(value)})
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // What is a kind of metadata.

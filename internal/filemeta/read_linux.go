@@ -118,8 +118,7 @@ func isRefusal(err error) bool {
 
 // attribute reads one extended attribute into m, if archives hold it.
 func (s *scratch) attribute(fd int, name string, m *pxar.Metadata) error {
-	stored := Stored(name)
-	if !stored && name != xattrCaps && name != xattrAccess && name != xattrDefault {
+	if !Kept(name) {
 		return nil
 	}
 	value, err := s.get(fd, name)
@@ -128,22 +127,8 @@ func (s *scratch) attribute(fd int, name string, m *pxar.Metadata) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("read extended attribute %s: %w", name, err)
-	case stored:
-		m.Xattrs = append(m.Xattrs, pxar.Xattr{Name: name, Value: bytes.Clone(value)})
-		return nil
 	}
-	switch name {
-	case xattrCaps:
-		m.FCaps = append([]byte{}, value...)
-	case xattrAccess:
-		err = setAccess(m, value)
-	default:
-		err = setDefault(m, value)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
+	return Add(m, name, value)
 }
 
 // get reads an extended attribute. The value is valid until the next call.
