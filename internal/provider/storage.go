@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/image"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/tree"
@@ -143,10 +144,17 @@ type Container struct {
 	Walk Walk
 }
 
-// Walk makes a file archive of the tree, once: as tree.Archive does with these
-// options and outputs. Of the options only Base counts; what is archived is
-// decided already. Output.Catalog must be nil. Ids are those of the container.
-type Walk func(ctx context.Context, out tree.Output, o tree.Options) (tree.Report, error)
+// Walk makes a file archive of the tree, once, as tree.Archive does: of version
+// 1 if out has no Payload, else of version 2. What is archived is decided already;
+// ids are those of the container. out.Catalog must be nil. base is the archive
+// before, of version 2, or nil.
+type Walk func(ctx context.Context, out tree.Output, base *Base) (tree.Report, error)
+
+// Base is an archive that contents may be taken over from, as in package tree.
+type Base struct {
+	Meta    io.Reader   // its metadata stream, from the beginning
+	Payload *didx.Index // of its payload stream
+}
 
 // Result says what a backup took.
 type Result struct {
