@@ -1,7 +1,8 @@
 // Package qcow2 reads the metadata of qcow2 disk images, versions 2 and 3: the
 // header with its extensions, and the entries of the two mapping tables.
 // Reference counts are not needed for reading and not looked at. Snapshots
-// inside the image are not read either: the active state is.
+// inside the image are not read either: the active state is. What a new image
+// needs is written as well.
 //
 // # Header
 //
@@ -95,6 +96,9 @@ const (
 	offCrypt        = 32
 	offL1Entries    = 36
 	offL1           = 40
+	offRefcounts    = 48
+	offRefcountLen  = 56
+	offSnapshots    = 60
 	offIncompatible = 72
 	offCompatible   = 80
 	offAutoclear    = 88
@@ -146,11 +150,23 @@ type Header struct {
 
 	Incompatible, Compatible, Autoclear uint64
 
+	Refcounts RefcountTable // as the image says: not checked
+	Snapshots uint32        // inside the image
+
 	BackingFile   string // empty: none
 	BackingFormat string // empty: not recorded
 	DataFile      string // empty: not recorded
 	Bitmaps       BitmapDirectory
 	Features      []Feature // names of feature bits
+}
+
+// RefcountTable is where the reference counts are: the table lists blocks of
+// one cluster each, which hold counts of 1<<Order bits for one cluster after
+// the other.
+type RefcountTable struct {
+	Offset   int64
+	Clusters int64
+	Order    uint32
 }
 
 // Feature names a feature bit.
@@ -202,6 +218,10 @@ func Parse(b []byte) (Header, error) {
 		return Header{}, fmt.Errorf("%w: disk of %d bytes", ErrFormat, size)
 	}
 	h.Size = int64(size)
+	h.Refcounts = RefcountTable{
+		Offset: int64(be.Uint64(b[offRefcounts:])), Clusters: int64(be.Uint32(b[offRefcountLen:])), Order: RefcountOrder,
+	}
+	h.Snapshots = be.Uint32(b[offSnapshots:])
 	length := minV2
 	if h.Version == 3 {
 		if length, err = h.parseV3(b); err != nil {
@@ -239,6 +259,7 @@ func (h *Header) parseV3(b []byte) (int, error) {
 	if order := be.Uint32(b[offRefcount:]); order > 6 {
 		return 0, fmt.Errorf("%w: reference counts of 2^%d bits", ErrFormat, order)
 	}
+	h.Refcounts.Order = be.Uint32(b[offRefcount:])
 	n := be.Uint32(b[offHeaderLen:])
 	if n < MinHead || int64(n) > int64(len(b)) {
 		return 0, fmt.Errorf("%w: header of %d bytes", ErrFormat, n)

@@ -1,6 +1,7 @@
 package qcow2_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -37,10 +38,12 @@ func TestHeadersOfQEMU(t *testing.T) {
 		features int
 		want     qcow2.Header
 	}{
-		{"v2.hex", 0, qcow2.Header{Version: 2, ClusterBits: 9, Size: 10 << 20, L1Entries: 320, L1Offset: 0x600}},
+		{"v2.hex", 0, qcow2.Header{Version: 2, ClusterBits: 9, Size: 10 << 20, L1Entries: 320, L1Offset: 0x600,
+			Refcounts: qcow2.RefcountTable{Offset: 0x200, Clusters: 1, Order: 4}}},
 		{"v3-full.hex", 8, qcow2.Header{
 			Version: 3, ClusterBits: 16, Size: 1 << 40, L1Entries: 4096, L1Offset: 0x30000, Compression: qcow2.Zstd,
 			Incompatible: qcow2.IncompatCompression | qcow2.IncompatExtendedL2, BackingFile: "base.raw", BackingFormat: "raw",
+			Refcounts: qcow2.RefcountTable{Offset: 0x10000, Clusters: 1, Order: 4},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -169,7 +172,66 @@ func FuzzParse(f *testing.F) {
 		if h.Cluster()%h.Unit() != 0 || h.Unit() < 512 {
 			t.Fatalf("unit %d of cluster %d", h.Unit(), h.Cluster())
 		}
+		again, err := h.Append(nil)
+		if err != nil {
+			return // more than a plain image
+		}
+		if got, err := qcow2.Parse(again); err != nil || !reflect.DeepEqual(got, plain(h)) {
+			t.Fatalf("%+v does not survive a round trip: %+v, %v", h, got, err)
+		}
 	})
+}
+
+// plain leaves out what is not written: names for people, files that the feature
+// bits do not ask for.
+func plain(h qcow2.Header) qcow2.Header {
+	h.Features, h.DataFile, h.Bitmaps = nil, "", qcow2.BitmapDirectory{}
+	return h
+}
+
+func TestHeaderIsThatOfQEMU(t *testing.T) {
+	want := golden(t, "v3-backing.hex")
+	h, err := qcow2.Parse(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h = plain(h)
+	got, err := h.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// QEMU lists names of feature bits behind the backing file's format, and a
+	// header of 112 bytes; up to there they agree but for the name's offset and
+	// the header's length.
+	for _, at := range [][2]int{{0, 8}, {16, 100}} {
+		if !bytes.Equal(got[at[0]:at[1]], want[at[0]:at[1]]) {
+			t.Errorf("bytes %d to %d: got %x, want %x", at[0], at[1], got[at[0]:at[1]], want[at[0]:at[1]])
+		}
+	}
+	const ours, theirs, length = 104, 112, 16 // of the extension with the format
+	if !bytes.Equal(got[ours:ours+length], want[theirs:theirs+length]) {
+		t.Errorf("extension: got %x, want %x", got[ours:ours+length], want[theirs:theirs+length])
+	}
+}
+
+func TestHeaderIsNotWritten(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		h    qcow2.Header
+	}{
+		{"of version 2", qcow2.Header{Version: 2, ClusterBits: 16}},
+		{"with subclusters", qcow2.Header{Version: 3, ClusterBits: 16, Incompatible: qcow2.IncompatExtendedL2}},
+		{"with internal snapshots", qcow2.Header{Version: 3, ClusterBits: 16, Snapshots: 1}},
+		{"with a backing name of 1024 bytes", qcow2.Header{Version: 3, ClusterBits: 16, BackingFile: strings.Repeat("x", 1024)}},
+		{"that its cluster does not hold", qcow2.Header{Version: 3, ClusterBits: 9, BackingFile: strings.Repeat("x", 500)}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := tc.h
+			if _, err := h.Append(nil); !errors.Is(err, qcow2.ErrUnsupported) {
+				t.Fatalf("err = %v, want ErrUnsupported", err)
+			}
+		})
+	}
 }
 
 // FuzzMap: an entry that maps stays inside the range of offsets.
