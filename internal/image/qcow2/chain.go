@@ -41,9 +41,11 @@ func (i *Image) open(path string, opts Options) error {
 			return i.behind(err)
 		}
 		if raw {
-			if i.base, err = image.OpenFile(path, opts.File); err != nil {
+			base, err := image.OpenFile(path, opts.File)
+			if err != nil {
 				return i.behind(err)
 			}
+			i.base = base
 			return nil
 		}
 	}
@@ -62,23 +64,16 @@ func openLayer(path string, g *guard, tables *cache) (_ *layer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &layer{file: f, data: f, cache: tables}
+	l, err := newLayer(f, g.opts.Force, tables)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			_ = l.close()
 		}
 	}()
-	if l.h, err = readHeader(f); err != nil {
-		return nil, err
-	}
-	switch {
-	case l.h.Crypt == format.CryptLUKS:
-		return nil, fmt.Errorf("image %s is encrypted with LUKS: decrypt it with qemu-img convert first (%w)", path, format.ErrUnsupported)
-	case l.h.Crypt != format.CryptNone:
-		return nil, fmt.Errorf("image %s is encrypted with AES: decrypt it with qemu-img convert first (%w)", path, format.ErrUnsupported)
-	case l.h.Incompatible&format.IncompatCorrupt != 0 && !g.opts.Force:
-		return nil, fmt.Errorf("image %s is marked as corrupt (%w): repair it with qemu-img check -r all, or convert it with qemu-img", path, format.ErrFormat)
-	}
 	if !l.h.HasDataFile() {
 		return l, nil
 	}
@@ -95,6 +90,22 @@ func openLayer(path string, g *guard, tables *cache) (_ *layer, err error) {
 	}
 	l.data = data
 	return l, nil
+}
+
+// newLayer reads the header of an open file.
+func newLayer(f File, force bool, tables *cache) (*layer, error) {
+	h, err := readHeader(f)
+	switch {
+	case err != nil:
+		return nil, err
+	case h.Crypt == format.CryptLUKS:
+		return nil, fmt.Errorf("image %s is encrypted with LUKS: decrypt it with qemu-img convert first (%w)", f.Path(), format.ErrUnsupported)
+	case h.Crypt != format.CryptNone:
+		return nil, fmt.Errorf("image %s is encrypted with AES: decrypt it with qemu-img convert first (%w)", f.Path(), format.ErrUnsupported)
+	case h.Incompatible&format.IncompatCorrupt != 0 && !force:
+		return nil, fmt.Errorf("image %s is marked as corrupt (%w): repair it with qemu-img check -r all, or convert it with qemu-img", f.Path(), format.ErrFormat)
+	}
+	return &layer{h: h, file: f, data: f, cache: tables}, nil
 }
 
 // guard decides which files an image may name.

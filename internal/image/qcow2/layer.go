@@ -6,19 +6,18 @@ import (
 	"io"
 
 	format "github.com/holdfast-backup/holdfast/internal/format/qcow2"
-	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
 // layer is one qcow2 file of the chain.
 type layer struct {
 	h     format.Header
-	file  *image.File // the tables
-	data  *image.File // the clusters: file, or the external data file
-	cache *cache      // shared by the chain
+	file  File   // the tables
+	data  File   // the clusters: file, or the external data file
+	cache *cache // shared by the chain
 }
 
 // readHeader reads and parses the first cluster of an open file.
-func readHeader(f *image.File) (format.Header, error) {
+func readHeader(f File) (format.Header, error) {
 	b, err := head(f, format.MinHead)
 	if err != nil {
 		return format.Header{}, err
@@ -38,7 +37,7 @@ func readHeader(f *image.File) (format.Header, error) {
 }
 
 // head reads the first n bytes, or fewer of a shorter file.
-func head(f *image.File, n int) ([]byte, error) {
+func head(f File, n int) ([]byte, error) {
 	b := make([]byte, min(int64(n), f.Size()))
 	if n, err := f.ReadAt(b, 0); n < len(b) {
 		return nil, err

@@ -12,7 +12,7 @@ type place struct {
 	kind   format.Kind // Zero, Data or Compressed
 	length int64       // bytes of the disk, at least one
 	layer  *layer      // nil in the raw base and behind the end of the chain
-	file   *image.File // of Data
+	file   File        // of Data
 	host   int64       // of Data: the offset in file; of Compressed: of the cluster's bytes
 	packed int64       // of Compressed: their length at most
 	within int64       // of Compressed: offset in the cluster

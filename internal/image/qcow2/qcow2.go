@@ -30,6 +30,14 @@
 // [ErrNotAllowed]. All others are the system's own. Nothing that cannot be
 // read is returned as zeros.
 //
+// # A storage of chains
+//
+// [OpenIn] is for images in a place of their own, of which nothing is known but
+// that strangers may have written there. Its rules are narrower: every file is
+// qcow2, whatever the headers say; all lie below one root, and are found without
+// passing a symbolic link; data files are refused; a name that comes twice ends
+// it, and so do more than [MaxRooted] files.
+//
 // An image that a virtual machine writes meanwhile is read torn; see
 // [image.File.Writer].
 package qcow2
@@ -46,6 +54,18 @@ import (
 // ErrNotAllowed is wrapped when an image names another file that it may not
 // make us open.
 var ErrNotAllowed = errors.New("not allowed")
+
+// File is one file of a chain, open for reading.
+type File interface {
+	image.Image
+	image.Extenter
+	Path() string // in messages
+	// Writer reports whether a virtual machine has it open for writing.
+	Writer() bool
+	Close() error
+}
+
+var _ File = (*image.File)(nil)
 
 // Options says how an image is opened.
 type Options struct {
@@ -64,8 +84,8 @@ type Options struct {
 
 // Image is an open chain. It is safe for concurrent use.
 type Image struct {
-	layers   []*layer    // the image first, then what is behind it
-	base     *image.File // raw file at the end of the chain, or nil
+	layers   []*layer // the image first, then what is behind it
+	base     File     // raw file at the end of the chain, or nil
 	decoders decoders
 }
 
@@ -86,6 +106,9 @@ func Open(path string, opts Options) (*Image, error) {
 
 // Size is the size of the disk in bytes.
 func (i *Image) Size() int64 { return i.layers[0].h.Size }
+
+// Cluster is the size of the image's clusters in bytes.
+func (i *Image) Cluster() int64 { return i.layers[0].h.Cluster() }
 
 // Files names all files of the chain, the image first.
 func (i *Image) Files() []string {
