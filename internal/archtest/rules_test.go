@@ -42,6 +42,7 @@ var rooms = []room{
 	{dir: "internal/chunker", may: formats, std: noIO},
 	{dir: "internal/exclude", std: noIO},                                        // what a backup leaves out
 	{dir: "internal/calendar", std: noIO},                                       // when jobs run
+	{dir: "internal/property", may: "internal/format", std: noIO},               // what sections of configuration files can say
 	{dir: "internal/access", may: "internal/format internal/secret", std: noIO}, // who may do what on a server
 	{dir: "internal/kernel"},                                                    // thin shells over system calls
 	{dir: "internal/daemon", std: "net/http"},                                   // a command goes to the background
@@ -86,8 +87,8 @@ var rooms = []room{
 	{dir: "internal/filerestore/treestream", may: images + " internal/filemeta internal/extract internal/fsread", std: noWire}, // a file system as an archive
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
-	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar"}, // people hear of it
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/keystore internal/notify" + accounts},
+	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar internal/property"}, // people hear of it
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/keystore internal/notify internal/property" + accounts},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
+	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
@@ -72,7 +73,7 @@ not run twice at a time, here and in the server.`,
 
 // jobFlags makes flags of what sections of a kind can say, and returns what was
 // given.
-func jobFlags(cmd *cobra.Command, props []jobs.Property) func() jobs.Values {
+func jobFlags(cmd *cobra.Command, props []property.Property) func() jobs.Values {
 	texts := map[string]*string{}
 	lists := map[string]*[]string{}
 	for _, p := range props {
@@ -298,9 +299,7 @@ func jobOf(j jobs.Job, st jobs.State, now time.Time, loc *time.Location) jobJSON
 	if j.Problem != nil {
 		one.Problem = j.Problem.Error()
 	}
-	if start, next := jobs.Due([]jobs.Item{{Job: j, Last: st.Last()}}, now, loc); len(start) > 0 {
-		one.NextRun = now.Unix()
-	} else if !next.IsZero() {
+	if next := j.Next(st, now, loc); !next.IsZero() {
 		one.NextRun = next.Unix()
 	}
 	if !st.UPID.IsZero() {

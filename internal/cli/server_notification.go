@@ -71,6 +71,6 @@ func (o *serverOptions) quiet(a *app) (*server.Server, error) {
 		node = "localhost"
 	}
 	return server.New(placed(d, server.Options{
-		Config: d, Version: a.Version, Node: node, Location: a.Location, OpenRemote: a.openRemote, Silent: true, Log: slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Config: d, Version: a.Version, Node: node, Location: a.Location, Remotes: a.remotes(), Silent: true, Log: slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}))
 }

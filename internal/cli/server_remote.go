@@ -5,9 +5,11 @@ import (
 	"fmt"
 
 	"github.com/holdfast-backup/holdfast/internal/format/address"
+	"github.com/holdfast-backup/holdfast/internal/proto/items"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/remote"
 	"github.com/holdfast-backup/holdfast/internal/secret"
+	"github.com/holdfast-backup/holdfast/internal/server"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
@@ -43,7 +45,7 @@ configuration, which only the server may read.`,
 			if err != nil {
 				return err
 			}
-			return jobError(jobs.RemoveRemote(cmd.Context(), d, args[0]))
+			return jobError(jobs.RemoveRemote(cmd.Context(), d, args[0], ""))
 		},
 	})
 	return cmd
@@ -88,7 +90,7 @@ rights on the datastores of the jobs only.`
 			}
 			p = &s
 		}
-		return jobError(jobs.SetRemote(cmd.Context(), d, args[0], add, v, p))
+		return jobError(jobs.SetRemote(cmd.Context(), d, args[0], "", add, v, p))
 	}
 	return cmd
 }
@@ -108,7 +110,7 @@ func runServerRemoteList(a *app, o *serverOptions) error {
 	if err != nil {
 		return err
 	}
-	all, err := jobs.Remotes(d)
+	all, _, err := jobs.Remotes(d)
 	if err != nil {
 		return err
 	}
@@ -121,18 +123,38 @@ func runServerRemoteList(a *app, o *serverOptions) error {
 	return a.print(out, func() error { return a.table(&t) })
 }
 
-// openRemote opens a datastore of another server for a job.
-func (a *app) openRemote(_ context.Context, r jobs.Remote, store string) (repo.Repository, error) {
-	o := remote.Options{
-		Agent:    "holdfast/" + a.Version,
-		Password: func(context.Context) (secret.Secret, error) { return r.Password, nil },
+// remotes reaches other servers for jobs of ours.
+type remotes struct{ agent string }
+
+func (a *app) remotes() server.Remotes { return remotes{"holdfast/" + a.Version} }
+
+// Open implements server.Remotes.
+func (r remotes) Open(_ context.Context, other jobs.Remote, store string) (repo.Repository, error) {
+	o, err := r.options(other)
+	if err != nil {
+		return nil, err
 	}
-	if r.Fingerprint != "" {
-		fp, err := address.ParseFingerprint(r.Fingerprint)
-		if err != nil {
-			return nil, err
-		}
-		o.Fingerprint = fp
+	return remote.Open(addressOf(other, store), o)
+}
+
+// Stores implements server.Remotes.
+func (r remotes) Stores(ctx context.Context, other jobs.Remote) ([]items.Store, error) {
+	o, err := r.options(other)
+	if err != nil {
+		return nil, err
 	}
-	return remote.Open(address.Address{Auth: r.Auth, Host: r.Host, Port: r.Port, Store: store}, o)
+	return remote.Stores(ctx, addressOf(other, ""), o)
+}
+
+func addressOf(r jobs.Remote, store string) address.Address {
+	return address.Address{Auth: r.Auth, Host: r.Host, Port: r.Port, Store: store}
+}
+
+func (r remotes) options(other jobs.Remote) (o remote.Options, err error) {
+	o.Agent = r.agent
+	o.Password = func(context.Context) (secret.Secret, error) { return other.Password, nil }
+	if other.Fingerprint != "" {
+		o.Fingerprint, err = address.ParseFingerprint(other.Fingerprint)
+	}
+	return o, err
 }

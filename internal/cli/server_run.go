@@ -97,7 +97,7 @@ func runServer(ctx context.Context, a *app, o *serverOptions, r serverRunOptions
 	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
 	srv, err := server.New(placed(d, server.Options{
 		Config: d, LogDir: r.logDir, StateDir: r.stateDir, Version: a.Version, Node: node,
-		Location: a.Location, Log: log, Limits: r.limits, Grace: r.grace, Realms: realms(), OpenRemote: a.openRemote,
+		Location: a.Location, Log: log, Limits: r.limits, Grace: r.grace, Realms: realms(), Remotes: a.remotes(),
 	}))
 	if err != nil {
 		return err

@@ -140,23 +140,17 @@ func (s *Server) gc(_ context.Context, r *api.Request) (string, error) {
 	return id.String(), err
 }
 
-func (s *Server) gcStatus(ctx context.Context, r *api.Request) (st items.GCJob, err error) {
-	err = s.withStore(r, stores.Read, func(h *stores.Handle) error {
-		last, err := h.LastGC(ctx)
-		if err != nil {
-			return err
-		}
-		st = items.GCJob{Store: h.Config.Name, GC: items.GCOf(last), Schedule: h.Config.GCSchedule}
-		if id, err := upid.Parse(last.UPID); err == nil { // one has run, and its task is known
-			s.fillLastRun(&st, id)
-		}
-		return nil
-	})
-	return st, err
+func (s *Server) gcStatus(ctx context.Context, r *api.Request) (items.GCJob, error) {
+	return s.gcJob(ctx, params.store.Of(r))
 }
 
-// fillLastRun says how the task of a collection ended, if its log is still there.
-func (s *Server) fillLastRun(st *items.GCJob, id upid.UPID) {
+// fillLastRun says how the task of a collection ended, if one has run and its log is
+// still there.
+func (s *Server) fillLastRun(st *items.GCJob, last string) {
+	id, err := upid.Parse(last)
+	if err != nil {
+		return
+	}
 	state, err := s.tasks.State(id)
 	if err != nil || state == nil {
 		return

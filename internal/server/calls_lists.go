@@ -59,20 +59,24 @@ func (s *Server) groups(ctx context.Context, r *api.Request) (list []items.Group
 			if g.Owner == "" || !covers(r, far, g.Owner) {
 				continue // as in PBS, a group of nobody is not shown
 			}
-			item := items.Group{
-				Type: string(g.Group.Type), ID: g.Group.ID, Count: g.Count, Files: g.Files, Owner: g.Owner, Comment: g.Comment,
-			}
-			if g.Count > 0 {
-				item.LastBackup = g.LastBackup.Unix()
-			}
-			if item.Files == nil {
-				item.Files = []string{}
-			}
-			list = append(list, item)
+			list = append(list, groupItem(g))
 		}
 		return nil
 	})
 	return list, err
+}
+
+func groupItem(g repo.GroupInfo) items.Group {
+	item := items.Group{
+		Type: string(g.Group.Type), ID: g.Group.ID, Count: g.Count, Files: g.Files, Owner: g.Owner, Comment: g.Comment,
+	}
+	if g.Count > 0 {
+		item.LastBackup = g.LastBackup.Unix()
+	}
+	if item.Files == nil {
+		item.Files = []string{}
+	}
+	return item
 }
 
 func (s *Server) snapshots(ctx context.Context, r *api.Request) (list []items.Snapshot, err error) {

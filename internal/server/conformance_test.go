@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
+	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 )
 
 // who are those who try every call, in this order:
@@ -115,6 +118,41 @@ var rows = []row{
 	{"PUT /config/datastore/{name}", "ynnnnnn", []string{"comment", "x"}},
 	{"DELETE /config/datastore/{name}", "ynnnnnn", []string{"digest", strings.Repeat("0", 64)}},
 
+	{"GET /config/prune", "yyyyyyy", nil},
+	{"POST /config/prune", "ynnnnnn", []string{"id", "new", "store", "tank", "keep-last", "1", "schedule", "daily"}},
+	{"GET /config/prune/{id}", "yyynnnn", nil},
+	{"PUT /config/prune/{id}", "ynnnnnn", []string{"keep-last", "2"}},
+	{"DELETE /config/prune/{id}", "ynnnnnn", nil},
+	{"GET /admin/prune", "yyyyyyy", nil},
+	{"POST /admin/prune/{id}/run", "ynnnnnn", nil},
+	{"GET /config/verify", "yyyyyyy", nil},
+	{"POST /config/verify", "ynynnnn", []string{"id", "new", "store", "tank"}},
+	{"GET /config/verify/{id}", "yyynnnn", nil},
+	{"PUT /config/verify/{id}", "ynynnnn", []string{"comment", "x"}},
+	{"DELETE /config/verify/{id}", "ynynnnn", nil},
+	{"GET /admin/verify", "yyyyyyy", nil},
+	{"POST /admin/verify/{id}/run", "ynynnnn", nil},
+	{"GET /config/sync", "yyyyyyy", nil},
+	{"POST /config/sync", "ynnnnnn", []string{"id", "new", "store", "tank", "remote", "tank", "remote-store", "far"}},
+	{"GET /config/sync/{id}", "ynnnnnn", nil},
+	{"PUT /config/sync/{id}", "ynnnnnn", []string{"comment", "x"}},
+	{"DELETE /config/sync/{id}", "ynnnnnn", nil},
+	{"GET /admin/sync", "yyyyyyy", nil},
+	{"POST /admin/sync/{id}/run", "ynnnnnn", nil},
+	{"GET /admin/gc", "yyyyyyy", nil},
+	{"GET /admin/gc/{store}", "yyynnnn", nil},
+	{"POST /pull", "ynnyynn", []string{"store", "tank", "remote-store", "tank", "ns", "x", "group-filter", "group:vm/none"}},
+	{"POST /push", "ynnyynn", []string{"store", "tank", "remote-store", "tank", "remote-ns", "x", "group-filter", "group:vm/none"}},
+
+	{"GET /config/remote", "yyyyyyy", nil},
+	{"POST /config/remote", "ynnnnnn", []string{"name", "new", "host", "127.0.0.1", "auth-id", "a@pbs", "password", "x"}},
+	{"GET /config/remote/{name}", "ynnnnnn", nil},
+	{"PUT /config/remote/{name}", "ynnnnnn", []string{"comment", "x"}},
+	{"DELETE /config/remote/{name}", "ynnnnnn", nil},
+	{"GET /config/remote/{name}/scan", "ynnnnnn", nil},
+	{"GET /config/remote/{name}/scan/{store}/namespaces", "ynnnnnn", nil},
+	{"GET /config/remote/{name}/scan/{store}/groups", "ynnnnnn", nil},
+
 	// Without the header Upgrade those who may are refused with 400.
 	{"GET /backup", "ynnyyyn", with(snap, "store", "tank")},
 	{"GET /reader", "ybyyxbb", with(snap, "store", "tank")},
@@ -137,6 +175,23 @@ func people(t *testing.T) (*site, map[byte]*client) {
 	return s, map[byte]*client{
 		'a': s.login("admin@pbs"), 'u': s.login("audit@pbs"), 'r': s.login("reader@pbs"), 'o': s.login("owner@pbs"),
 		't': s.login("other@pbs"), 'w': s.with("writer@pbs!nas", key), 'n': s.login("nobody@pbs"),
+	}
+}
+
+// refill makes what calls of the test may have removed.
+func (s *site) refill() {
+	s.t.Helper()
+	s.small("tank", snapshot("", "vm/100", day1), "owner@pbs")
+	p := secret.New([]byte("x"))
+	for _, err := range []error{
+		jobs.SetRemote(s.t.Context(), s.conf, "tank", "", true, jobs.Values{"host": {"127.0.0.1"}, "port": {"1"}, "auth-id": {"a@pbs"}}, &p),
+		jobs.Add(s.t.Context(), s.conf, jobs.Prune, "some", jobs.Values{"store": {"tank"}, "keep-last": {"1"}}),
+		jobs.Add(s.t.Context(), s.conf, jobs.Verify, "some", jobs.Values{"store": {"tank"}}),
+		jobs.Add(s.t.Context(), s.conf, jobs.Sync, "some", jobs.Values{"store": {"tank"}, "remote-store": {"pool"}}),
+	} {
+		if !errors.Is(err, jobs.ErrExists) {
+			s.ok(err)
+		}
 	}
 }
 
@@ -175,7 +230,7 @@ func TestEveryCallIsForThoseWhoMay(t *testing.T) {
 		}
 		delete(byName, call.Name())
 		for i, letter := range []byte(who) {
-			s.small("tank", snapshot("", "vm/100", day1), "owner@pbs")
+			s.refill()
 			got := clients[letter].request(call, target(call.Path, task), r.params)
 			class := classOf(got)
 			if want := r.answer[i]; class != want && !(want == 'f' && class == 'n') {

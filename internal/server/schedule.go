@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/replicate"
@@ -31,6 +32,9 @@ func (s *Server) newScheduler() (*jobs.Scheduler, error) {
 // RunJob starts a job now. It fails with jobs.ErrRunning if it runs.
 func (s *Server) RunJob(j jobs.Job) (upid.UPID, error) { return s.schedule.RunNow(j) }
 
+// Wait returns when what was known of jobs that were started is written down.
+func (s *Server) Wait() { s.schedule.Wait() }
+
 // Tasks are the tasks of the server.
 func (s *Server) Tasks() *tasks.Log { return s.tasks }
 
@@ -38,23 +42,28 @@ func (s *Server) Tasks() *tasks.Log { return s.tasks }
 type runner struct{ s *Server }
 
 func (r runner) Start(j jobs.Job) (upid.UPID, error) {
+	by := j.By
+	if by == (names.AuthID{}) {
+		by = administrator
+	}
 	switch j.Kind {
 	case jobs.GC:
-		return r.s.StartGC(j.Store, administrator)
+		return r.s.StartGC(j.Store, by)
 	case jobs.Prune, jobs.OldPrune:
 		return r.s.StartPrune(PruneStore{
 			Store: j.Store, NS: j.Namespace(), Depth: j.Depth(), Keep: j.Keep(),
-			Type: string(j.Kind), Worker: j.Worker(), Auth: administrator,
+			Type: string(j.Kind), Worker: j.Worker(), Auth: by,
 		})
 	case jobs.Verify:
 		v := Verify{
 			Store: j.Store, NS: j.Namespace(), Depth: j.Depth(), Workers: j.Threads(),
-			Type: string(j.Kind), Worker: j.Worker(), Auth: administrator,
+			Type: string(j.Kind), Worker: j.Worker(), Auth: by,
 		}
 		v.IgnoreVerified, v.OutdatedAfter = j.IgnoreVerified()
 		return r.s.StartVerify(v)
+	case jobs.Sync:
 	}
-	return r.s.startSync(j)
+	return r.s.startSync(j, tasks.Job{Type: string(j.Kind), Worker: j.Worker(), Auth: by.String()})
 }
 
 func (r runner) End(id upid.UPID) tasks.State { return r.s.tasks.Wait(id) }
@@ -63,7 +72,7 @@ func (r runner) Look(id upid.UPID) (*tasks.State, error) { return r.s.tasks.Stat
 
 // startSync copies snapshots between two datastores, one of which may be on another
 // server.
-func (s *Server) startSync(j jobs.Job) (upid.UPID, error) {
+func (s *Server) startSync(j jobs.Job, task tasks.Job) (upid.UPID, error) {
 	work, err := j.Sync()
 	if err != nil {
 		return upid.UPID{}, err
@@ -72,19 +81,23 @@ func (s *Server) startSync(j jobs.Job) (upid.UPID, error) {
 	if !work.Pull {
 		here, there = there, here
 	}
-	task := tasks.Job{Type: string(j.Kind), Worker: j.Worker(), Auth: administrator.String()}
 	return s.StartTask(task, func(ctx context.Context, t *tasks.Task) error {
 		return s.using(j.Store, here, func(h *stores.Handle) error {
 			other, err := s.otherEnd(ctx, work, there)
 			if err != nil {
 				return err
 			}
-			src, dst := repo.Repository(h.Store), other.Repository
+			policy, err := s.store.Policy()
+			if policy == nil {
+				return errors.Join(err, other.close())
+			}
+			own := mandate{policy, work.Owner}.local(h.Store, j.Store, here)
+			src, dst := own, other.within(mandate{policy, work.Owner}, work, there)
 			if work.Pull {
 				src, dst = dst, src
 			}
 			opt := work.Options
-			if !work.Pull && opt.Owner == "" {
+			if !work.Pull && other.auth != "" {
 				opt.Owner = other.auth
 			}
 			t.Logf("sync datastore '%s' %s %s", j.Store, map[bool]string{true: "from", false: "to"}[work.Pull], other.Location())
@@ -96,31 +109,47 @@ func (s *Server) startSync(j jobs.Job) (upid.UPID, error) {
 // otherRepository is the datastore that a job names besides its own.
 type otherRepository struct {
 	repo.Repository
-	auth  string // who we are there; "": not on another server
+	store *datastore.Store // the same, if it is one of this server
+	auth  string           // who we are there; "": not on another server
 	close func() error
 }
 
+// within is the repository as far as a mandate reaches. What may be read on another
+// server is for that to say.
+func (o otherRepository) within(m mandate, work jobs.SyncJob, op stores.Operation) repo.Repository {
+	switch {
+	case o.store != nil:
+		return m.local(o.store, work.Other.Store, op)
+	case op == stores.Write:
+		return m.remote(o.Repository, work.Other.Remote, work.Other.Store)
+	}
+	return o.Repository
+}
+
 func (s *Server) otherEnd(ctx context.Context, work jobs.SyncJob, op stores.Operation) (otherRepository, error) {
-	if work.Remote == "" {
-		h, err := s.stores.Open(work.RemoteStore, op)
+	if work.Other.Remote == "" {
+		h, err := s.stores.Open(work.Other.Store, op)
 		if err != nil {
 			return otherRepository{}, err
 		}
-		return otherRepository{h.Store, "", h.Close}, nil
+		return otherRepository{h.Store, h.Store, "", h.Close}, nil
 	}
-	remote, err := jobs.FindRemote(s.opt.Config, work.Remote)
+	remote, err := jobs.FindRemote(s.opt.Config, work.Other.Remote)
 	if err != nil {
 		return otherRepository{}, err
 	}
-	if s.opt.OpenRemote == nil {
-		return otherRepository{}, errors.New("this server was not made to reach others")
+	if s.opt.Remotes == nil {
+		return otherRepository{}, errNoRemotes
 	}
-	r, err := s.opt.OpenRemote(ctx, remote, work.RemoteStore)
+	r, err := s.opt.Remotes.Open(ctx, remote, work.Other.Store)
 	if err != nil {
-		return otherRepository{}, fmt.Errorf("remote %s: %w", work.Remote, err)
+		return otherRepository{}, fmt.Errorf("remote %s: %w", work.Other.Remote, err)
 	}
-	return otherRepository{r, remote.Auth.String(), r.Close}, nil
+	return otherRepository{r, nil, remote.Auth.String(), r.Close}, nil
 }
+
+// errNoRemotes is the error of a server that was made without a way to others.
+var errNoRemotes = errors.New("this server was not made to reach others")
 
 func replicated(ctx context.Context, t *tasks.Task, src, dst repo.Repository, o replicate.Options) error {
 	o.Logf, o.Warnf = t.Logf, t.Warnf

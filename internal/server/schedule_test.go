@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
+	"github.com/holdfast-backup/holdfast/internal/proto/items"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/dir"
 	"github.com/holdfast-backup/holdfast/internal/repo/remote"
@@ -27,15 +28,28 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 )
 
-// reach opens datastores of other servers.
-func reach(_ context.Context, r jobs.Remote, store string) (repo.Repository, error) {
+// reach goes to other servers.
+type reach struct{}
+
+func (reach) options(r jobs.Remote) (address.Address, remote.Options) {
 	fp, err := address.ParseFingerprint(r.Fingerprint)
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
-	return remote.Open(address.Address{Auth: r.Auth, Host: r.Host, Port: r.Port, Store: store}, remote.Options{
+	return address.Address{Auth: r.Auth, Host: r.Host, Port: r.Port}, remote.Options{
 		Fingerprint: fp, Password: func(context.Context) (secret.Secret, error) { return r.Password, nil },
-	})
+	}
+}
+
+func (way reach) Open(_ context.Context, r jobs.Remote, store string) (repo.Repository, error) {
+	a, o := way.options(r)
+	a.Store = store
+	return remote.Open(a, o)
+}
+
+func (way reach) Stores(ctx context.Context, r jobs.Remote) ([]items.Store, error) {
+	a, o := way.options(r)
+	return remote.Stores(ctx, a, o)
 }
 
 // runJob runs a job of a site and returns its end and its log.
@@ -90,12 +104,12 @@ func TestJobsSynchroniseServers(t *testing.T) {
 	far.start()
 
 	near := newSite(t)
-	near.opt.OpenRemote = reach
+	near.opt.Remotes = reach{}
 	near.addStore("copy")
 	host, port, err := net.SplitHostPort(far.addr)
 	near.ok(err)
 	p := secret.New([]byte(key))
-	near.ok(jobs.SetRemote(t.Context(), near.conf, "far", true, jobs.Values{
+	near.ok(jobs.SetRemote(t.Context(), near.conf, "far", "", true, jobs.Values{
 		"host": {host}, "port": {port}, "auth-id": {"admin@pbs!sync"}, "fingerprint": {far.server.Fingerprint()},
 	}, &p))
 	near.addJob(jobs.Sync, "fetch", jobs.Values{"store": {"tank"}, "remote": {"far"}, "remote-store": {"tank"}, "remote-ns": {"prod"}, "ns": {"from/far"}, "transfer-last": {"2"}})

@@ -57,6 +57,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/image/archive"
 	"github.com/holdfast-backup/holdfast/internal/proto/backupv1/backupserver"
+	"github.com/holdfast-backup/holdfast/internal/proto/items"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/cert"
@@ -82,12 +83,20 @@ type Options struct {
 	Grace    time.Duration // default: a minute and 20 seconds
 	Delay    Delays
 
-	// OpenRemote opens a datastore of another server; nil: there is no way to others.
-	OpenRemote func(ctx context.Context, r jobs.Remote, store string) (repo.Repository, error)
+	// Remotes reaches other servers; nil: there is no way to them.
+	Remotes Remotes
 	// JobEnded hears of each run of a job that has ended; may be nil.
 	JobEnded func(jobs.Job, upid.UPID, tasks.State)
 	// Silent says that nobody is notified of jobs, whatever the configuration says.
 	Silent bool
+}
+
+// Remotes reaches the servers of remote.cfg.
+type Remotes interface {
+	// Open opens a datastore of a server.
+	Open(ctx context.Context, r jobs.Remote, store string) (repo.Repository, error)
+	// Stores lists the datastores that a server shows us.
+	Stores(ctx context.Context, r jobs.Remote) ([]items.Store, error)
 }
 
 // Delays are how long after a request somebody hears of being refused.
@@ -168,7 +177,7 @@ func New(opt Options) (_ *Server, err error) {
 func (s *Server) calls() *api.Table {
 	return api.NewTable(
 		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.tfaCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
-		s.jobCalls(), s.metricsCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
+		s.jobCalls(), s.jobConfigCalls(), s.jobRunCalls(), s.remoteCalls(), s.syncCalls(), s.metricsCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
 	)
 }
 

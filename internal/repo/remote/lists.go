@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/proto/items"
@@ -40,6 +41,20 @@ func ofSnapshot(s names.Snapshot) url.Values {
 	q := ofGroup(s.NS, s.Group)
 	q.Set("backup-time", strconv.FormatInt(s.Time, 10))
 	return q
+}
+
+// Stores lists the datastores of a server that we may see. The address need not name
+// one.
+func Stores(ctx context.Context, a address.Address, o Options) (list []items.Store, err error) {
+	r, err := Open(a, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := r.call(ctx, http.MethodGet, "/admin/datastore", nil, &list); err != nil {
+		return nil, fmt.Errorf("list datastores: %w", err)
+	}
+	return list, nil
 }
 
 // Namespaces returns the namespaces below parent, at every depth, sorted.

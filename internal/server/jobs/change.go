@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
+	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 )
@@ -20,81 +20,98 @@ var (
 )
 
 // Values are new values of properties; no value removes one.
-type Values map[string][]string
+type Values = property.Values
 
-// set changes a section.
-func (v Values) set(sec *sectionconfig.Section, known []Property) error {
-	for key, values := range v {
-		i := slices.IndexFunc(known, func(p Property) bool { return p.Key == key })
-		switch {
-		case i < 0:
-			return fmt.Errorf("there is no property %q", key)
-		case len(values) > 1 && !known[i].Many:
-			return fmt.Errorf("%s has one value", key)
-		}
-		for _, s := range values {
-			if err := known[i].Check(s); err != nil {
-				return err
-			}
-		}
-		sec.Set(key, values...)
-	}
-	return nil
+// Changer changes jobs on behalf of somebody.
+type Changer struct {
+	Conf   confdir.Dir
+	Digest string // that the file has to have; "": any
+	// Allow is asked, under the lock of the file, of the job as it is and as it is to
+	// be; nil allows everything.
+	Allow func(Job) error
 }
 
 // Add adds a job. Of GC and OldPrune there is one for each datastore: Change.
-func Add(ctx context.Context, conf confdir.Dir, k Kind, id string, v Values) error {
+func (c Changer) Add(ctx context.Context, k Kind, id string, v Values) error {
 	file, typ, _ := k.section()
-	return edit(ctx, conf, file, "", func(f *sectionconfig.File) error {
+	return edit(ctx, c.Conf, file, c.Digest, func(f *sectionconfig.File) error {
 		sec, ok := f.Add(typ, id)
 		if !ok {
 			return fmt.Errorf("%s job %q: %w", k.Word(), id, ErrExists)
 		}
-		return settle(k, sec, v)
+		return c.settle(k, sec, v)
 	})
 }
 
-// Change changes a job, if digest is still that of its file; "" is of any.
-func Change(ctx context.Context, conf confdir.Dir, k Kind, id, digest string, v Values) error {
+// Change changes a job.
+func (c Changer) Change(ctx context.Context, k Kind, id string, v Values) error {
+	return c.at(ctx, k, id, func(_ *sectionconfig.File, sec *sectionconfig.Section) error { return c.settle(k, sec, v) })
+}
+
+// Remove removes a job, or the schedule of a datastore.
+func (c Changer) Remove(ctx context.Context, k Kind, id string) error {
+	if _, typ, key := k.section(); typ == "datastore" {
+		return c.Change(ctx, k, id, Values{key: nil})
+	}
+	return c.at(ctx, k, id, func(f *sectionconfig.File, _ *sectionconfig.Section) error {
+		f.Remove(id)
+		return nil
+	})
+}
+
+// at edits a job that is there, and may be changed.
+func (c Changer) at(ctx context.Context, k Kind, id string, change func(*sectionconfig.File, *sectionconfig.Section) error) error {
 	file, typ, _ := k.section()
-	return edit(ctx, conf, file, digest, func(f *sectionconfig.File) error {
+	return edit(ctx, c.Conf, file, c.Digest, func(f *sectionconfig.File) error {
 		sec := f.Find(id)
 		if sec == nil || sec.Type != typ {
 			return fmt.Errorf("%s job %q: %w in %s", k.Word(), id, ErrNotFound, file.Name)
 		}
-		return settle(k, sec, v)
+		if err := c.allow(k, sec); err != nil {
+			return err
+		}
+		return change(f, sec)
 	})
 }
 
-func settle(k Kind, sec *sectionconfig.Section, v Values) error {
-	err := v.set(sec, Properties(k))
+func (c Changer) allow(k Kind, sec *sectionconfig.Section) error {
+	if c.Allow == nil {
+		return nil
+	}
+	return c.Allow(jobOf(k, sec))
+}
+
+// settle gives a job its new values, which have to make sense together.
+func (c Changer) settle(k Kind, sec *sectionconfig.Section, v Values) error {
+	err := v.Set(sec, Properties(k))
 	if err == nil {
 		err = check(k, sec)
 	}
 	if err != nil {
 		return fmt.Errorf("%s job %q: %w", k.Word(), sec.ID, err)
 	}
-	return nil
+	return c.allow(k, sec)
+}
+
+// Add adds a job on behalf of the administrator, as the other two do.
+func Add(ctx context.Context, conf confdir.Dir, k Kind, id string, v Values) error {
+	return Changer{Conf: conf}.Add(ctx, k, id, v)
+}
+
+// Change changes a job, if digest is still that of its file; "" is of any.
+func Change(ctx context.Context, conf confdir.Dir, k Kind, id, digest string, v Values) error {
+	return Changer{Conf: conf, Digest: digest}.Change(ctx, k, id, v)
 }
 
 // Remove removes a job, or the schedule of a datastore.
 func Remove(ctx context.Context, conf confdir.Dir, k Kind, id, digest string) error {
-	file, typ, key := k.section()
-	if typ == "datastore" {
-		return Change(ctx, conf, k, id, digest, Values{key: nil})
-	}
-	return edit(ctx, conf, file, digest, func(f *sectionconfig.File) error {
-		if sec := f.Find(id); sec == nil || sec.Type != typ || !f.Remove(id) {
-			return fmt.Errorf("%s job %q: %w in %s", k.Word(), id, ErrNotFound, file.Name)
-		}
-		return nil
-	})
+	return Changer{Conf: conf, Digest: digest}.Remove(ctx, k, id)
 }
 
-// SetRemote adds a server, or changes one: add says which. A password of nil stays
-// as it is.
-func SetRemote(ctx context.Context, conf confdir.Dir, name string, add bool, v Values, password *secret.Secret) error {
-	return edit(ctx, conf, confdir.Remotes, "", func(f *sectionconfig.File) error {
+// SetRemote adds a server, or changes one: add says which. digest is that of the file,
+// or "". A password of nil stays as it is.
+func SetRemote(ctx context.Context, conf confdir.Dir, name, digest string, add bool, v Values, password *secret.Secret) error {
+	return edit(ctx, conf, confdir.Remotes, digest, func(f *sectionconfig.File) error {
 		sec := f.Find(name)
 		switch {
 		case add && sec != nil:
@@ -106,7 +123,7 @@ func SetRemote(ctx context.Context, conf confdir.Dir, name string, add bool, v V
 		}
 		err := isID(name)
 		if err == nil {
-			err = v.set(sec, RemoteProperties())
+			err = v.Set(sec, RemoteProperties())
 		}
 		if password != nil {
 			sec.Set("password", base64.StdEncoding.EncodeToString(password.Reveal()))
@@ -122,7 +139,7 @@ func SetRemote(ctx context.Context, conf confdir.Dir, name string, add bool, v V
 }
 
 // RemoveRemote removes a server that no job names.
-func RemoveRemote(ctx context.Context, conf confdir.Dir, name string) error {
+func RemoveRemote(ctx context.Context, conf confdir.Dir, name, digest string) error {
 	all, err := Load(conf)
 	if err != nil {
 		return err
@@ -132,7 +149,7 @@ func RemoveRemote(ctx context.Context, conf confdir.Dir, name string) error {
 			return fmt.Errorf("remote %q: %s uses it", name, j)
 		}
 	}
-	return edit(ctx, conf, confdir.Remotes, "", func(f *sectionconfig.File) error {
+	return edit(ctx, conf, confdir.Remotes, digest, func(f *sectionconfig.File) error {
 		if sec := f.Find(name); sec == nil || sec.Type != "remote" || !f.Remove(name) {
 			return fmt.Errorf("remote %q: %w in %s", name, ErrNotFound, confdir.Remotes.Name)
 		}

@@ -44,6 +44,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/calendar"
 	"github.com/holdfast-backup/holdfast/internal/confdir"
+	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
 )
 
@@ -85,7 +86,8 @@ type Job struct {
 	Schedule string // "": only when somebody runs it
 	Disabled bool
 	Comment  string
-	Problem  error // why it cannot be run; nil: it can
+	Problem  error        // why it cannot be run; nil: it can
+	By       names.AuthID // who asked for a run; the zero value: its schedule
 
 	event   calendar.Event
 	section *sectionconfig.Section
@@ -123,34 +125,56 @@ func (j Job) Section() *sectionconfig.Section { return j.section }
 func Load(conf confdir.Dir) ([]Job, error) {
 	var all []Job
 	for _, k := range Kinds() {
-		file, typ, key := k.section()
-		f, err := load(conf, file)
+		list, _, err := LoadKind(conf, k)
 		if err != nil {
 			return nil, err
 		}
-		for sec := range f.Of(typ) {
-			if text, _ := sec.Get(key); typ == "datastore" && text == "" {
-				continue
+		for _, j := range list {
+			if _, typ, _ := k.section(); typ != "datastore" || j.Schedule != "" {
+				all = append(all, j)
 			}
-			all = append(all, jobOf(k, sec))
 		}
 	}
 	return all, nil
 }
 
-// Find returns one job. Every datastore has a garbage collection.
-func Find(conf confdir.Dir, k Kind, id string) (Job, error) {
+// LoadKind reads the jobs of a kind, and says which file that is of. Every datastore
+// has one of GC and one of OldPrune.
+func LoadKind(conf confdir.Dir, k Kind) ([]Job, confdir.Digest, error) {
 	file, typ, _ := k.section()
-	f, err := load(conf, file)
+	text, err := conf.Load(file)
+	if err != nil {
+		return nil, confdir.Digest{}, err
+	}
+	f, err := sectionconfig.Parse(text)
+	if err != nil {
+		return nil, confdir.Digest{}, fmt.Errorf("%s: %w", file.Name, err)
+	}
+	var all []Job
+	for sec := range f.Of(typ) {
+		all = append(all, jobOf(k, sec))
+	}
+	return all, confdir.DigestOf(text), nil
+}
+
+// Pick returns one of the jobs of a kind.
+func Pick(all []Job, k Kind, id string) (Job, error) {
+	for _, j := range all {
+		if j.ID == id {
+			return j, nil
+		}
+	}
+	file, _, _ := k.section()
+	return Job{}, fmt.Errorf("%s job %q: %w in %s", k.Word(), id, ErrNotFound, file.Name)
+}
+
+// Find returns one job.
+func Find(conf confdir.Dir, k Kind, id string) (Job, error) {
+	all, _, err := LoadKind(conf, k)
 	if err != nil {
 		return Job{}, err
 	}
-	for sec := range f.Of(typ) {
-		if sec.ID == id {
-			return jobOf(k, sec), nil
-		}
-	}
-	return Job{}, fmt.Errorf("%s job %q: %w in %s", k.Word(), id, ErrNotFound, file.Name)
+	return Pick(all, k, id)
 }
 
 func load(conf confdir.Dir, file confdir.File) (*sectionconfig.File, error) {
@@ -163,6 +187,17 @@ func load(conf confdir.Dir, file confdir.File) (*sectionconfig.File, error) {
 		return nil, fmt.Errorf("%s: %w", file.Name, err)
 	}
 	return f, nil
+}
+
+// Once makes a job that is in no file, to be run once.
+func Once(k Kind, id string, v Values) (Job, error) {
+	_, typ, _ := k.section()
+	sec := &sectionconfig.Section{Type: typ, ID: id}
+	if err := v.Set(sec, Properties(k)); err != nil {
+		return Job{}, err
+	}
+	j := jobOf(k, sec)
+	return j, j.Problem
 }
 
 func jobOf(k Kind, sec *sectionconfig.Section) Job {

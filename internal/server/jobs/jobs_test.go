@@ -142,7 +142,7 @@ func TestJobsOfAServerAreRead(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	s, err = all[6].Sync()
-	if err != nil || s.Pull || s.Options.Rate == nil || s.Options.Owner != "" || s.Options.Depth != -1 {
+	if err != nil || s.Pull || s.Options.Rate == nil || s.Owner.String() != "root@pam" || s.Options.Depth != -1 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	r, err := jobs.FindRemote(d, "far")
@@ -234,10 +234,10 @@ func TestChangesThatCannotBeAreRefusedAndChangeNothing(t *testing.T) {
 		"no store left":          jobs.Change(ctx, d, jobs.Sync, "away", "", jobs.Values{"store": nil}),
 		"an old digest":          jobs.Change(ctx, d, jobs.Sync, "away", old, jobs.Values{"comment": {"x"}}),
 		"a job that is not":      jobs.Remove(ctx, d, jobs.Sync, "never", ""),
-		"a remote in use":        jobs.RemoveRemote(ctx, d, "far"),
-		"a remote that is there": jobs.SetRemote(ctx, d, "far", true, jobs.Values{"host": {"x"}, "auth-id": {"a@pbs"}}, nil),
-		"a remote that is not":   jobs.SetRemote(ctx, d, "near", false, nil, nil),
-		"a remote without host":  jobs.SetRemote(ctx, d, "near", true, jobs.Values{"auth-id": {"a@pbs"}}, nil),
+		"a remote in use":        jobs.RemoveRemote(ctx, d, "far", ""),
+		"a remote that is there": jobs.SetRemote(ctx, d, "far", "", true, jobs.Values{"host": {"x"}, "auth-id": {"a@pbs"}}, nil),
+		"a remote that is not":   jobs.SetRemote(ctx, d, "near", "", false, nil, nil),
+		"a remote without host":  jobs.SetRemote(ctx, d, "near", "", true, jobs.Values{"auth-id": {"a@pbs"}}, nil),
 	} {
 		if err == nil {
 			t.Errorf("%s: taken", name)
@@ -251,16 +251,16 @@ func TestChangesThatCannotBeAreRefusedAndChangeNothing(t *testing.T) {
 func TestPasswordsOfRemotesAreKeptAsPBSKeepsThem(t *testing.T) {
 	d := config(t, nil)
 	p := secret.New([]byte("pass word"))
-	if err := jobs.SetRemote(t.Context(), d, "far", true, jobs.Values{"host": {"::1"}, "auth-id": {"a@pbs"}, "port": {"8008"}}, &p); err != nil {
+	if err := jobs.SetRemote(t.Context(), d, "far", "", true, jobs.Values{"host": {"::1"}, "auth-id": {"a@pbs"}, "port": {"8008"}}, &p); err != nil {
 		t.Fatal(err)
 	}
-	if err := jobs.SetRemote(t.Context(), d, "far", false, jobs.Values{"port": nil}, nil); err != nil {
+	if err := jobs.SetRemote(t.Context(), d, "far", "", false, jobs.Values{"port": nil}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := text(t, d, confdir.Remotes); got != "remote: far\n\tauth-id a@pbs\n\thost ::1\n\tpassword cGFzcyB3b3Jk\n" {
 		t.Errorf("%q", got)
 	}
-	if err := jobs.RemoveRemote(t.Context(), d, "far"); err != nil {
+	if err := jobs.RemoveRemote(t.Context(), d, "far", ""); err != nil {
 		t.Error(err)
 	}
 }

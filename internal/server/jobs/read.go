@@ -59,28 +59,56 @@ func (j Job) IgnoreVerified() (ignore bool, outdated time.Duration) {
 // Threads is how many chunks are verified at a time; 0: as many as there are CPUs.
 func (j Job) Threads() int { return j.number("verify-threads", 0) }
 
+// Pulls reports whether a synchronisation brings snapshots here.
+func (j Job) Pulls() bool { return j.text("sync-direction") != "push" }
+
+// Owner is in whose name a synchronisation runs.
+func (j Job) Owner() string {
+	if owner := j.text("owner"); owner != "" {
+		return owner
+	}
+	return "root@pam"
+}
+
+// RemovesVanished reports whether a synchronisation removes at the target what the
+// source does not have.
+func (j Job) RemovesVanished() bool { return j.yes("remove-vanished", false) }
+
+// End is the other end of a synchronisation.
+type End struct {
+	Remote string // "": this server
+	Store  string
+	NS     names.Namespace
+}
+
+// Other returns the end of a synchronisation that is not j.Store.
+func (j Job) Other() End {
+	return End{j.text("remote"), j.text("remote-store"), names.Namespace(j.text("remote-ns"))}
+}
+
 // SyncJob is what a synchronisation does.
 type SyncJob struct {
-	Pull        bool
-	Remote      string // "": the other datastore is one of this server
-	RemoteStore string
-	RemoteNS    names.Namespace
-	Options     replicate.Options
+	Pull    bool
+	Other   End
+	Owner   names.AuthID // in whose name it runs
+	Options replicate.Options
 }
 
 // Sync says what a synchronisation does.
 func (j Job) Sync() (SyncJob, error) {
-	s := SyncJob{
-		Pull: j.text("sync-direction") != "push", Remote: j.text("remote"), RemoteStore: j.text("remote-store"),
-		RemoteNS: names.Namespace(j.text("remote-ns")),
+	s := SyncJob{Pull: j.Pulls(), Other: j.Other()}
+	owner, err := names.ParseAuthID(j.Owner())
+	if err != nil {
+		return s, err
 	}
+	s.Owner = owner
 	filters, err := replicate.ParseFilters(j.section.All("group-filter"))
 	if err != nil {
 		return s, err
 	}
 	s.Options = replicate.Options{
-		From: s.RemoteNS, To: j.Namespace(), Depth: j.Depth(), Filters: filters, Owner: j.text("owner"),
-		RemoveVanished: j.yes("remove-vanished", false), TransferLast: j.number("transfer-last", 0),
+		From: s.Other.NS, To: j.Namespace(), Depth: j.Depth(), Filters: filters, Owner: owner.String(),
+		RemoveVanished: j.RemovesVanished(), TransferLast: j.number("transfer-last", 0),
 		EncryptedOnly: j.yes("encrypted-only", false), VerifiedOnly: j.yes("verified-only", false),
 		ResyncCorrupt: j.yes("resync-corrupt", false) && s.Pull, Groups: j.number("worker-threads", 1),
 	}
@@ -88,8 +116,6 @@ func (j Job) Sync() (SyncJob, error) {
 	if !s.Pull {
 		s.Options.From, s.Options.To = s.Options.To, s.Options.From
 		rate = "rate-out"
-	} else if s.Options.Owner == "" {
-		s.Options.Owner = "root@pam"
 	}
 	if text := j.text(rate); text != "" {
 		n, err := parseRate(text)
@@ -131,24 +157,38 @@ type Remote struct {
 	Password    secret.Secret
 }
 
-// Remotes lists the servers of remote.cfg.
-func Remotes(conf confdir.Dir) ([]Remote, error) {
-	f, err := load(conf, confdir.Remotes)
+// Remotes lists the servers of remote.cfg, and says which file that is of.
+func Remotes(conf confdir.Dir) ([]Remote, confdir.Digest, error) {
+	text, err := conf.Load(confdir.Remotes)
 	if err != nil {
-		return nil, err
+		return nil, confdir.Digest{}, err
+	}
+	f, err := sectionconfig.Parse(text)
+	if err != nil {
+		return nil, confdir.Digest{}, fmt.Errorf("%s: %w", confdir.Remotes.Name, err)
 	}
 	var all []Remote
 	for sec := range f.Of("remote") {
 		r, err := remoteOf(sec)
 		if err != nil {
-			return nil, fmt.Errorf("%s: remote %q: %w", confdir.Remotes.Name, sec.ID, err)
+			return nil, confdir.Digest{}, fmt.Errorf("%s: remote %q: %w", confdir.Remotes.Name, sec.ID, err)
 		}
 		all = append(all, r)
 	}
-	return all, nil
+	return all, confdir.DigestOf(text), nil
 }
 
-// FindRemote returns one of them.
+// PickRemote returns one of them.
+func PickRemote(all []Remote, name string) (Remote, error) {
+	for _, r := range all {
+		if r.Name == name {
+			return r, nil
+		}
+	}
+	return Remote{}, fmt.Errorf("remote %q: %w in %s", name, ErrNotFound, confdir.Remotes.Name)
+}
+
+// FindRemote returns the server with a name. Others need not be readable.
 func FindRemote(conf confdir.Dir, name string) (Remote, error) {
 	f, err := load(conf, confdir.Remotes)
 	if err != nil {

@@ -38,6 +38,16 @@ func Due(items []Item, now time.Time, loc *time.Location) (start []Job, next tim
 	return start, next
 }
 
+// Next says when a job starts next by itself: now, if that is over. It is zero if it
+// does not.
+func (j Job) Next(st State, now time.Time, loc *time.Location) time.Time {
+	start, next := Due([]Item{{Job: j, Last: st.Last()}}, now, loc)
+	if len(start) > 0 {
+		return now
+	}
+	return next
+}
+
 // Runner runs jobs as tasks.
 type Runner interface {
 	// Start starts a job, or says why that is not possible now.
