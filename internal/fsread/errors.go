@@ -15,6 +15,9 @@ var ErrNotDir = errors.New("not a directory")
 // ErrNotRegular is an operation of files with content on something else.
 var ErrNotRegular = errors.New("not a regular file")
 
+// ErrNotSymlink is Readlink on something else.
+var ErrNotSymlink = errors.New("not a symbolic link")
+
 // ErrOther is what Open of a file system gives for an image that holds
 // something else, or nothing.
 var ErrOther = errors.New("not this file system")
@@ -46,4 +49,10 @@ func (e *CorruptError) Error() string { return e.Layer + ": damaged: " + e.What 
 // Corrupt makes a [*CorruptError].
 func Corrupt(layer, format string, args ...any) error {
 	return &CorruptError{Layer: layer, What: fmt.Sprintf(format, args...)}
+}
+
+// IsCorrupt reports a [*CorruptError].
+func IsCorrupt(err error) bool {
+	_, ok := errors.AsType[*CorruptError](err)
+	return ok
 }

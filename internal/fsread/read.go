@@ -25,9 +25,15 @@ func ReadFull(img image.Image, layer string, p []byte, off int64) error {
 // LookupLinear finds a name by reading the directory, for file systems and
 // directories without an index.
 func LookupLinear(f FS, dir ID, name string) (Entry, error) {
+	return LookupFunc(f, dir, func(e Entry) bool { return e.Name == name })
+}
+
+// LookupFunc finds the first entry that is wanted. It is ErrNotExist if there is
+// none.
+func LookupFunc(f FS, dir ID, wanted func(Entry) bool) (Entry, error) {
 	var found *Entry
 	err := f.ReadDir(dir, func(e Entry) error {
-		if e.Name != name {
+		if !wanted(e) {
 			return nil
 		}
 		found = &e

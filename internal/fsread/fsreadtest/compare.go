@@ -13,7 +13,7 @@ import (
 // Compare fails t for each difference between what f says and what the kernel
 // shows below dir. ignore and skip are options of test/check/treecmp.py without
 // their names; blocks are never compared, and neither are inode flags.
-func Compare(t *testing.T, f fsread.FS, dir string, ignore []string, skip []string) {
+func Compare(t testing.TB, f fsread.FS, dir string, ignore []string, skip []string) {
 	t.Helper()
 	var list bytes.Buffer
 	if err := List(f, &list); err != nil {
@@ -23,9 +23,9 @@ func Compare(t *testing.T, f fsread.FS, dir string, ignore []string, skip []stri
 }
 
 // CompareListing is [Compare] with a listing that was made elsewhere.
-func CompareListing(t *testing.T, list *bytes.Buffer, dir string, ignore []string, skip []string) {
+func CompareListing(t testing.TB, list *bytes.Buffer, dir string, ignore []string, skip []string) {
 	t.Helper()
-	args := []string{"-I", treecmp(t)}
+	args := []string{"-I", Script(t, "treecmp.py")}
 	for _, i := range append([]string{"flags", "project", "blocks"}, ignore...) {
 		args = append(args, "--ignore", i)
 	}
@@ -39,19 +39,19 @@ func CompareListing(t *testing.T, list *bytes.Buffer, dir string, ignore []strin
 	}
 }
 
-// treecmp finds the script from the directory of any package's tests.
-func treecmp(t *testing.T) string {
+// Script finds a script of test/check from the directory of any package's tests.
+func Script(t testing.TB, name string) string {
 	t.Helper()
 	at, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
-		script := filepath.Join(at, "test", "check", "treecmp.py")
+		script := filepath.Join(at, "test", "check", name)
 		if _, err := os.Stat(script); err == nil {
 			return script
 		}
 	}
-	t.Fatal("test/check/treecmp.py is not above the test's directory")
+	t.Fatalf("test/check/%s is not above the test's directory", name)
 	return ""
 }

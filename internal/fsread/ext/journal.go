@@ -1,0 +1,224 @@
+package ext
+
+import (
+	"fmt"
+
+	"github.com/holdfast-backup/holdfast/internal/fsread"
+)
+
+// maxReplay bounds the blocks that a journal writes, and those that it revokes.
+const maxReplay = 1 << 20
+
+// replay finds out what the journal of a file system that was in use has to say.
+// f shows the file system as it is without it.
+func (f *FS) replay() (overlay, error) {
+	if f.sb.journal == 0 {
+		return overlay{}, fsread.Unsupported(layer, "work in a separate journal device")
+	}
+	n, err := f.inode(f.sb.journal)
+	if err != nil {
+		return overlay{}, err
+	}
+	if n.kind() != fsread.Regular || n.flags&(flagInline|flagEncrypt) != 0 {
+		return overlay{}, fsread.Corrupt(layer, "inode %d, the journal, is no file", n.num)
+	}
+	m, err := f.mapping(n)
+	if err != nil {
+		return overlay{}, err
+	}
+	r := replayer{disk: f.disk, file: m, buf: make([]byte, f.sb.blockSize), revoked: map[uint64]uint32{}}
+	if _, err := r.read(0); err != nil {
+		return overlay{}, err
+	}
+	if r.log, err = parseLog(r.buf, f.sb.blockSize, uint64(n.size)/uint64(f.sb.blockSize)); err != nil {
+		return overlay{}, err
+	}
+	if r.log.start == 0 {
+		return overlay{}, nil
+	}
+	if r.log.compat&logCompatChecksum != 0 {
+		return overlay{}, fsread.Unsupported(layer, "work in a journal with checksums of the first kind")
+	}
+	if err := r.run(); err != nil {
+		return overlay{}, err
+	}
+	if err := r.fastCommits(); err != nil {
+		return overlay{}, err
+	}
+	return makeOverlay(r.done, r.revoked, r.log), nil
+}
+
+// replayer walks through the log once.
+type replayer struct {
+	disk *disk
+	file mapper
+	log  logInfo
+	buf  []byte // the block that was read last
+
+	tid     uint32 // the transaction that is read
+	suspect string // its block whose checksum is wrong: old, or damaged
+	open    []logged
+	revokes []uint64
+	time    uint64 // of the last commit
+
+	done    []logged
+	revoked map[uint64]uint32 // by block, the last transaction that revoked it
+}
+
+// read reads a block of the journal and says where it is.
+func (r *replayer) read(n uint32) (at uint64, err error) {
+	if at, err = r.place(n); err != nil {
+		return 0, err
+	}
+	return at, fsread.ReadFull(r.disk.img, layer, r.buf, int64(at)*r.disk.size)
+}
+
+func (r *replayer) place(n uint32) (uint64, error) {
+	run, err := r.file.at(uint64(n))
+	if err != nil {
+		return 0, err
+	}
+	if run.at == 0 {
+		return 0, fsread.Corrupt(layer, "journal: block %d is a hole", n)
+	}
+	return run.at + uint64(n) - run.first, nil
+}
+
+// run reads transactions until one is not committed. Blocks that are left over
+// from earlier rounds do not carry the number that is awaited.
+func (r *replayer) run() error {
+	r.tid = r.log.tid
+	at := r.log.start
+	for left := r.log.end - r.log.first; left > 0; left-- {
+		if _, err := r.read(at); err != nil {
+			return err
+		}
+		at = r.next(at)
+		b := r.buf
+		if be.Uint32(b) != logMagic || be.Uint32(b[8:]) != r.tid {
+			return nil
+		}
+		switch be.Uint32(b[4:]) {
+		case logDescriptor:
+			var n uint32
+			var err error
+			if at, n, err = r.descriptor(at); err != nil {
+				return err
+			}
+			if n >= left {
+				return nil // it runs into its own tail: no commit can follow
+			}
+			left -= n
+		case logRevoke:
+			if err := r.revoke(); err != nil {
+				return err
+			}
+		case logCommit:
+			if ended, err := r.commit(); err != nil || ended {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+func (r *replayer) next(at uint32) uint32 {
+	if at++; at >= r.log.end {
+		return r.log.first
+	}
+	return at
+}
+
+// descriptor notes the n blocks that follow, from at on, and says what is behind
+// them.
+func (r *replayer) descriptor(at uint32) (behind, n uint32, err error) {
+	if !r.log.whole(r.buf) {
+		r.suspect = "a descriptor"
+	}
+	ok := r.log.tags(r.buf, func(l logged) {
+		n++
+		if err != nil {
+			return
+		}
+		if l.in, err = r.place(at); err != nil {
+			return
+		}
+		at = r.next(at)
+		l.tid = r.tid
+		r.open = append(r.open, l)
+	})
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case !ok:
+		r.suspect = "a descriptor"
+	case len(r.done)+len(r.open) > maxReplay:
+		return 0, 0, fsread.Unsupported(layer, "a journal with more than %d blocks to replay", maxReplay)
+	}
+	return at, n, nil
+}
+
+func (r *replayer) revoke() error {
+	if !r.log.whole(r.buf) {
+		r.suspect = "a list of revocations"
+	}
+	if !r.log.revokes(r.buf, func(block uint64) { r.revokes = append(r.revokes, block) }) {
+		r.suspect = "a list of revocations"
+	}
+	if len(r.revoked)+len(r.revokes) > maxReplay {
+		return fsread.Unsupported(layer, "a journal with more than %d revocations", maxReplay)
+	}
+	return nil
+}
+
+// commit ends a transaction. One that is damaged is the end of the log if it is
+// older than the one before: it was left over.
+func (r *replayer) commit() (ended bool, err error) {
+	when := be.Uint64(r.buf[0x30:])
+	if !r.log.commits(r.buf) {
+		r.suspect = "the commit"
+	}
+	if r.suspect != "" {
+		if when < r.time {
+			return true, nil
+		}
+		return false, fsread.Corrupt(layer, "journal: %s of transaction %d is damaged", r.suspect, r.tid)
+	}
+	for _, block := range r.revokes {
+		r.revoked[block] = r.tid
+	}
+	for _, l := range r.open {
+		// The file system may have grown since its superblock was written.
+		if end := uint64(r.disk.img.Size() / r.disk.size); l.block >= end {
+			return false, fsread.Corrupt(layer, "journal: transaction %d writes block %d of %d", r.tid, l.block, end)
+		}
+	}
+	r.done = append(r.done, r.open...)
+	r.open, r.revokes, r.time = r.open[:0], r.revokes[:0], when
+	r.tid++
+	return false, nil
+}
+
+// fastCommits refuses a journal in which changes wait behind the last commit.
+func (r *replayer) fastCommits() error {
+	if r.log.incompat&logFastCommits == 0 {
+		return nil
+	}
+	if _, err := r.read(r.log.end + 1); err != nil {
+		return err
+	}
+	const head, size = 9, 8 // the record that fast commits begin with: features, transaction
+	if le.Uint16(r.buf) == head && le.Uint16(r.buf[2:]) == size && le.Uint32(r.buf[8:]) == r.tid {
+		return fsread.Unsupported(layer, "fast commits in the journal")
+	}
+	return nil
+}
+
+func (o *overlay) notice() string {
+	if len(o.blocks) == 0 {
+		return "the file system was in use; its journal holds nothing that was not written"
+	}
+	return fmt.Sprintf("the file system was in use; %d blocks come from its journal", len(o.blocks))
+}
