@@ -25,18 +25,18 @@ var kinds = map[fsread.Kind]string{
 
 // listed is one line of a listing, with the fields of treecmp.py.
 type listed struct {
-	Path    text              `json:"path"`
-	Type    string            `json:"type"`
-	UID     uint32            `json:"uid"`
-	GID     uint32            `json:"gid"`
-	MTime   json.Number       `json:"mtime"` // nanoseconds
-	Mode    *uint32           `json:"mode,omitempty"`
-	Target  *text             `json:"target,omitempty"`
-	Device  *[2]uint32        `json:"device,omitempty"`
-	Size    *int64            `json:"size,omitempty"`
-	Link    *text             `json:"link,omitempty"`
-	Content string            `json:"content,omitempty"`
-	Xattrs  map[string]string `json:"xattrs,omitempty"` // absent: not compared
+	Path    text        `json:"path"`
+	Type    string      `json:"type"`
+	UID     uint32      `json:"uid"`
+	GID     uint32      `json:"gid"`
+	MTime   json.Number `json:"mtime"` // nanoseconds
+	Mode    *uint32     `json:"mode,omitempty"`
+	Target  *text       `json:"target,omitempty"`
+	Device  *[2]uint32  `json:"device,omitempty"`
+	Size    *int64      `json:"size,omitempty"`
+	Link    *text       `json:"link,omitempty"`
+	Content string      `json:"content,omitempty"`
+	Xattrs  xattrs      `json:"xattrs,omitzero"` // nil: not compared
 }
 
 // text is any bytes as Python writes them: what is no UTF-8 as lone surrogates.
@@ -61,6 +61,27 @@ func (t text) MarshalJSON() ([]byte, error) {
 		s = s[n:]
 	}
 	b.WriteByte('"')
+	return b.Bytes(), nil
+}
+
+// xattrs is an object whose names are any bytes.
+type xattrs []fsread.Xattr
+
+func (x xattrs) IsZero() bool { return x == nil }
+
+func (x xattrs) MarshalJSON() ([]byte, error) {
+	b := bytes.NewBufferString("{")
+	for i, a := range x {
+		name, err := text(a.Name).MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(b, "%s:%q", name, hex.EncodeToString(a.Value))
+	}
+	b.WriteByte('}')
 	return b.Bytes(), nil
 }
 
@@ -128,10 +149,7 @@ func (l *lister) line(st fsread.Stat, path string) error {
 		if err != nil {
 			return err
 		}
-		out.Xattrs = map[string]string{}
-		for _, x := range attrs {
-			out.Xattrs[x.Name] = hex.EncodeToString(x.Value)
-		}
+		out.Xattrs = append(xattrs{}, attrs...)
 	}
 	b, err := json.Marshal(out)
 	if err != nil {
