@@ -144,6 +144,18 @@ func (a *app) tellVerified(v *extract.Verification, name string) {
 	}
 }
 
+// tellFlaws says that an archive that was read in a row has wrong tables.
+func (a *app) tellFlaws(src extract.Source, name string) {
+	r, ok := src.(interface{ Flaws() (int64, error) })
+	if !ok {
+		return
+	}
+	if n, first := r.Flaws(); n > 0 {
+		a.warn("%s: what it says of the entries of %s is wrong, first: %v; reading in a row does not need that, mounts and restores of parts do",
+			name, directories(n), first)
+	}
+}
+
 func entries(n int64) string {
 	if n == 1 {
 		return "1 entry"

@@ -124,12 +124,14 @@ func (a *app) readPxar(verb string, o pxarExtractOptions, patterns *exclude.List
 		return err
 	}
 	defer func() { _ = src.Close() }() // was only read
-	src.Source = &without{src.Source, o.leave.entries()}
+	whole := src.Source
+	src.Source = &without{whole, o.leave.entries()}
 	stop := a.follow(a.meter(verb+" "+o.in.archive, ui.Bytes), func() (int64, int64, string) {
 		return c.Bytes.Load(), 0, entries(c.Entries.Load())
 	})
 	err = job(src)
 	stop(err == nil)
+	a.tellFlaws(whole, o.in.archive)
 	if errors.Is(err, pxar.ErrFormat) || errors.Is(err, pxar.ErrNoPayload) {
 		return explainPxar(o.in.archive, err)
 	}

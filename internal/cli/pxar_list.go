@@ -77,6 +77,7 @@ func runPxarList(ctx context.Context, a *app, o pxarListOptions) error {
 	if err != nil {
 		return fmt.Errorf("write the list: %w", err)
 	}
+	a.tellFlaws(s.Reader, o.in.archive)
 	return nil
 }
 

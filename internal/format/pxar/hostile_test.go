@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,6 +194,76 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 				t.Errorf("%d bytes were allocated", after.TotalAlloc-before.TotalAlloc)
 			}
 		})
+	}
+}
+
+// Some programs list what they skipped, or count wrong.
+func TestWrongTablesAreNotNeededToReadInARow(t *testing.T) {
+	all := hostile()
+	for _, name := range []string{
+		"a table that leaves out", "a table that counts twice", "a table with another hash", "a child that is its own directory",
+		"a child that lies ahead", "a child that is the table", "a child that reaches into the table", "a child of 2^64-1 bytes",
+		"a child that ends too early", "a child of no bytes",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, n, err := inARow(all[name])
+			if !slices.Equal(got, []string{"/", "/x"}) || n != 1 || err != nil {
+				t.Errorf("%q, %d flaws, %v", got, n, err)
+			}
+		})
+	}
+	for _, name := range []string{
+		"a table of an odd size", "an empty table", "a table without the last line", "a last line with another size", "a last line that leads too far",
+		"a byte behind the root", "a root behind the root",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, n, err := inARow(all[name])
+			if !slices.Equal(got, []string{"/"}) || n != 1 || err != nil {
+				t.Errorf("%q, %d flaws, %v", got, n, err)
+			}
+		})
+	}
+	t.Run("a child that was skipped, and all tables of it", func(t *testing.T) {
+		r := new(raw).meta(pxar.ModeDirectory)
+		d := len(r.b)
+		r.name("d").meta(pxar.ModeDirectory).table(d+18, [3]uint64{pxar.NameHash("dangling"), uint64(d + 18 + 56), 0})
+		f := len(r.b)
+		r.name("f").meta(pxar.ModeFile).item(pxar.TypePayload, []byte("content"))
+		r.table(0, [3]uint64{1, uint64(f), 0}, [3]uint64{pxar.NameHash("d"), uint64(d), uint64(f - d)}, [3]uint64{pxar.NameHash("f"), uint64(f), 79 + 2})
+		got, n, err := inARow(r.b)
+		if !slices.Equal(got, []string{"/", "/d", "/f content"}) || n != 2 || err != nil {
+			t.Errorf("%q, %d flaws, %v", got, n, err)
+		}
+	})
+}
+
+// inARow lists the paths of an archive, with contents.
+func inARow(b []byte) (all []string, flaws int64, err error) {
+	r, err := pxar.NewReader(bytes.NewReader(b), nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	for {
+		e, err := r.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			flaws, _ := r.Flaws()
+			return all, flaws, err
+		}
+		if e.Kind == pxar.End {
+			continue
+		}
+		path := pxar.Join(r.Path())
+		if e.Kind == pxar.File {
+			content, err := io.ReadAll(r)
+			if err != nil {
+				return all, 0, err
+			}
+			path += " " + string(content)
+		}
+		all = append(all, path)
 	}
 }
 

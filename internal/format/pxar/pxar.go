@@ -89,7 +89,8 @@
 // # Errors
 //
 // Bytes that are no archive give an error wrapping [ErrFormat]; so does an
-// archive that is cut short. What a Writer is asked and the format cannot hold
+// archive that is cut short. Of a goodbye table that is wrong only who needs it
+// gets one, see [Reader.Flaws]. What a Writer is asked and the format cannot hold
 // wraps [ErrInvalid], and then nothing of that entry has been written. Errors of
 // the readers and writers beneath come back wrapped and are neither.
 //

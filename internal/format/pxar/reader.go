@@ -11,9 +11,11 @@ import (
 // Reader reads an archive from its start to its end, each byte once. Between
 // two calls of Next it is an io.Reader of the file's content.
 //
-// It checks all that the package comment says, and that each goodbye table has
-// exactly the children that were seen: then an [Archive] of the same bytes
-// shows the same tree.
+// It checks all that the package comment says. Reading in a row needs no goodbye
+// tables, and some programs write wrong ones: they count as [Reader.Flaws] and
+// end nothing, as with the existing decoder. Without a flaw, each table has
+// exactly the children that were seen, and an [Archive] of the same bytes shows
+// the same tree.
 type Reader struct {
 	in      *input
 	payload *input // nil: contents cannot be read
@@ -27,6 +29,8 @@ type Reader struct {
 	ready   bool  // version 2: the payload stream is where the content of e starts
 	left    int64 // of the content of e
 	err     error
+	flaws   int64
+	flaw    error // the first one
 }
 
 // readDir is a directory whose end has not come.
@@ -71,6 +75,17 @@ func (d *Reader) Version() int { return d.version }
 
 // Prelude is that of the archive, nil if there is none.
 func (d *Reader) Prelude() []byte { return d.prelude }
+
+// Flaws counts what is wrong with what was read so far and was not needed: tables
+// that say other than their directories hold, and bytes behind the end of the
+// root. The error says what the first is.
+func (d *Reader) Flaws() (n int64, first error) { return d.flaws, d.flaw }
+
+func (d *Reader) note(flaw error) {
+	if d.flaws++; d.flaw == nil {
+		d.flaw = flaw
+	}
+}
 
 // Path returns the names that lead from the root to the entry that Next
 // returned last, nothing for the root. It is valid until the next call of Next.
@@ -155,14 +170,14 @@ func (d *Reader) entry() error {
 	return nil
 }
 
-// atEnd makes sure that nothing follows the root.
+// atEnd looks whether something follows the root.
 func (d *Reader) atEnd() error {
-	switch _, err := d.in.peek(1); {
-	case err == nil:
-		return fmt.Errorf("%w: bytes behind the end of the root, from offset %d on", ErrFormat, d.in.pos)
-	default:
-		return err
+	_, err := d.in.peek(1)
+	if err == nil {
+		d.note(fmt.Errorf("%w: bytes behind the end of the root, from offset %d on", ErrFormat, d.in.pos))
+		return io.EOF
 	}
+	return err
 }
 
 // closeChild adds the last child, which ends at pos, to the sum.
@@ -188,38 +203,50 @@ func childSum(hash uint64, start int64, size uint64, version int) uint64 {
 
 // goodbye reads the table of the directory that ends.
 func (d *Reader) goodbye(dir *readDir, it item) error {
-	n := it.size/lineSize - 1
-	if it.size%lineSize != 0 || n != dir.count {
-		return it.bad("has %d bytes of content, %d entries of a directory need %d", it.size, dir.count, lineSize*(dir.count+1))
-	}
 	if _, err := d.in.next(HeaderSize); err != nil {
 		return err
+	}
+	flaw, err := d.table(dir, it)
+	if err == nil {
+		err = d.in.skip(it.size - (d.in.pos - it.pos - HeaderSize))
+	}
+	if err != nil {
+		return err
+	}
+	if flaw != nil {
+		d.note(flaw)
+	}
+	d.e = Entry{Name: dir.name, Kind: End, Offset: dir.offset, Body: dir.body, EndPos: d.in.pos}
+	d.dirs = d.dirs[:len(d.dirs)-1]
+	return nil
+}
+
+// table reads the content of the table it, up to what is wrong.
+func (d *Reader) table(dir *readDir, it item) (flaw, err error) {
+	n := it.size/lineSize - 1
+	if it.size%lineSize != 0 || n != dir.count {
+		return it.bad("has %d bytes of content, %d entries of a directory need %d", it.size, dir.count, lineSize*(dir.count+1)), nil
 	}
 	sum := uint64(0)
 	for range n {
 		b, err := d.in.next(lineSize)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		l := parseLine(b)
 		if l.back > uint64(it.pos) {
-			return it.bad("leads to an entry %d bytes before it", l.back)
+			return it.bad("leads to an entry %d bytes before it", l.back), nil
 		}
 		sum += childSum(l.hash, it.pos-int64(l.back), l.size, d.version)
 	}
 	if sum != dir.sum {
-		return it.bad("has other entries than the directory %.80q", dir.name)
+		return it.bad("has other entries than the directory %.80q", dir.name), nil
 	}
 	b, err := d.in.next(lineSize)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := it.checkTail(parseLine(b), dir.entry, len(d.dirs) == 1); err != nil {
-		return err
-	}
-	d.e = Entry{Name: dir.name, Kind: End, Offset: dir.offset, Body: dir.body, EndPos: d.in.pos}
-	d.dirs = d.dirs[:len(d.dirs)-1]
-	return nil
+	return it.checkTail(parseLine(b), dir.entry, len(d.dirs) == 1), nil
 }
 
 // checkTail checks the directory's line in the goodbye table it.

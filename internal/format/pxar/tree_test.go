@@ -100,7 +100,8 @@ func walk(meta, payload []byte) (all []seen, entries []pxar.Entry, err error) {
 	for {
 		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return all, entries, nil
+			_, flaw := r.Flaws()
+			return all, entries, flaw
 		}
 		if err != nil {
 			return all, entries, err
