@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
@@ -87,16 +88,13 @@ func (a *app) withDisks(ctx context.Context, snapshot string, archives []string,
 		}
 		*p = abs
 	}
-	wanted := make([]names.Archive, len(archives))
-	for i, s := range archives {
-		name, err := names.ServerName(s)
-		if err != nil {
+	for _, s := range archives {
+		if _, err := names.ServerName(s); err != nil && !names.IsSafeID(s) {
 			return usage(err)
 		}
-		wanted[i] = name
 	}
 	return a.withSnapshot(ctx, snapshot, func(_ repo.Repository, s repo.Snapshot) (err error) {
-		files, err := diskFiles(s, wanted)
+		files, err := diskFiles(s, archives)
 		if err != nil {
 			return err
 		}
@@ -128,7 +126,7 @@ func (a *app) withDisks(ctx context.Context, snapshot string, archives []string,
 
 // diskFiles finds the wanted images in the manifest; all of them when none is
 // named.
-func diskFiles(s repo.Snapshot, wanted []names.Archive) (files []manifest.File, err error) {
+func diskFiles(s repo.Snapshot, wanted []string) (files []manifest.File, err error) {
 	m := s.Manifest()
 	if len(wanted) == 0 {
 		for _, f := range m.Files {
@@ -141,21 +139,22 @@ func diskFiles(s repo.Snapshot, wanted []names.Archive) (files []manifest.File, 
 		}
 		return files, nil
 	}
-	for i, name := range wanted {
-		f, ok := m.File(string(name))
+	for _, name := range wanted {
+		archive, err := archiveNamed(m, name)
+		if err != nil {
+			return nil, err
+		}
+		f, ok := m.File(string(archive))
 		switch {
 		case !ok:
 			return nil, hint(
-				fmt.Errorf("snapshot %s has no archive %s: %w", show(s.Name()), name.ClientName(), repo.ErrNotFound),
+				fmt.Errorf("snapshot %s has no archive %s: %w", show(s.Name()), name, repo.ErrNotFound),
 				"it has %s", join(archiveNames(m.Files)),
 			)
-		case name.Kind() != names.Fidx:
-			return nil, hint(usagef("%s is not a disk image", name.ClientName()), "'holdfast restore' gives small files and directories")
-		}
-		for _, other := range wanted[:i] {
-			if other == name {
-				return nil, usagef("%s is named twice", name.ClientName())
-			}
+		case archive.Kind() != names.Fidx:
+			return nil, hint(usagef("%s is not a disk image", name), "'holdfast restore' gives small files and directories")
+		case slices.ContainsFunc(files, func(o manifest.File) bool { return o.Filename == f.Filename }):
+			return nil, usagef("%s is named twice", name)
 		}
 		files = append(files, f)
 	}

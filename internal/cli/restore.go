@@ -162,7 +162,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 		return usagef("--%s is for archives of directories, and %s is none", flag, o.archive)
 	}
 	name, err := names.ServerName(o.archive)
-	if err != nil {
+	if err != nil && !names.IsSafeID(o.archive) {
 		return usage(err)
 	}
 	if o.target == "-" && ui.IsTerminal(a.Stdout) && name.Kind() != names.Blob {
@@ -175,6 +175,9 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 	}
 	return a.withSnapshot(ctx, o.snapshot, func(r repo.Repository, s repo.Snapshot) error {
 		m := s.Manifest()
+		if name, err = archiveNamed(m, o.archive); err != nil {
+			return err
+		}
 		if name == names.Manifest {
 			text, err := m.Marshal()
 			if err != nil {
@@ -213,6 +216,28 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 		}
 		return hint(fmt.Errorf("%s is for this program, it is not restored", name), "archives of directories are called NAME.pxar")
 	})
+}
+
+// archiveNamed finds the archive that a person calls name: a client's name or a
+// server's, or one without a server's extension that no client would give.
+func archiveNamed(m *manifest.Manifest, name string) (names.Archive, error) {
+	found, err := names.ServerName(name)
+	if err == nil {
+		return found, nil
+	}
+	for _, f := range m.Files {
+		if f.Archive().Base() != name {
+			continue
+		}
+		if found != "" {
+			return "", usagef("%s may be %s or %s: name one of them", name, found, f.Archive())
+		}
+		found = f.Archive()
+	}
+	if found == "" {
+		return "", usage(err)
+	}
+	return found, nil
 }
 
 // writeBlob writes a small file.

@@ -215,6 +215,7 @@ func (t *treeRestore) plain(ctx context.Context, x extract.Options) error {
 	if err != nil {
 		return t.explain(err)
 	}
+	t.tellFlaws(src, t.name())
 	if t.part.Patterns != nil && res.Nothing() {
 		return t.nothing()
 	}

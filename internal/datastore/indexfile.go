@@ -26,7 +26,7 @@ func (b *Session) createIndex(name names.Archive, uuid *[16]byte) (*indexFile, e
 	f := &indexFile{
 		session: b,
 		name:    name,
-		temp:    b.name.Path() + "/" + name.ClientName() + ".tmp_" + name.Kind().String(),
+		temp:    b.name.Path() + "/" + name.Base() + ".tmp_" + name.Kind().String(),
 	}
 	taken := []string{f.temp, b.name.Path() + "/" + name.String()}
 	if b.mending != nil {

@@ -115,7 +115,7 @@ func (s *Server) downloadDecoded(w http.ResponseWriter, r *api.Request) error {
 		if err != nil {
 			return err
 		}
-		head(w, name.ClientName(), int64(len(plain)))
+		head(w, name.Base(), int64(len(plain)))
 		_, err = w.Write(plain)
 		return err
 	})
@@ -136,7 +136,7 @@ func sendDynamic(ctx context.Context, w http.ResponseWriter, snap repo.Snapshot,
 		return err
 	}
 	defer stream.Close()
-	head(w, name.ClientName(), size)
+	head(w, name.Base(), size)
 	_, err = stream.WriteTo(w)
 	return err
 }
@@ -147,7 +147,7 @@ func (s *Server) sendImage(ctx context.Context, w http.ResponseWriter, snap repo
 		return err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	head(w, name.ClientName(), img.Size())
+	head(w, name.Base(), img.Size())
 	_, err = io.CopyBuffer(struct{ io.Writer }{w}, io.NewSectionReader(img, 0, img.Size()), make([]byte, 1<<20))
 	return err
 }

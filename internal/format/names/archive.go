@@ -84,11 +84,21 @@ func (a Archive) Kind() Kind {
 // String returns the full server name.
 func (a Archive) String() string { return string(a) }
 
-// ClientName returns the name without the server's extension:
-// "drive-scsi0.img".
-func (a Archive) ClientName() string {
+// Base returns the name without the server's extension.
+func (a Archive) Base() string {
 	if a.Kind() == 0 {
 		return string(a)
 	}
 	return string(a[:len(a)-len(".fidx")]) // all three are of one length
+}
+
+// ClientName returns the shortest name that ServerName finds again:
+// "drive-scsi0.img", and "disk.fidx" for an image that some program has given no
+// ".img".
+func (a Archive) ClientName() string {
+	short := a.Base()
+	if back, err := ServerName(short); err != nil || back != a {
+		return string(a)
+	}
+	return short
 }

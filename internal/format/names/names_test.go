@@ -130,6 +130,22 @@ func TestServerNamesFollowTheExtension(t *testing.T) {
 	}
 }
 
+// What is shown can be typed: some programs give images no ".img".
+func TestClientNamesAreFoundAgain(t *testing.T) {
+	for in, want := range map[string]string{
+		"root.pxar.didx": "root.pxar", "qemu-server.conf.blob": "qemu-server.conf", "disk.fidx": "disk.fidx", "drive.raw.fidx": "drive.raw.fidx",
+		"x.conf.fidx": "x.conf.fidx", "x.fidx.fidx": "x.fidx.fidx", "x.blob": "x.blob",
+	} {
+		got := names.Archive(in).ClientName()
+		if again, err := names.ServerName(got); got != want || again.String() != in || err != nil {
+			t.Errorf("%s is called %s, not %s, and that is %s, %v", in, got, want, again, err)
+		}
+	}
+	if got := names.Archive("drive.raw.fidx").Base(); got != "drive.raw" {
+		t.Errorf("Base is %q", got)
+	}
+}
+
 func TestChunkFileNames(t *testing.T) {
 	d := digest.Of([]byte("x"))
 	if f, ok := names.ParseChunkFile(d.String()); !ok || f.Digest != d || f.Bad != -1 {
