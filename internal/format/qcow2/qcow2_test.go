@@ -38,8 +38,10 @@ func TestHeadersOfQEMU(t *testing.T) {
 		features int
 		want     qcow2.Header
 	}{
-		{"v2.hex", 0, qcow2.Header{Version: 2, ClusterBits: 9, Size: 10 << 20, L1Entries: 320, L1Offset: 0x600,
-			Refcounts: qcow2.RefcountTable{Offset: 0x200, Clusters: 1, Order: 4}}},
+		{"v2.hex", 0, qcow2.Header{
+			Version: 2, ClusterBits: 9, Size: 10 << 20, L1Entries: 320, L1Offset: 0x600,
+			Refcounts: qcow2.RefcountTable{Offset: 0x200, Clusters: 1, Order: 4},
+		}},
 		{"v3-full.hex", 8, qcow2.Header{
 			Version: 3, ClusterBits: 16, Size: 1 << 40, L1Entries: 4096, L1Offset: 0x30000, Compression: qcow2.Zstd,
 			Incompatible: qcow2.IncompatCompression | qcow2.IncompatExtendedL2, BackingFile: "base.raw", BackingFormat: "raw",
