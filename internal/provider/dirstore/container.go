@@ -1,0 +1,112 @@
+package dirstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/holdfast-backup/holdfast/internal/extract"
+	"github.com/holdfast-backup/holdfast/internal/format/pxar"
+	"github.com/holdfast-backup/holdfast/internal/provider"
+	"github.com/holdfast-backup/holdfast/internal/tree"
+)
+
+// BackupContainer implements [provider.Storage].
+func (s *Store) BackupContainer(ctx context.Context, a provider.Archive, ct provider.Container) (provider.Result, error) {
+	d, err := s.begin(ctx, a, ct.Configs)
+	if err != nil {
+		return provider.Result{}, err
+	}
+	defer d.release()
+	write := d.tar
+	if s.o.Trees == Squashfs {
+		write = d.squashfs
+	}
+	res, err := write(ctx, ct.Walk)
+	if err == nil {
+		err = d.commit(ctx, nil)
+	}
+	if err != nil {
+		d.abort()
+		return provider.Result{}, fmt.Errorf("backup %s: %w", a.Name, err)
+	}
+	return res, nil
+}
+
+// tar writes the tree as a tar file.
+func (d *draft) tar(ctx context.Context, walk provider.Walk) (res provider.Result, err error) {
+	f, err := d.s.fs.Create(path.Join(d.dir, tarFile), fileMode)
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := newSparse(f)
+	report, err := d.stream(ctx, walk, w)
+	if err == nil {
+		err = w.finish()
+	}
+	if err != nil {
+		return res, err
+	}
+	return provider.Result{Size: w.at, Stored: w.stored, Read: report.Bytes, Skipped: report.Problems}, nil
+}
+
+// stream writes the tree as a tar to w. A walker makes a file archive, which
+// becomes the tar on its way.
+func (d *draft) stream(ctx context.Context, walk provider.Walk, w io.Writer) (tree.Report, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	from, to := io.Pipe()
+	type outcome struct {
+		report tree.Report
+		err    error
+	}
+	walked := make(chan outcome, 1)
+	go func() {
+		report, err := walk(ctx, tree.Output{Meta: to}, nil)
+		_ = to.CloseWithError(err) // nil is the end
+		walked <- outcome{report, err}
+	}()
+	missed, err := d.convert(ctx, from, w)
+	if err != nil {
+		cancel(err)
+	}
+	_ = from.CloseWithError(err)
+	end := <-walked
+	switch {
+	case err != nil: // also the walker's own, which came through the pipe
+		return tree.Report{}, err
+	case end.err != nil:
+		return tree.Report{}, end.err
+	}
+	d.warn(missed)
+	return end.report, nil
+}
+
+// convert reads a file archive and writes a tar.
+func (d *draft) convert(ctx context.Context, r io.Reader, w io.Writer) (extract.Result, error) {
+	archive, err := pxar.NewReader(r, nil)
+	if err != nil {
+		return extract.Result{}, err
+	}
+	res, err := extract.Tar(ctx, archive, w, extract.StreamOptions{Problem: func(p extract.Problem) {
+		d.s.o.Log.Warn("an entry is not in the backup", "backup", d.a.Name, "path", p.Path, "error", p.Err)
+	}})
+	if err != nil {
+		return res, err
+	}
+	_, err = io.Copy(io.Discard, r) // the walker ends when all is read
+	return res, err
+}
+
+// warn says what tar has no place for.
+func (d *draft) warn(res extract.Result) {
+	for kind, m := range res.NotSet {
+		if m.Count > 0 {
+			d.s.o.Log.Warn("some metadata is not in the backup", "backup", d.a.Name,
+				"kind", fmt.Sprint(kind), "entries", m.Count, "first", m.Path, "error", m.Err)
+		}
+	}
+}
