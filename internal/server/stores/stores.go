@@ -20,7 +20,9 @@
 //
 // A store is opened when it is needed first and stays open; one that is another
 // since, by path or sync level, or gone from the file, is closed when its last
-// user is done. The file is looked at again when it has changed.
+// user is done. The file is looked at again when it has changed. So is the directory,
+// each time: one that was removed, and perhaps made again, or on which another disk
+// is mounted, is another one, and nothing more is written to what was there.
 //
 // # Maintenance
 //
@@ -35,6 +37,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"sync"
 
@@ -71,6 +75,7 @@ type Set struct {
 type shared struct {
 	store   *datastore.Store
 	path    string
+	dir     os.FileInfo // of the directory when it was opened
 	sync    datastore.SyncLevel
 	readers int
 	writers int
@@ -179,8 +184,14 @@ func (s *Set) share(c Config) (*shared, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Looked at before it is opened: if it is replaced in between, the next one sees
+	// that it is another.
+	info, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	if sh := s.open[c.Name]; sh != nil {
-		if sh.path == path && sh.sync == level {
+		if sh.path == path && sh.sync == level && err == nil && os.SameFile(sh.dir, info) {
 			return sh, nil
 		}
 		if err := s.retire(c.Name); err != nil {
@@ -191,7 +202,7 @@ func (s *Set) share(c Config) (*shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	sh := &shared{store: st, path: path, sync: level}
+	sh := &shared{store: st, path: path, dir: info, sync: level}
 	s.open[c.Name] = sh
 	return sh, nil
 }

@@ -134,6 +134,38 @@ func TestAStoreThatMovedIsOpenedAtItsNewPlace(t *testing.T) {
 	}
 }
 
+func TestADirectoryThatWasMadeAgainIsAnotherStore(t *testing.T) {
+	s, _, base := fixture(t)
+	path := add(t, s, base, "tank")
+	h, err := s.Open("tank", stores.Write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := os.Rename(path, path+"-old"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Open("tank", stores.Read); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("its directory is gone: %v", err)
+	}
+	if err := dir.Create(t.Context(), path, datastore.CreateOptions{Lazy: true}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.Open("tank", stores.Write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := errors.Join(again.CreateNamespace(t.Context(), "new"), h.CreateNamespace(t.Context(), "late")); err != nil {
+		t.Fatal(err)
+	}
+	for place, name := range map[string]string{path: "new", path + "-old": "late"} {
+		if list, err := filepath.Glob(filepath.Join(place, "ns", "*")); err != nil || len(list) != 1 || filepath.Base(list[0]) != name {
+			t.Errorf("%s has %q, %v; want %s", place, list, err, name)
+		}
+	}
+}
+
 func TestMaintenanceLetsThroughWhatItMay(t *testing.T) {
 	s, _, base := fixture(t)
 	add(t, s, base, "tank")
