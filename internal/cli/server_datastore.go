@@ -2,26 +2,14 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
-	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
-	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
 )
-
-// storeProps are the properties of a datastore that commands set, and whether they
-// hold one of several values.
-var storeProps = []struct{ key, help string }{
-	{"comment", "a comment of one line"},
-	{"gc-schedule", "when garbage is collected, a calendar event such as daily"},
-	{"verify-new", "verify backups when they have come: true or false"},
-	{"maintenance-mode", "read-only or offline, as in type=read-only,message=moving"},
-	{"tuning", "properties such as sync-level=file,gc-atime-cutoff=1445"},
-}
 
 func newServerDatastoreCommand(a *app, o *serverOptions) *cobra.Command {
 	cmd := &cobra.Command{
@@ -57,7 +45,7 @@ where it is, and can be added again with --reuse.`,
 
 func newServerDatastoreAddCommand(a *app, o *serverOptions) *cobra.Command {
 	var reuse bool
-	values := map[string]*string{}
+	var values func() property.Values
 	cmd := &cobra.Command{
 		Use:   "add NAME DIR",
 		Short: "Make a datastore",
@@ -72,18 +60,17 @@ func newServerDatastoreAddCommand(a *app, o *serverOptions) *cobra.Command {
 				return err
 			}
 			return runServerDatastoreAdd(cmd.Context(), a, o, stores.Addition{
-				Name: args[0], Path: path, Reuse: reuse,
-				Set: func(sec *sectionconfig.Section) { setStoreProps(cmd, sec, values) },
+				Name: args[0], Path: path, Reuse: reuse, Values: values(),
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&reuse, "reuse", false, "there is a repository already")
-	addStoreFlags(cmd, values)
+	values = propertyFlags(cmd, stores.Properties())
 	return cmd
 }
 
 func newServerDatastoreUpdateCommand(a *app, o *serverOptions) *cobra.Command {
-	values := map[string]*string{}
+	var values func() property.Values
 	var remove []string
 	cmd := &cobra.Command{
 		Use:   "update NAME",
@@ -93,37 +80,16 @@ func newServerDatastoreUpdateCommand(a *app, o *serverOptions) *cobra.Command {
   holdfast server datastore update tank --delete maintenance-mode`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runServerDatastoreUpdate(cmd.Context(), a, o, args[0], func(sec *sectionconfig.Section) {
-				for _, key := range remove {
-					sec.Set(key)
-				}
-				setStoreProps(cmd, sec, values)
-			})
+			v := values()
+			for _, key := range remove {
+				v[key] = nil
+			}
+			return runServerDatastoreUpdate(cmd.Context(), a, o, args[0], v)
 		},
 	}
 	cmd.Flags().StringSliceVar(&remove, "delete", nil, "settings to remove")
-	addStoreFlags(cmd, values)
+	values = propertyFlags(cmd, stores.Properties())
 	return cmd
-}
-
-func addStoreFlags(cmd *cobra.Command, values map[string]*string) {
-	for _, p := range storeProps {
-		values[p.key] = cmd.Flags().String(p.key, "", p.help)
-	}
-}
-
-// setStoreProps sets the properties whose flags were given.
-func setStoreProps(cmd *cobra.Command, sec *sectionconfig.Section, values map[string]*string) {
-	for _, p := range storeProps {
-		if !cmd.Flags().Changed(p.key) {
-			continue
-		}
-		if v := *values[p.key]; v != "" {
-			sec.Set(p.key, v)
-		} else {
-			sec.Set(p.key)
-		}
-	}
 }
 
 func runServerDatastoreAdd(ctx context.Context, a *app, o *serverOptions, add stores.Addition) error {
@@ -144,20 +110,12 @@ func runServerDatastoreAdd(ctx context.Context, a *app, o *serverOptions, add st
 	})
 }
 
-func runServerDatastoreUpdate(ctx context.Context, a *app, o *serverOptions, name string, change func(*sectionconfig.Section)) error {
+func runServerDatastoreUpdate(ctx context.Context, a *app, o *serverOptions, name string, v property.Values) error {
 	set, err := o.stores(a)
 	if err != nil {
 		return err
 	}
-	err = set.Change(ctx, "", func(f *sectionconfig.File) error {
-		sec := f.Find(name)
-		if sec == nil {
-			return fmt.Errorf("datastore %s: %w", name, repo.ErrNotFound)
-		}
-		change(sec)
-		return nil
-	})
-	if err != nil {
+	if err := set.Update(ctx, "", name, v); err != nil {
 		return err
 	}
 	return a.print(map[string]string{"name": name}, func() error { return a.printf("datastore %s changed\n", name) })

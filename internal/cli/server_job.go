@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
-	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
@@ -71,34 +70,6 @@ not run twice at a time, here and in the server.`,
 	return cmd
 }
 
-// jobFlags makes flags of what sections of a kind can say, and returns what was
-// given.
-func jobFlags(cmd *cobra.Command, props []property.Property) func() jobs.Values {
-	texts := map[string]*string{}
-	lists := map[string]*[]string{}
-	for _, p := range props {
-		if p.Many {
-			lists[p.Key] = cmd.Flags().StringArray(p.Key, nil, p.Help+"; can be given again")
-		} else {
-			texts[p.Key] = cmd.Flags().String(p.Key, "", p.Help)
-		}
-	}
-	return func() jobs.Values {
-		v := jobs.Values{}
-		for key, text := range texts {
-			if cmd.Flags().Changed(key) {
-				v[key] = []string{*text}
-			}
-		}
-		for key, list := range lists {
-			if cmd.Flags().Changed(key) {
-				v[key] = *list
-			}
-		}
-		return v
-	}
-}
-
 // jobExamples are of adding and of changing a job.
 var jobExamples = map[jobs.Kind][2]string{
 	jobs.GC:       {"", "  holdfast server job update gc tank --gc-schedule daily"},
@@ -132,7 +103,7 @@ func newServerJobAddCommand(a *app, o *serverOptions) *cobra.Command {
 			Example: jobExamples[k][0],
 			Args:    exactly(1),
 		}
-		values := jobFlags(sub, jobs.Properties(k))
+		values := propertyFlags(sub, jobs.Properties(k))
 		sub.RunE = func(cmd *cobra.Command, args []string) error {
 			return o.changeJob(cmd.Context(), a, k, args[0], func(ctx context.Context) error {
 				d, err := o.existing(a)
@@ -164,7 +135,7 @@ is over today does not come today.`,
 			Example: jobExamples[k][1],
 			Args:    exactly(1),
 		}
-		values := jobFlags(sub, jobs.Properties(k))
+		values := propertyFlags(sub, jobs.Properties(k))
 		sub.Flags().StringSliceVar(&remove, "delete", nil, "properties that are removed, separated by commas")
 		sub.RunE = func(cmd *cobra.Command, args []string) error {
 			v := values()

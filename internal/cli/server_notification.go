@@ -3,11 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/holdfast-backup/holdfast/internal/notify"
-	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server"
 	"github.com/spf13/cobra"
 )
@@ -41,18 +39,10 @@ func runServerNotificationTest(ctx context.Context, a *app, o *serverOptions, na
 		return err
 	}
 	defer func() { err = errors.Join(err, srv.Close(context.WithoutCancel(ctx))) }()
-	c, err := srv.Notifications()
-	if err != nil {
-		return err
+	err = srv.TestNotification(ctx, name)
+	if errors.Is(err, notify.ErrNotFound) {
+		return hint(err, "targets are sections of notifications.cfg")
 	}
-	target, ok := c.Find(name)
-	if !ok {
-		return hint(fmt.Errorf("target %q: %w", name, repo.ErrNotFound), "targets are sections of notifications.cfg; one that is disabled or cannot be read is left out")
-	}
-	err = target.Send(ctx, notify.Message{
-		Severity: notify.Info, Title: "Holdfast: a test", Text: "This is a test of the target '" + name + "'.\n", Time: a.Now(),
-		Fields: map[string]string{"type": "test"},
-	})
 	if err != nil {
 		return err
 	}

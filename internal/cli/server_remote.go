@@ -68,7 +68,7 @@ func newServerRemoteSetCommand(a *app, o *serverOptions, add bool) *cobra.Comman
 rights on the datastores of the jobs only.`
 		cmd.Example = `  holdfast server remote add far --host backup.example.org --auth-id sync@pbs!token`
 	}
-	values := jobFlags(cmd, jobs.RemoteProperties())
+	values := propertyFlags(cmd, jobs.RemoteProperties())
 	if !add {
 		cmd.Flags().BoolVar(&password, "password", false, "change the password")
 		cmd.Flags().StringSliceVar(&remove, "delete", nil, "properties that are removed, separated by commas")

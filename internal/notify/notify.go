@@ -1,5 +1,6 @@
 // Package notify tells people what a server did, as its notifications.cfg says: by
-// mail, through sendmail or an SMTP server, and by requests to webhooks.
+// mail, through sendmail or an SMTP server, on phones through Gotify, and by requests to
+// webhooks.
 //
 // # Files
 //
@@ -8,6 +9,7 @@
 //
 //	sendmail: NAME   mailto ADDRESS, mailto-user USER, from-address, author
 //	smtp: NAME       the same, server, port, mode insecure|starttls|tls (without: tls), username; secret: password
+//	gotify: NAME     server; secret: token
 //	webhook: NAME    url, method post|put|get, header name=N,value=BASE64, body BASE64; secret: secret name=N,value=BASE64
 //	matcher: NAME    match-severity, match-field, match-calendar, mode all|any (without: all), invert-match, target NAME
 //
@@ -174,28 +176,33 @@ func (o Options) orDefaults() Options {
 }
 
 func (c *Config) add(sec, secrets *sectionconfig.Section) error {
-	var t Target
-	var err error
-	switch sec.Type {
-	case "matcher":
+	if sec.Type == Matcher {
 		m, err := parseMatcher(sec)
 		if err == nil {
 			c.matchers = append(c.matchers, m)
 		}
 		return err
-	case "sendmail":
-		t, err = newSendmail(sec, c.opt)
-	case "smtp":
-		t, err = newSMTP(sec, secrets, c.opt)
-	case "webhook":
-		t, err = newWebhook(sec, secrets, c.opt)
-	default:
-		return errors.New("this kind is not known here")
 	}
+	t, err := newTarget(sec, secrets, c.opt)
 	if err == nil {
 		c.targets[sec.ID] = t
 	}
 	return err
+}
+
+// newTarget makes a target of its section and its secrets.
+func newTarget(sec, secrets *sectionconfig.Section, o Options) (Target, error) {
+	switch sec.Type {
+	case "sendmail":
+		return newSendmail(sec, o)
+	case "smtp":
+		return newSMTP(sec, secrets, o)
+	case "gotify":
+		return newGotify(sec, secrets, o)
+	case "webhook":
+		return newWebhook(sec, secrets, o)
+	}
+	return nil, errors.New("this kind is not known here")
 }
 
 // Targets lists where a message goes, in the order of the matchers.
@@ -237,8 +244,23 @@ var pauses = []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute}
 // Send tells a message to all whom it concerns, one after the other, and tries again
 // where that fails. What remains is logged and returned.
 func (c *Config) Send(ctx context.Context, m Message) error {
+	return c.sendTo(ctx, c.Targets(m), m)
+}
+
+// Mail tells a message to one user by sendmail, whatever the matchers say.
+func (c *Config) Mail(ctx context.Context, user string, m Message) error {
+	t, err := newSendmail(&sectionconfig.Section{
+		Type: "sendmail", ID: "mail to " + user, Props: []sectionconfig.Property{{Key: "mailto-user", Value: user}},
+	}, c.opt)
+	if err != nil {
+		return err
+	}
+	return c.sendTo(ctx, []Target{t}, m)
+}
+
+func (c *Config) sendTo(ctx context.Context, list []Target, m Message) error {
 	var errs []error
-	for _, t := range c.Targets(m) {
+	for _, t := range list {
 		if err := c.send(ctx, t, m); err != nil {
 			c.opt.Log.Error("a notification was not sent", "target", t.Name(), "title", m.Title, "error", err)
 			errs = append(errs, fmt.Errorf("%s: %w", t.Name(), err))

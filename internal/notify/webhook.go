@@ -77,6 +77,12 @@ func newWebhook(sec, secrets *sectionconfig.Section, o Options) (Target, error) 
 		}
 		w.secrets[name] = value
 	}
+	w.client = httpClient(o)
+	return w, nil
+}
+
+// httpClient makes requests of which none is like the last: no connection is kept.
+func httpClient(o Options) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if o.Dial.Dial != nil {
 		transport.DialContext = o.Dial.Dial
@@ -85,8 +91,24 @@ func newWebhook(sec, secrets *sectionconfig.Section, o Options) (Target, error) 
 		transport.TLSClientConfig = o.Dial.TLS
 	}
 	transport.DisableKeepAlives = true
-	w.client = &http.Client{Transport: transport}
-	return w, nil
+	return &http.Client{Transport: transport}
+}
+
+// answered makes a request that has to be answered with a status of 2xx.
+func answered(ctx context.Context, client *http.Client, req *http.Request) error {
+	resp, err := client.Do(req)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	said, _ := io.ReadAll(io.LimitReader(resp.Body, 400)) // for people
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return fmt.Errorf("it answers %s: %s", resp.Status, line(string(said)))
+	}
+	return nil
 }
 
 // keyed reads "name=N,value=BASE64".
@@ -185,9 +207,6 @@ func (w webhook) Send(ctx context.Context, m Message) error {
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
-	}
 	return errors.New(w.mask(err.Error())) // an error with a URL in it may show a secret
 }
 
@@ -221,16 +240,7 @@ func (w webhook) send(ctx context.Context, m Message) error {
 		}
 		req.Header.Set(h.name, v)
 	}
-	resp, err := w.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, 400)) // for people
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("it answers %s: %s", resp.Status, line(string(said)))
-	}
-	return nil
+	return answered(ctx, w.client, req)
 }
 
 // plain is a text that templates do not escape, and that JSON takes as a text.

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
-	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
+	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
@@ -24,37 +24,18 @@ func (s *Server) configCalls() []api.Call {
 		},
 		{
 			Method: "POST", Path: at, Doc: "Make a datastore, or take one in that is there. The task that does it is the answer.",
-			Guard: api.Where("/datastore", access.DatastoreAllocate), Params: append([]api.AnyParam{storeName, storePath, reuse}, propParams()...), Do: api.Data(s.addStore),
+			Guard: api.Where("/datastore", access.DatastoreAllocate), Params: append([]api.AnyParam{storeName, storePath, reuse}, storeFields.params()...), Do: api.Data(s.addStore),
 		},
 		{Method: "GET", Path: at + "/{name}", Doc: "Show how a datastore is configured.", Guard: see, Params: []api.AnyParam{storeName}, Do: api.Data(s.storeConfig)},
 		{
 			Method: "PUT", Path: at + "/{name}", Doc: "Change how a datastore is configured.",
-			Guard: change, Params: append([]api.AnyParam{storeName, deleteStoreProps, params.digest}, propParams()...), Do: api.Nothing(s.changeStore),
+			Guard: change, Params: append([]api.AnyParam{storeName, deleteStoreProps, params.digest}, storeFields.params()...), Do: api.Nothing(s.changeStore),
 		},
 		{
 			Method: "DELETE", Path: at + "/{name}", Doc: "Forget a datastore. Its data stays where it is.",
 			Guard: change, Params: []api.AnyParam{storeName, keepACL, params.digest}, Do: api.Data(s.removeStore),
 		},
 	}
-}
-
-// storeProps are the properties that can be changed.
-var storeProps = []api.Param[string]{
-	params.comment,
-	api.Line("gc-schedule", "When garbage is collected, a calendar event.", 256).Optional(),
-	api.Line("prune-schedule", "When it is pruned, a calendar event.", 256).Optional(),
-	api.Match("keep-last", "What pruning keeps.", `[0-9]{1,9}`, 9).Optional(),
-	api.Match("keep-hourly", "The same, of hours.", `[0-9]{1,9}`, 9).Optional(),
-	api.Match("keep-daily", "The same, of days.", `[0-9]{1,9}`, 9).Optional(),
-	api.Match("keep-weekly", "The same, of weeks.", `[0-9]{1,9}`, 9).Optional(),
-	api.Match("keep-monthly", "The same, of months.", `[0-9]{1,9}`, 9).Optional(),
-	api.Match("keep-yearly", "The same, of years.", `[0-9]{1,9}`, 9).Optional(),
-	api.Parsed("verify-new", "Whether backups are verified when they have come.", "", 5, boolText).Optional(),
-	api.Parsed("tuning", "Properties: sync-level, gc-atime-cutoff, gc-atime-safety-check, chunk-order.", "", 256, propertyText).Optional(),
-	api.Parsed("maintenance-mode", "Properties: type (read-only or offline), message.", "", 256, propertyText).Optional(),
-	api.Line("notification-mode", "How notifications are sent.", 32).Optional(),
-	api.Line("notify-user", "Who gets mail.", 64).Optional(),
-	api.Parsed("notify", "What mail is sent about.", "", 256, propertyText).Optional(),
 }
 
 var (
@@ -66,54 +47,15 @@ var (
 		return filepath.Clean(s), nil
 	})
 	reuse            = api.Bool("reuse-datastore", "Take in a datastore that is there, and make none.").Default(false)
+	storeFields      = fieldsOf(stores.Properties(), false)
 	keepACL          = api.Bool("keep-job-configs", "Leave the rights on it in place.").Default(false)
-	deleteStoreProps = api.List(api.Choice("delete", "Properties that are removed.", propNames()...))
+	deleteStoreProps = storeFields.removal()
 )
-
-func propNames() (list []string) {
-	for _, p := range storeProps {
-		list = append(list, p.Spec().Name)
-	}
-	return list
-}
-
-func propParams() (list []api.AnyParam) {
-	for _, p := range storeProps {
-		list = append(list, p)
-	}
-	return list
-}
-
-func boolText(s string) (string, error) {
-	on, err := sectionconfig.ParseBool(s)
-	return fmt.Sprint(on), err
-}
-
-func propertyText(s string) (string, error) {
-	_, err := sectionconfig.ParseProperties(s, "type")
-	return s, err
-}
-
-// setProps makes of a section what a request says.
-func setProps(r *api.Request, sec *sectionconfig.Section) {
-	for _, p := range storeProps {
-		if v, ok := p.Given(r); ok && v != "" {
-			sec.Set(p.Spec().Name, v)
-		} else if ok {
-			sec.Set(p.Spec().Name)
-		}
-	}
-}
 
 // configItem is the section of a datastore.
 func configItem(c stores.Config) map[string]any {
-	item := map[string]any{"name": c.Name}
-	for _, p := range c.Section().Props {
-		item[p.Key] = p.Value
-		if p.Key == "verify-new" {
-			item[p.Key] = c.VerifyNew
-		}
-	}
+	item := property.Item(c.Section(), stores.Properties())
+	item["name"] = c.Name
 	return item
 }
 
@@ -150,7 +92,7 @@ func (s *Server) addStore(_ context.Context, r *api.Request) (string, error) {
 	id, err := s.StartTask(job{"create-datastore", name}.by(r.Caller), func(ctx context.Context, t *tasks.Task) error {
 		t.Logf("datastore '%s' at %s", name, path)
 		return s.stores.Add(ctx, stores.Addition{
-			Name: name, Path: path, Reuse: reuse.Of(r), Set: func(sec *sectionconfig.Section) { setProps(r, sec) },
+			Name: name, Path: path, Reuse: reuse.Of(r), Values: storeFields.values(r),
 			Progress: func(done, total int) {
 				if done%4096 == 0 {
 					t.Logf("%d of %d chunk directories", done, total)
@@ -162,17 +104,7 @@ func (s *Server) addStore(_ context.Context, r *api.Request) (string, error) {
 }
 
 func (s *Server) changeStore(ctx context.Context, r *api.Request) error {
-	return s.stores.Change(ctx, params.digest.Of(r), func(f *sectionconfig.File) error {
-		sec := f.Find(storeName.Of(r))
-		if sec == nil {
-			return fmt.Errorf("no such datastore '%s'", storeName.Of(r))
-		}
-		for _, name := range deleteStoreProps.Of(r) {
-			sec.Set(name)
-		}
-		setProps(r, sec)
-		return nil
-	})
+	return s.stores.Update(ctx, params.digest.Of(r), storeName.Of(r), merged(storeFields.values(r), deleteStoreProps.Of(r)))
 }
 
 func (s *Server) removeStore(ctx context.Context, r *api.Request) (string, error) {

@@ -26,14 +26,27 @@ func (s *Server) jobEnded(j jobs.Job, id upid.UPID, end tasks.State) {
 		s.log.Error("nobody was notified of a job", "job", j.Key(), "error", err)
 		return
 	}
-	_ = c.Send(s.life, s.notice(j, id, end)) // it logs what fails
+	m := s.notice(j, id, end)
+	if config, err := s.stores.Find(j.Store); err == nil {
+		if mailing, ok := config.Mailing(); ok {
+			if mailing.Wants(deeds[j.Kind].typ, end.Kind == tasks.OK) {
+				_ = c.Mail(s.life, mailing.User, m) // it logs what fails
+			}
+			return
+		}
+	}
+	_ = c.Send(s.life, m) // the same
 }
 
 // Notifications are those that the configuration asks for now.
 func (s *Server) Notifications() (*notify.Config, error) {
-	return notify.Load(s.opt.Config, notify.Options{
-		Hostname: s.opt.Node, Location: s.opt.Location, Log: s.log, Address: s.mailOf,
-	})
+	return notify.Load(s.opt.Config, s.noticeOptions())
+}
+
+func (s *Server) noticeOptions() notify.Options {
+	return notify.Options{
+		Sendmail: s.opt.Sendmail, Hostname: s.opt.Node, Location: s.opt.Location, Log: s.log, Address: s.mailOf,
+	}
 }
 
 // mailOf is the e-mail address of a user, "" if there is none.
@@ -53,12 +66,13 @@ func (s *Server) mailOf(userid string) string {
 	return a.Email
 }
 
-// deeds are what jobs are called in messages, and the types that matchers look at.
+// deeds are what jobs are called in messages, and the types that matchers look
+// at, which are the keys in the property notify of a datastore too.
 var deeds = map[jobs.Kind]struct{ name, typ string }{
 	jobs.GC:       {"Garbage collection", "gc"},
 	jobs.OldPrune: {"Pruning", "prune"},
 	jobs.Prune:    {"Pruning", "prune"},
-	jobs.Verify:   {"Verification", "verification"},
+	jobs.Verify:   {"Verification", "verify"},
 	jobs.Sync:     {"Sync", "sync"},
 }
 

@@ -208,7 +208,7 @@ func TestPeopleHearOfJobs(t *testing.T) {
 	got := <-heard
 	for _, want := range []string{
 		"info|Verification of datastore 'tank', job 'weekly' on pbs1: done|",
-		`{"datastore":"tank","hostname":"pbs1","job-id":"weekly","type":"verification"}`,
+		`{"datastore":"tank","hostname":"pbs1","job-id":"weekly","type":"verify"}`,
 		"Comment:   all of it\n", "Result:    OK\n", "verify tank:vm/100/2024-06-05T15:06:40Z: ok\n", ": TASK OK\n",
 	} {
 		if !strings.Contains(got, want) {

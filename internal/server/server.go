@@ -87,6 +87,7 @@ type Options struct {
 	Remotes Remotes
 	// JobEnded hears of each run of a job that has ended; may be nil.
 	JobEnded func(jobs.Job, upid.UPID, tasks.State)
+	Sendmail string // path of the program that takes mail; default /usr/sbin/sendmail
 	// Silent says that nobody is notified of jobs, whatever the configuration says.
 	Silent bool
 }
@@ -177,7 +178,7 @@ func New(opt Options) (_ *Server, err error) {
 func (s *Server) calls() *api.Table {
 	return api.NewTable(
 		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.tfaCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
-		s.jobCalls(), s.jobConfigCalls(), s.jobRunCalls(), s.remoteCalls(), s.syncCalls(), s.metricsCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
+		s.jobCalls(), s.jobConfigCalls(), s.jobRunCalls(), s.remoteCalls(), s.syncCalls(), s.noticeCalls(), s.metricsCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
 	)
 }
 

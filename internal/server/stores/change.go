@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
+	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/dir"
 )
@@ -14,9 +15,9 @@ import (
 // Addition is a datastore that is to be.
 type Addition struct {
 	Name, Path string
-	Reuse      bool                         // it is there: only the configuration is new
-	Set        func(*sectionconfig.Section) // adds properties; may be nil
-	Progress   func(done, total int)        // may be nil
+	Reuse      bool                  // it is there: only the configuration is new
+	Values     property.Values       // of Properties; may be nil
+	Progress   func(done, total int) // may be nil
 }
 
 // Add makes a datastore and puts it into the file, as the last step: a failure
@@ -31,6 +32,9 @@ func (s *Set) Add(ctx context.Context, a Addition) error {
 	}
 	if err := check(list, a); err != nil {
 		return err
+	}
+	if err := a.Values.Set(new(sectionconfig.Section), Properties()); err != nil {
+		return fmt.Errorf("datastore '%s': %w", a.Name, err)
 	}
 	if a.Reuse {
 		err = look(a.Path)
@@ -53,10 +57,7 @@ func (s *Set) Add(ctx context.Context, a Addition) error {
 			return fmt.Errorf("datastore '%s': %w", a.Name, repo.ErrExists)
 		}
 		sec.Set("path", a.Path)
-		if a.Set != nil {
-			a.Set(sec)
-		}
-		return nil
+		return a.Values.Set(sec, Properties())
 	})
 }
 
@@ -76,6 +77,20 @@ func look(path string) error {
 		return err
 	}
 	return st.Close()
+}
+
+// Update changes what is said of a datastore.
+func (s *Set) Update(ctx context.Context, digest, name string, v property.Values) error {
+	return s.Change(ctx, digest, func(f *sectionconfig.File) error {
+		sec := f.Find(name)
+		if sec == nil || sec.Type != sectionType {
+			return fmt.Errorf("no such datastore '%s': %w", name, repo.ErrNotFound)
+		}
+		if err := v.Set(sec, Properties()); err != nil {
+			return fmt.Errorf("datastore '%s': %w", name, err)
+		}
+		return nil
+	})
 }
 
 // Remove takes a datastore out of the file. What is in its directory stays.
