@@ -64,7 +64,9 @@ func (f *file) ExtentAt(off int64) (image.Extent, error) {
 	if err != nil {
 		return image.Extent{}, err
 	}
-	e.Kind, e.Length = below.Kind, min(e.Length, below.Length)
+	if e.Length = min(e.Length, below.Length); below.Kind != image.Zero {
+		e.Kind = image.Data // what the image is compared with is not this file
+	}
 	return e, nil
 }
 
@@ -86,4 +88,3 @@ func (f *file) ReadAt(p []byte, off int64) (n int, err error) {
 		return n, nil
 	})
 }
-

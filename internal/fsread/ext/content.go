@@ -8,83 +8,27 @@ import (
 )
 
 // content is what a file holds.
-type content struct {
-	fs   *FS
-	size int64
-	file mapper
-}
-
-var (
-	_ image.Extenter = (*content)(nil)
-	_ image.Extenter = inline(nil)
-)
-
 func (f *FS) content(n *inode) (image.Image, error) {
 	if n.flags&flagInline != 0 {
 		return f.inline(n)
 	}
-	m, err := f.mapping(n)
-	if err != nil {
-		return nil, err
-	}
-	return &content{fs: f, size: n.size, file: m}, nil
+	return f.blocksOf(n), nil
 }
 
-func (c *content) Size() int64 { return c.size }
-
-func (c *content) ReadAt(p []byte, off int64) (int, error) {
-	return image.ReadWithin(p, off, c.size, c.read)
-}
-
-func (c *content) read(p []byte, off int64) (n int, err error) {
-	for n < len(p) {
-		at, length, err := c.piece(off + int64(n))
-		if err != nil {
-			return n, err
+// blocksOf is what lies in the blocks of a file.
+func (f *FS) blocksOf(n *inode) image.Image {
+	m, size := f.mapping(n), f.sb.blockSize
+	return fsread.NewFile(f.disk, layer, n.size, func(off int64) (fsread.Run, error) {
+		r, err := m.at(uint64(off / size))
+		run := fsread.Run{Offset: int64(r.first) * size, Length: int64(r.count) * size, At: int64(r.at) * size}
+		if r.at == 0 {
+			run.At = fsread.Hole
 		}
-		part := p[n:min(int64(len(p)), int64(n)+length)]
-		if at < 0 {
-			clear(part)
-		} else if err := c.fs.disk.read(part, at); err != nil {
-			return n, err
-		}
-		n += len(part)
-	}
-	return n, nil
+		return run, err
+	})
 }
 
-// piece says where the byte at off is, or -1 for zeros, and how many follow it
-// there.
-func (c *content) piece(off int64) (at, length int64, err error) {
-	size := c.fs.sb.blockSize
-	r, err := c.file.at(uint64(off / size))
-	if err != nil {
-		return 0, 0, err
-	}
-	skip := off - int64(r.first)*size
-	length = int64(r.count)*size - skip
-	if r.at == 0 {
-		return -1, length, nil
-	}
-	return int64(r.at)*size + skip, length, nil
-}
-
-// ExtentAt knows the holes of the file and those of the image below.
-func (c *content) ExtentAt(off int64) (image.Extent, error) {
-	if off < 0 || off >= c.size {
-		return image.Extent{}, fmt.Errorf("%s: extent at %d of %d bytes", layer, off, c.size)
-	}
-	e := image.Extent{Offset: off, Kind: image.Zero}
-	at, length, err := c.piece(off)
-	if err != nil {
-		return e, err
-	}
-	if e.Length = min(length, c.size-off); at < 0 {
-		return e, nil
-	}
-	e.Length, e.Kind, err = c.fs.disk.extent(at, e.Length)
-	return e, err
-}
+var _ image.Extenter = inline(nil)
 
 // inline is content that lies in the inode: what fits into the place for block
 // numbers, and the rest in the attribute system.data.

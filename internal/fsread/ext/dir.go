@@ -58,10 +58,7 @@ func (f *FS) entries(n *inode, fn func(fsread.Entry) error) error {
 	if blocks > f.sb.blocks || n.size%f.sb.blockSize != 0 {
 		return fsread.Corrupt(layer, "inode %d: a directory of %d bytes", n.num, n.size)
 	}
-	m, err := f.mapping(n)
-	if err != nil {
-		return err
-	}
+	m := f.mapping(n)
 	for i := uint64(0); i < blocks; {
 		r, err := m.at(i)
 		if err != nil {

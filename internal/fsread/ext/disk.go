@@ -21,6 +21,8 @@ type disk struct {
 	young, old map[uint64][]byte // what was read lately, and before
 }
 
+var _ image.Extenter = (*disk)(nil)
+
 func newDisk(img image.Image, s *super) *disk {
 	return &disk{img: img, size: s.blockSize, blocks: s.blocks, young: map[uint64][]byte{}}
 }
@@ -73,48 +75,50 @@ func (d *disk) keep(n uint64, b []byte) {
 	d.young[n] = b
 }
 
-// read fills p from a byte of the file system.
-func (d *disk) read(p []byte, off int64) error {
-	for len(p) > 0 {
-		n := int64(len(p))
-		block := uint64(off / d.size)
-		next, ok := d.over.next(block)
-		switch {
-		case ok && next == block:
-			b, err := d.block(block)
+// Size is that of the image.
+func (d *disk) Size() int64 { return d.img.Size() }
+
+// ReadAt reads from a byte of the file system.
+func (d *disk) ReadAt(p []byte, off int64) (int, error) {
+	return image.ReadWithin(p, off, d.Size(), func(p []byte, off int64) (n int, err error) {
+		for n < len(p) {
+			m, err := d.piece(p[n:], off+int64(n))
 			if err != nil {
-				return err
+				return n, err
 			}
-			n = int64(copy(p, b[off%d.size:]))
-		default:
-			if ok {
-				n = min(n, int64(next)*d.size-off)
-			}
-			if err := fsread.ReadFull(d.img, layer, p[:n], off); err != nil {
-				return err
-			}
+			n += m
 		}
-		p, off = p[n:], off+n
-	}
-	return nil
+		return n, nil
+	})
 }
 
-// extent says what is known of n bytes at off without reading them, in the terms
-// of the file that they belong to.
-func (d *disk) extent(off, n int64) (length int64, kind image.Kind, err error) {
-	next, ok := d.over.next(uint64(off / d.size))
-	if ok && int64(next)*d.size <= off {
-		return min(n, (int64(next)+1)*d.size-off), image.Data, nil
+// piece reads up to where the journal begins or ends to count.
+func (d *disk) piece(p []byte, off int64) (int, error) {
+	block := uint64(off / d.size)
+	next, ok := d.over.next(block)
+	if ok && next == block {
+		b, err := d.block(block)
+		if err != nil {
+			return 0, err
+		}
+		return copy(p, b[off%d.size:]), nil
 	}
 	if ok {
-		n = min(n, int64(next)*d.size-off)
+		p = p[:min(int64(len(p)), int64(next)*d.size-off)]
 	}
+	return len(p), fsread.ReadFull(d.img, layer, p, off)
+}
+
+// ExtentAt knows what the image knows where the journal has nothing.
+func (d *disk) ExtentAt(off int64) (image.Extent, error) {
 	e, err := image.ExtentAt(d.img, off)
-	if err != nil {
-		return 0, 0, err
+	next, ok := d.over.next(uint64(off / d.size))
+	switch {
+	case err != nil || !ok:
+	case int64(next)*d.size <= off:
+		e.Kind, e.Length = image.Data, (int64(next)+1)*d.size-off
+	default:
+		e.Length = min(e.Length, int64(next)*d.size-off)
 	}
-	if e.Kind != image.Zero {
-		e.Kind = image.Data // what it is compared with means nothing here
-	}
-	return min(n, e.Length), e.Kind, nil
+	return e, err
 }

@@ -24,7 +24,7 @@ var _ fsread.FS = (*FS)(nil)
 // Open reads the superblock and, where the file system was in use, its journal.
 // It is [fsread.ErrOther] if img holds something else.
 func Open(img image.Image) (*FS, error) {
-	sb, err := readSuper(img, func(p []byte, off int64) error { return fsread.ReadFull(img, layer, p, off) })
+	sb, err := readSuper(img)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func Open(img image.Image) (*FS, error) {
 func (f *FS) replayed(over overlay) (*FS, error) {
 	img := f.disk.img
 	f.disk.over = over
-	sb, err := readSuper(img, f.disk.read)
+	sb, err := readSuper(f.disk)
 	if err != nil {
 		return nil, fmt.Errorf("after its journal: %w", err)
 	}

@@ -43,10 +43,7 @@ func (s step) hash(i int) uint32 { return le.Uint32(s.entries[i*indexSize:]) }
 // lookupIndexed finds a name by its hash. ok is false if the index does not make
 // sense; the directory may be whole all the same.
 func (f *FS) lookupIndexed(n *inode, name string) (e fsread.Entry, ok bool, err error) {
-	d := dirBlocks{fs: f, inode: n, blocks: uint64(n.size) / uint64(f.sb.blockSize)}
-	if d.file, err = f.mapping(n); err != nil {
-		return e, false, err
-	}
+	d := dirBlocks{fs: f, inode: n, file: f.mapping(n), blocks: uint64(n.size) / uint64(f.sb.blockSize)}
 	root, err := d.block(0)
 	if err != nil {
 		return e, false, err

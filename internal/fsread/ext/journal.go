@@ -22,11 +22,7 @@ func (f *FS) replay() (overlay, error) {
 	if n.kind() != fsread.Regular || n.flags&(flagInline|flagEncrypt) != 0 {
 		return overlay{}, fsread.Corrupt(layer, "inode %d, the journal, is no file", n.num)
 	}
-	m, err := f.mapping(n)
-	if err != nil {
-		return overlay{}, err
-	}
-	r := replayer{disk: f.disk, file: m, buf: make([]byte, f.sb.blockSize), revoked: map[uint64]uint32{}}
+	r := replayer{disk: f.disk, file: f.mapping(n), buf: make([]byte, f.sb.blockSize), revoked: map[uint64]uint32{}}
 	if _, err := r.read(0); err != nil {
 		return overlay{}, err
 	}

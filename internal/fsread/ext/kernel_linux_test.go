@@ -7,8 +7,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/fsread/fsreadtest"
 )
 
-const mib = 1 << 20
-
 // variants are file systems that mke2fs can make and the kernel can mount.
 var variants = []struct {
 	name string

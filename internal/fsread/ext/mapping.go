@@ -24,11 +24,11 @@ type mapper interface {
 }
 
 // mapping is that of an inode which has blocks.
-func (f *FS) mapping(n *inode) (mapper, error) {
+func (f *FS) mapping(n *inode) mapper {
 	if n.flags&flagExtents != 0 {
-		return &extents{fs: f, inode: n, seed: n.seed(f.sb)}, nil
+		return &extents{fs: f, inode: n, seed: n.seed(f.sb)}
 	}
-	return &indirect{fs: f, inode: n}, nil
+	return &indirect{fs: f, inode: n}
 }
 
 // extents is a tree of extents. Its nodes begin with a header:

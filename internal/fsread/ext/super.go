@@ -220,12 +220,12 @@ func (s *super) about() fsread.About {
 func (s *super) checksums() bool { return s.ro&roMetadataCsum != 0 }
 
 // readSuper reads the superblock at the start of img.
-func readSuper(img image.Image, read func(p []byte, off int64) error) (*super, error) {
+func readSuper(img image.Image) (*super, error) {
 	if img.Size() < superOffset+superSize {
 		return nil, fsread.ErrOther
 	}
 	b := make([]byte, superSize)
-	if err := read(b, superOffset); err != nil {
+	if err := fsread.ReadFull(img, layer, b, superOffset); err != nil {
 		return nil, err
 	}
 	return parseSuper(b, img.Size())

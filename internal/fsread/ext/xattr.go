@@ -166,13 +166,8 @@ func (f *FS) valueOf(n *inode, a attribute) ([]byte, error) {
 	if f.sb.incompat&incompatEAInode == 0 || v.flags&flagEAInode == 0 || v.flags&(flagInline|flagEncrypt) != 0 || v.size != int64(a.size) {
 		return nil, fsread.Corrupt(layer, "inode %d: the value of an extended attribute is not in inode %d", n.num, v.num)
 	}
-	m, err := f.mapping(v)
-	if err != nil {
-		return nil, err
-	}
-	c := content{fs: f, size: v.size, file: m}
 	b := make([]byte, v.size)
-	if err := fsread.ReadFull(&c, layer, b, 0); err != nil {
+	if err := fsread.ReadFull(f.blocksOf(v), layer, b, 0); err != nil {
 		return nil, err
 	}
 	lustre := le.Uint32(v.raw[0x10:]) == n.num && v.generation == n.generation
