@@ -43,7 +43,7 @@ func (d *draft) tar(ctx context.Context, walk provider.Walk) (res provider.Resul
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	w := newSparse(f)
-	report, err := d.stream(ctx, walk, w)
+	report, err := d.stream(ctx, walk, func(*entries) (io.Writer, error) { return w, nil })
 	if err == nil {
 		err = w.finish()
 	}
@@ -53,9 +53,9 @@ func (d *draft) tar(ctx context.Context, walk provider.Walk) (res provider.Resul
 	return provider.Result{Size: w.at, Stored: w.stored, Read: report.Bytes, Skipped: report.Problems}, nil
 }
 
-// stream writes the tree as a tar to w. A walker makes a file archive, which
-// becomes the tar on its way.
-func (d *draft) stream(ctx context.Context, walk provider.Walk, w io.Writer) (tree.Report, error) {
+// stream writes the tree as a tar. A walker makes a file archive, which becomes
+// the tar on its way. When the root has been read, open says where that goes.
+func (d *draft) stream(ctx context.Context, walk provider.Walk, open func(*entries) (io.Writer, error)) (tree.Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	from, to := io.Pipe()
@@ -69,7 +69,7 @@ func (d *draft) stream(ctx context.Context, walk provider.Walk, w io.Writer) (tr
 		_ = to.CloseWithError(err) // nil is the end
 		walked <- outcome{report, err}
 	}()
-	missed, err := d.convert(ctx, from, w)
+	missed, err := d.convert(ctx, from, open)
 	if err != nil {
 		cancel(err)
 	}
@@ -86,12 +86,16 @@ func (d *draft) stream(ctx context.Context, walk provider.Walk, w io.Writer) (tr
 }
 
 // convert reads a file archive and writes a tar.
-func (d *draft) convert(ctx context.Context, r io.Reader, w io.Writer) (extract.Result, error) {
-	archive, err := pxar.NewReader(r, nil)
+func (d *draft) convert(ctx context.Context, r io.Reader, open func(*entries) (io.Writer, error)) (extract.Result, error) {
+	src, err := newEntries(r)
 	if err != nil {
 		return extract.Result{}, err
 	}
-	res, err := extract.Tar(ctx, archive, w, extract.StreamOptions{Problem: func(p extract.Problem) {
+	w, err := open(src)
+	if err != nil {
+		return extract.Result{}, err
+	}
+	res, err := extract.Tar(ctx, src, w, extract.StreamOptions{Problem: func(p extract.Problem) {
 		d.s.o.Log.Warn("an entry is not in the backup", "backup", d.a.Name, "path", p.Path, "error", p.Err)
 	}})
 	if err != nil {
@@ -99,6 +103,56 @@ func (d *draft) convert(ctx context.Context, r io.Reader, w io.Writer) (extract.
 	}
 	_, err = io.Copy(io.Discard, r) // the walker ends when all is read
 	return res, err
+}
+
+// entries are those of a file archive, of which the root can be seen before.
+type entries struct {
+	*pxar.Reader
+	root    pxar.Entry
+	seen    bool
+	plain   bool       // ACLs are left out
+	acls    int        // entries that had one
+	current pxar.Entry // without it
+}
+
+func newEntries(r io.Reader) (*entries, error) {
+	archive, err := pxar.NewReader(r, nil)
+	if err != nil {
+		return nil, err
+	}
+	root, err := archive.Next()
+	if err != nil {
+		return nil, err
+	}
+	return &entries{Reader: archive, root: *root}, nil
+}
+
+// Next is that of the archive.
+func (e *entries) Next() (*pxar.Entry, error) {
+	next := &e.root
+	if e.seen {
+		var err error
+		if next, err = e.Reader.Next(); err != nil {
+			return nil, err
+		}
+	}
+	e.seen = true
+	if !e.plain || next.ACL == nil {
+		return next, nil
+	}
+	e.acls++
+	e.current = *next
+	e.current.ACL, e.current.Mode = nil, plainMode(&next.Metadata)
+	return &e.current, nil
+}
+
+// plainMode is the mode without the ACL. With it the group's bits are the mask,
+// which would allow the group more than it had.
+func plainMode(m *pxar.Metadata) uint32 {
+	if m.ACL == nil || m.ACL.GroupObj == nil {
+		return m.Mode
+	}
+	return m.Mode&^0o070 | uint32(*m.ACL.GroupObj&7)<<3
 }
 
 // warn says what tar has no place for.
