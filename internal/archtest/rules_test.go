@@ -122,6 +122,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"go.yaml.in/yaml", "internal/idmap", "containers are configured in YAML"},
 	{"github.com/minio/minio-go", "internal/datastore internal/vfs", "S3 is a kind of repository"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
+	{"github.com/beevik/etree", "internal/guest/libvirt", "definitions of domains are changed, and kept otherwise"},
 }
 
 // roomOf returns the room that a directory below the root belongs to.

@@ -41,8 +41,27 @@ func adviseWillNeed(f *os.File, off, n int64) {
 // may write to it (QEMU: block/file-posix.c).
 const qemuWrites = 100 + 1
 
+// qemuForbidsWriters is the byte for a shared lock of whoever lets nobody write.
+const qemuForbidsWriters = 200 + 1
+
 func hasWriter(f *os.File) bool {
 	other := unix.Flock_t{Type: unix.F_WRLCK, Start: qemuWrites, Len: 1}
 	err := fileops.Control(f, func(fd int) error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &other) })
 	return err == nil && other.Type != unix.F_UNLCK // a file system without locks knows no writer
+}
+
+// forbidWriters marks first and looks then: so does QEMU, and one of two sees
+// the other.
+func forbidWriters(f *os.File) error {
+	err := fileops.Control(f, func(fd int) error {
+		mark := unix.Flock_t{Type: unix.F_RDLCK, Start: qemuForbidsWriters, Len: 1}
+		return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &mark)
+	})
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES), err == nil && hasWriter(f):
+		return ErrInUse
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOLCK), errors.Is(err, errors.ErrUnsupported):
+		return nil // a file system without locks
+	}
+	return err
 }

@@ -14,3 +14,5 @@ func adviseSequential(*os.File) {}
 func adviseWillNeed(*os.File, int64, int64) {}
 
 func hasWriter(*os.File) bool { return false }
+
+func forbidWriters(*os.File) error { return nil }

@@ -22,7 +22,6 @@
 package source
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -33,7 +32,7 @@ import (
 )
 
 // ErrInUse is wrapped when a virtual machine writes to the image.
-var ErrInUse = errors.New("in use by a virtual machine")
+var ErrInUse = image.ErrInUse
 
 // Format is how the bytes of a file make a disk.
 type Format string
