@@ -40,7 +40,7 @@ func Run(t testing.TB, name string, args ...string) string {
 	if err != nil {
 		Lack(t, name+" is not here")
 	}
-	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}
