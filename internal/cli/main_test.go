@@ -139,6 +139,7 @@ func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 	server = strings.TrimSuffix(server, ",")
 	ts.Setenv("SERVER", server)
+	ts.Setenv("PORT", server[strings.LastIndex(server, ":")+1:])
 	ts.Setenv("FINGERPRINT", print)
 	other := "00" + print[2:]
 	if other == print {

@@ -16,24 +16,15 @@ func (a *app) open() (repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.openLocation(where)
+	return a.openLocation(where, nearEnd)
 }
 
-// openAt opens another repository, named as in --repository.
-func (a *app) openAt(where string) (repo.Repository, error) {
-	l, err := parseLocation(where)
-	if err != nil {
-		return nil, err
-	}
-	return a.openLocation(l)
-}
-
-func (a *app) openLocation(where location) (repo.Repository, error) {
+func (a *app) openLocation(where location, from end) (repo.Repository, error) {
 	if name := where.server.Store; where.bare && isRepository(name) {
 		return nil, usagef("%q names a datastore on a server, and here is a repository in a directory of that name: write ./%s for this, localhost:%s for that", name, name, name)
 	}
 	if where.dir == "" {
-		return a.openServer(where.server)
+		return a.openServer(where.server, from)
 	}
 	r, err := a.Open(where.dir, a.sync)
 	if errors.Is(err, repo.ErrNotFound) {

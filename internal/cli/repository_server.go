@@ -16,26 +16,30 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/secret"
 )
 
+// end is one of the two ends of a sync, and where its password and fingerprint come
+// from.
+type end struct{ password, fingerprint string } // names of variables, without their prefix
+
+var (
+	nearEnd = end{"PASSWORD", "FINGERPRINT"}
+	farEnd  = end{"REMOTE_PASSWORD", "REMOTE_FINGERPRINT"}
+)
+
 // openServer opens a datastore on a server. Password and fingerprint come from
 // the environment, from what was remembered, or from a person.
-func (a *app) openServer(where address.Address) (repo.Repository, error) {
-	fingerprint, err := a.fingerprint(where)
+func (a *app) openServer(where address.Address, from end) (repo.Repository, error) {
+	fingerprint, err := a.fingerprint(where, from)
 	if err != nil {
 		return nil, err
 	}
 	o := remote.Options{
 		Fingerprint: fingerprint,
 		Agent:       "holdfast/" + a.Version,
-		Password: func(ctx context.Context) (secret.Secret, error) {
-			what := "password of " + where.Auth.String()
-			if where.Auth.IsToken() {
-				what = "secret of the API token " + where.Auth.String()
-			}
-			return a.secrets().Get(ctx, "PASSWORD", what+" on "+where.Server())
-		},
+		Password:    func(ctx context.Context) (secret.Secret, error) { return a.passwordOf(ctx, where, from) },
 	}
 	if a.Asker != nil {
 		o.Trust = func(_ context.Context, u *trust.UntrustedError) error { return a.askTrust(where, u) }
+		o.Factor = func(_ context.Context, f remote.Factors) (secret.Secret, error) { return a.askFactor(where, f) }
 	}
 	r, err := remote.Open(where, o)
 	if err != nil { // not a typed nil
@@ -44,17 +48,48 @@ func (a *app) openServer(where address.Address) (repo.Repository, error) {
 	return r, nil
 }
 
+// passwordOf is the password of who logs in. What is said of the other end of a sync
+// comes first there, and what is said of any server else.
+func (a *app) passwordOf(ctx context.Context, where address.Address, from end) (secret.Secret, error) {
+	if from != nearEnd {
+		if p, ok, err := a.secrets().FromEnv(ctx, from.password); ok || err != nil {
+			return p, err
+		}
+	}
+	what := "password of " + where.Auth.String()
+	if where.Auth.IsToken() {
+		what = "secret of the API token " + where.Auth.String()
+	}
+	return a.secrets().Get(ctx, nearEnd.password, what+" on "+where.Server())
+}
+
+// askFactor asks a person for a second factor.
+func (a *app) askFactor(where address.Address, f remote.Factors) (secret.Secret, error) {
+	what := "recovery code"
+	switch {
+	case f.TOTP && f.Recovery:
+		what = "one-time password, or a recovery code,"
+	case f.TOTP:
+		what = "one-time password"
+	}
+	return a.Asker.Ask(what + " of " + where.Auth.String() + " on " + where.Server() + ": ")
+}
+
 // fingerprintsFile is where fingerprints are remembered, ours and the existing
 // client's: a line for each server, its name and the fingerprint.
 const fingerprintsFile = "fingerprints"
 
 // fingerprint is what the certificate of a server has to have; zero if nobody has
 // said.
-func (a *app) fingerprint(where address.Address) (address.Fingerprint, error) {
-	if text := a.getenv("HOLDFAST_FINGERPRINT", "PBS_FINGERPRINT"); text != "" {
+func (a *app) fingerprint(where address.Address, from end) (address.Fingerprint, error) {
+	for _, name := range []string{from.fingerprint, nearEnd.fingerprint} {
+		text := a.getenv("HOLDFAST_"+name, "PBS_"+name)
+		if text == "" {
+			continue
+		}
 		f, err := address.ParseFingerprint(text)
 		if err != nil {
-			return f, usage(fmt.Errorf("PBS_FINGERPRINT: %w", err))
+			return f, usage(fmt.Errorf("PBS_%s: %w", name, err))
 		}
 		return f, nil
 	}

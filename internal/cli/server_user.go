@@ -82,7 +82,7 @@ PBS_NEW_USER_PASSWORD, or that with _FILE, _FD or _CMD behind it.`,
 			},
 		}
 	}
-	cmd.AddCommand(newServerUserAddCommand(a, o), newServerUserUpdateCommand(a, o), &cobra.Command{
+	cmd.AddCommand(newServerUserAddCommand(a, o), newServerUserUpdateCommand(a, o), newServerTFACommand(a, o), &cobra.Command{
 		Use:               "list",
 		Short:             "List users",
 		Long:              `Lists the users, and with JSON their API tokens.`,

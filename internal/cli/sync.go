@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/replicate"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/throttle"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
@@ -16,6 +18,9 @@ import (
 type syncOptions struct {
 	other    string // the other repository
 	otherNS  string
+	remote   string        // its server, as a server's configuration has it
+	config   serverOptions // that configuration
+	password string        // file with the password there
 	depth    int
 	filters  []string
 	owner    string
@@ -34,9 +39,17 @@ copied, and a snapshot is at the target when all of it is there, or not at all.
 Encrypted snapshots are copied without their key.
 
 Of each group the snapshots that are newer than the newest at the target are
-copied, oldest first. One that was removed at the target does not come back.`,
+copied, oldest first. One that was removed at the target does not come back.
+
+The other repository can be on a server too. Its password comes from
+--remote-password-file or HOLDFAST_REMOTE_PASSWORD (or with _FILE, _FD or _CMD
+behind it) and its fingerprint from HOLDFAST_REMOTE_FINGERPRINT; where these are
+not set, they are those of --repository. Or both come from the configuration of a
+server of yours, which --remote and --config name.`,
 		Example: `  holdfast sync pull /mnt/backup --repository /mnt/second
-  holdfast sync push /mnt/usb --ns prod --max-depth 0 --transfer-last 3`,
+  holdfast sync push /mnt/usb --ns prod --max-depth 0 --transfer-last 3
+  holdfast sync push 'sync@pbs!one@far.example.org:tank' --remote-password-file /etc/holdfast/far
+  holdfast sync pull tank --remote far --config /etc/holdfast/server`,
 	}
 	cmd.AddCommand(newSyncDirection(a, true), newSyncDirection(a, false))
 	return cmd
@@ -75,6 +88,9 @@ source; what is damaged was left out.`
   holdfast sync pull /mnt/backup --repository /mnt/second --remote-ns prod --ns copies/prod --remove-vanished`
 	}
 	f := cmd.Flags()
+	f.StringVar(&o.remote, "remote", "", "the other repository is a datastore of this server, as 'holdfast server remote' knows it")
+	f.StringVar(&o.config.config, "config", "", "directory with the configuration of the server that knows --remote")
+	f.StringVar(&o.password, "remote-password-file", "", "file with the password for the other repository, in its first line")
 	f.StringVar(&o.otherNS, "remote-ns", "", "namespace in the other repository, as a/b")
 	f.IntVar(&o.depth, "max-depth", replicate.AllDepths, "levels of namespaces below (-1: all)")
 	f.StringArrayVar(&o.filters, "group-filter", nil, "[include:|exclude:]type:TYPE, group:GROUP or regex:RE; can be given again")
@@ -125,12 +141,53 @@ func (o syncOptions) options(a *app, pull bool) (r replicate.Options, err error)
 	return r, nil
 }
 
-// target is where snapshots go.
-func (o syncOptions) target(a *app, pull bool) (location, error) {
-	if pull {
-		return a.location()
+// place is the other repository. remote is its server, if a configuration has it.
+func (o syncOptions) place(a *app) (l location, remote *jobs.Remote, err error) {
+	if o.remote == "" {
+		l, err = parseLocation(o.other)
+		return l, nil, err
 	}
-	return parseLocation(o.other)
+	if o.password != "" {
+		return l, nil, usagef("--remote-password-file: the password of --remote is in the configuration")
+	}
+	if err := names.CheckStore(o.other); err != nil {
+		return l, nil, usage(fmt.Errorf("with --remote a datastore is named: %w", err))
+	}
+	d, err := o.config.existing(a)
+	if err != nil {
+		return l, nil, err
+	}
+	r, err := jobs.FindRemote(d, o.remote)
+	if err != nil {
+		return l, nil, jobError(err)
+	}
+	return location{server: addressOf(r, o.other)}, &r, nil
+}
+
+// open opens the other repository.
+func (o syncOptions) open(ctx context.Context, a *app, where location, remote *jobs.Remote) (repo.Repository, error) {
+	if remote != nil {
+		return a.remotes().Open(ctx, *remote, o.other)
+	}
+	if o.password != "" {
+		return a.pointing("HOLDFAST_"+farEnd.password+"_FILE", o.password).openLocation(where, farEnd)
+	}
+	return a.openLocation(where, farEnd)
+}
+
+// pointing is the app with a variable set, and none that would count before it.
+func (a *app) pointing(name, value string) *app {
+	b := *a
+	b.LookupEnv = func(asked string) (string, bool) {
+		switch {
+		case asked == name:
+			return value, true
+		case strings.HasPrefix(asked, strings.TrimSuffix(name, "_FILE")):
+			return "", false
+		}
+		return a.LookupEnv(asked)
+	}
+	return &b
 }
 
 func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
@@ -138,9 +195,15 @@ func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
 	if err != nil {
 		return err
 	}
-	target, err := o.target(a, pull)
+	other, remote, err := o.place(a)
 	if err != nil {
 		return err
+	}
+	target := other
+	if pull {
+		if target, err = a.location(); err != nil {
+			return err
+		}
 	}
 	switch {
 	case opt.Owner != "":
@@ -150,7 +213,7 @@ func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
 		opt.Owner = target.server.Auth.String()
 	}
 	return a.with(func(here repo.Repository) (err error) {
-		there, err := a.openAt(o.other)
+		there, err := o.open(ctx, a, other, remote)
 		if err != nil {
 			return err
 		}

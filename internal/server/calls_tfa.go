@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"fmt"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/access/tfa"
@@ -84,7 +82,7 @@ func (s *Server) addFactor(ctx context.Context, r *api.Request) (out newFactor, 
 		if err != nil {
 			return err
 		}
-		if out.ID, err = newUUID(); err != nil {
+		if out.ID, err = tfa.NewID(rand.Reader); err != nil {
 			return err
 		}
 		return c.AddTOTP(user.String(), out.ID, factorDoc.Of(r), totp, factorCode.Of(r), s.now())
@@ -106,14 +104,4 @@ func (s *Server) mustExist(user names.AuthID) error {
 	}
 	_, err = users.Find(user)
 	return err
-}
-
-// newUUID makes a random one.
-func newUUID() (string, error) {
-	var b [16]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", errors.Join(errors.New("make an id"), err)
-	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
 }

@@ -262,6 +262,16 @@ func (c *Config) user(name string) *user {
 	return c.users[name]
 }
 
+// NewID makes an id for an authenticator: a random UUID.
+func NewID(rand io.Reader) (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(rand, b[:]); err != nil {
+		return "", fmt.Errorf("id of an authenticator: %w", err)
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+}
+
 // AddTOTP adds an authenticator, after its user has shown with a code that it
 // works. id is to be unique, and not of another factor.
 func (c *Config) AddTOTP(name, id, description string, totp TOTP, code string, now time.Time) error {

@@ -115,12 +115,15 @@ func (a *auth) ask(ctx context.Context, password string) error {
 	if e, ok := errors.AsType[*rest.Error](err); ok && e.Status == http.StatusUnauthorized {
 		return fmt.Errorf("%w: %s as %s: %w", ErrLogin, r.addr.Server(), r.addr.Auth, err)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("log in to %s: %w", r.addr.Server(), err)
-	case strings.HasPrefix(got.Ticket, "PBS:!tfa!"):
-		return fmt.Errorf("%w: %s asks %s for a second factor: use an API token", ErrLogin, r.addr.Server(), r.addr.Auth)
-	case got.Ticket == "":
+	}
+	if strings.HasPrefix(got.Ticket, challenge) {
+		if got, err = a.second(ctx, got.Ticket); err != nil {
+			return err
+		}
+	}
+	if got.Ticket == "" {
 		return fmt.Errorf("log in to %s: the answer has no ticket", r.addr.Server())
 	}
 	a.ticket, a.csrf, a.since = got.Ticket, got.CSRFToken, r.opt.Now()

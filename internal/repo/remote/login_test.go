@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
+	"github.com/holdfast-backup/holdfast/internal/access/tfa"
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
@@ -152,6 +154,50 @@ func TestAddressesOfEveryKindAreDialled(t *testing.T) {
 		}).Groups(t.Context(), names.Root)
 		if err == nil || !strings.Contains(err.Error(), "dial tcp "+strings.TrimSuffix(text, ":tank")) && !strings.Contains(err.Error(), "nowhere") {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A user with a second factor is asked for it, by its kind; the answer is not asked
+// for again while the ticket can be renewed.
+func TestSecondFactorIsAskedForAtTheLogin(t *testing.T) {
+	s := newSite(t)
+	totp, err := tfa.New("here", "admin@pbs", rand.Reader)
+	s.ok(err)
+	var codes []string
+	enrolled := time.Now().Add(-time.Hour)
+	s.ok(s.accounts.ChangeTFA(t.Context(), func(c *tfa.Config) (err error) {
+		if codes, err = c.AddRecovery("admin@pbs", enrolled, rand.Reader); err != nil {
+			return err
+		}
+		return c.AddTOTP("admin@pbs", "one", "", totp, totp.Code(enrolled.Unix()/30), enrolled)
+	}))
+	o := s.options()
+	if _, err := s.open(o).Groups(t.Context(), names.Root); !errors.Is(err, remote.ErrLogin) || !strings.Contains(err.Error(), "use an API token") {
+		t.Errorf("nobody to ask: %v", err)
+	}
+	var asked []remote.Factors
+	answer := func(code string) {
+		o.Factor = func(_ context.Context, f remote.Factors) (secret.Secret, error) {
+			asked = append(asked, f)
+			return secret.New([]byte(code)), nil
+		}
+	}
+	answer("12345678")
+	if _, err := s.open(o).Groups(t.Context(), names.Root); !errors.Is(err, remote.ErrLogin) || !strings.Contains(err.Error(), "the answer is wrong") {
+		t.Errorf("a wrong answer: %v", err)
+	}
+	for name, code := range map[string]string{"an authenticator": totp.Code(time.Now().Unix() / 30), "a recovery code": codes[3] + "\n"} {
+		asked = nil
+		answer(code)
+		r := s.open(o)
+		for range 2 {
+			if _, err := r.Groups(t.Context(), names.Root); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if len(asked) != 1 || asked[0] != (remote.Factors{TOTP: true, Recovery: true}) {
+			t.Errorf("%s: asked %v", name, asked)
 		}
 	}
 }

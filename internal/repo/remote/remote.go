@@ -3,8 +3,9 @@
 //
 // # Who asks
 //
-// A user logs in with a password at the first call that needs it, and gets a
-// ticket, which is renewed every hour with itself. An API token needs no login:
+// A user logs in with a password, and a second factor if the server asks for it, at
+// the first call that needs it, and gets a ticket, which is renewed every hour with
+// itself. An API token needs no login:
 // its secret goes with every call. Nothing is kept on disk.
 //
 // # The server
@@ -54,6 +55,9 @@ type Options struct {
 	// Password gives the password of a user, or the secret of an API token. It is
 	// called when it is needed, and once if it succeeds.
 	Password func(ctx context.Context) (secret.Secret, error)
+	// Factor gives the answer to a second factor, a one-time password or a recovery
+	// code; nil: there is nobody to ask, and such a login fails.
+	Factor func(ctx context.Context, f Factors) (secret.Secret, error)
 	// Fingerprint of the server's certificate; zero: an authority must vouch for it.
 	Fingerprint address.Fingerprint
 	// Trust is asked about a certificate that is not trusted; nil error accepts its
