@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/guest"
+	"github.com/holdfast-backup/holdfast/internal/proto/qmp"
 )
 
 // point implements [guest.Point].
@@ -162,13 +163,14 @@ func (p *point) Release(ctx context.Context, finished bool) error {
 	var errs []error
 	// QEMU drops the connections, before they are closed here: older ones can do
 	// that in the right thread only if they begin it.
-	select {
-	case <-p.g.qmp.Done():
-		errs = append(errs, ErrGone, p.g.removeSocket())
-	default:
-		_, err := p.g.sweep(ctx)
-		errs = append(errs, err, p.settle(ctx, finished))
+	_, err := p.g.sweep(ctx)
+	swept := err == nil
+	if errors.Is(err, qmp.ErrClosed) {
+		err = errors.Join(ErrGone, p.g.removeSocket())
+	} else {
+		err = errors.Join(err, p.settle(ctx, finished))
 	}
+	errs = append(errs, err)
 	if p.end != nil {
 		p.end(errors.New("the point is over"))
 	}
@@ -176,7 +178,7 @@ func (p *point) Release(ctx context.Context, finished bool) error {
 		errs = append(errs, im.Close())
 	}
 	p.wait.Wait()
-	return errors.Join(append(errs, p.dropScratch())...)
+	return errors.Join(append(errs, p.dropScratch(swept))...)
 }
 
 // settle removes the bitmaps of one side.

@@ -52,13 +52,19 @@ func (o *Options) scratchDir() string {
 	return os.TempDir()
 }
 
-// dropScratch frees the space, even where QEMU still has a descriptor.
-func (p *point) dropScratch() error {
+// dropScratch closes the scratch files. unused is set when QEMU uses them no
+// more: then their space is freed, even where QEMU still has a descriptor.
+// Otherwise the guest's next write may need what is in them.
+func (p *point) dropScratch(unused bool) error {
 	var errs []error
 	for _, d := range p.drives {
-		if d.scratch != nil {
-			errs = append(errs, d.scratch.Truncate(0), d.scratch.Close())
+		if d.scratch == nil {
+			continue
 		}
+		if unused {
+			errs = append(errs, d.scratch.Truncate(0))
+		}
+		errs = append(errs, d.scratch.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -165,9 +165,12 @@ func (s *sweeper) jobs() {
 		return
 	}
 	for _, j := range list {
-		if j.Status != "concluded" {
-			s.do("job "+j.ID, "job-cancel", obj{"id": j.ID})
+		err := s.g.run(s.ctx, "job-cancel", obj{"id": j.ID})
+		if _, refused := errors.AsType[*qmp.Error](err); refused {
+			err = nil // it is over already
 		}
+		s.fail(err)
+		s.note("job %s", j.ID)
 	}
 	s.until(changed, "jobs", func() (bool, error) {
 		if err := query(); err != nil {
@@ -242,24 +245,22 @@ func (s *sweeper) nodes() { s.remove(func(string) bool { return true }) }
 
 func (s *sweeper) remove(which func(name string) bool) {
 	for {
-		var list []struct {
-			Name string `json:"node-name"`
-		}
-		if err := s.g.qmp.Run(s.ctx, "query-named-block-nodes", obj{"flat": true}, &list); err != nil {
+		list, err := s.g.ourNodes(s.ctx)
+		if err != nil {
 			s.fail(err)
 			return
 		}
 		removed := 0
 		var errs []error
 		for _, n := range list {
-			if !ours(n.Name) || !which(n.Name) {
+			if !which(n) {
 				continue
 			}
-			if err := s.g.run(s.ctx, "blockdev-del", obj{"node-name": n.Name}); err != nil {
+			if err := s.g.run(s.ctx, "blockdev-del", obj{"node-name": n}); err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			s.note("node %s", n.Name)
+			s.note("node %s", n)
 			removed++
 		}
 		if len(errs) == 0 {
@@ -270,6 +271,31 @@ func (s *sweeper) remove(which func(name string) bool) {
 			return
 		}
 	}
+}
+
+// ourNodes lists block nodes. While one is still being opened, for a monitor that
+// has gone meanwhile, QEMU refuses the question.
+func (g *Guest) ourNodes(ctx context.Context) (names []string, err error) {
+	var list []struct {
+		Name string `json:"node-name"`
+	}
+	for range 20 {
+		err = g.qmp.Run(ctx, "query-named-block-nodes", obj{"flat": true}, &list)
+		if _, refused := errors.AsType[*qmp.Error](err); !refused {
+			break
+		}
+		select {
+		case <-time.After(time.Second / 10):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	for _, n := range list {
+		if ours(n.Name) {
+			names = append(names, n.Name)
+		}
+	}
+	return names, err
 }
 
 // copies removes frozen copies of bitmaps.
