@@ -168,7 +168,7 @@ type Result struct {
 type Entry struct {
 	Archive
 	Size      int64  // bytes
-	Format    string // of the archive, for people: "pbs-vm", "qcow2", "tar"
+	Format    string // of the archive, for people: "pbs-vm", "qcow2"; [FormatTar] is restored as such
 	Parent    string // the archive that this one cannot be restored without; "" for none
 	Notes     string
 	Protected bool
@@ -176,6 +176,9 @@ type Entry struct {
 	Verified  string // "ok" or "failed"; "" when it was never verified
 	Verifier  string // the task that verified, as a UPID
 }
+
+// FormatTar is the format of archives whose Source gives a tar file.
+const FormatTar = "tar"
 
 // PruneOptions says what to prune.
 type PruneOptions struct {

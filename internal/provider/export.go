@@ -1,0 +1,86 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/image"
+	"github.com/holdfast-backup/holdfast/internal/proto/nbd"
+	"github.com/holdfast-backup/holdfast/internal/proto/nbd/nbdclient"
+)
+
+// exportPatience is how long an export that does not answer is asked again. The
+// server is the machine itself, on this host.
+const exportPatience = 10 * time.Second
+
+// export is a disk behind an NBD socket.
+type export struct {
+	*nbdclient.Image
+	extents image.Image // with the bitmap, if one is used
+	ctx     context.Context
+	keep    atomic.Bool // it cannot trim
+}
+
+var (
+	_ image.Extenter = (*export)(nil)
+	_ image.Consumer = (*export)(nil)
+)
+
+// openExport opens the export of a device. With a bitmap only what is dirty can
+// be read, and not even asked for otherwise, so allocation is not looked at then.
+//
+// process gets the name of the process behind the socket; a second one there is
+// an error, for a bitmap belongs to one process.
+func openExport(ctx context.Context, device string, d Disk, process *string) (*export, error) {
+	o := nbdclient.Options{Patience: exportPatience}
+	bitmap := nbd.QEMUDirtyBitmap + d.BitmapName
+	if d.Mode == ModeReuse {
+		o.Contexts, o.NoAllocation = []string{bitmap}, true
+	}
+	var mu sync.Mutex
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		name, err := processBehind(c)
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil && *process != "" && *process != name {
+			err = fmt.Errorf("the machine behind %s is another one than before", address)
+		}
+		if err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		*process = name
+		return c, nil
+	}
+	img, err := nbdclient.Open(ctx, nbd.URI{Socket: d.NBDPath, Export: device}, o)
+	if err != nil {
+		return nil, err
+	}
+	e := &export{Image: img, extents: img, ctx: ctx}
+	if d.Mode == ModeReuse {
+		if e.extents, err = img.ChangedBy(bitmap); err != nil {
+			_ = img.Close()
+			return nil, err
+		}
+	}
+	e.keep.Store(img.Flags()&nbd.SendTrim == 0)
+	return e, nil
+}
+
+func (e *export) ExtentAt(off int64) (image.Extent, error) { return image.ExtentAt(e.extents, off) }
+
+// Consumed frees the scratch disk of the backup and lets the guest write there
+// without a copy. A server that cannot is not asked again.
+func (e *export) Consumed(off, n int64) {
+	if !e.keep.Load() && e.Trim(e.ctx, off, n) != nil {
+		e.keep.Store(true)
+	}
+}

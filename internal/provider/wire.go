@@ -1,0 +1,204 @@
+package provider
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+)
+
+// Version is that of the wire form.
+const Version = 1
+
+// maxLine is the longest line in bytes: dirty regions of a large disk come in
+// one.
+const maxLine = 64 << 20
+
+type greeting struct {
+	Version int      `json:"holdfast-provider"`
+	Program string   `json:"version"`
+	Calls   []string `json:"calls"`
+}
+
+type request struct {
+	ID   json.RawMessage `json:"id"`
+	Call string          `json:"call"`
+	Args json.RawMessage `json:"args"`
+}
+
+type wireError struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+}
+
+type answer struct {
+	ID     json.RawMessage `json:"id,omitempty"`
+	Log    *logFrame       `json:"log,omitempty"`
+	Error  *wireError      `json:"error,omitempty"`
+	Result any             `json:"result,omitempty"`
+}
+
+// connection is one caller.
+type connection struct {
+	service *Service
+	mu      sync.Mutex // of out and running
+	out     io.Writer
+	broken  error
+	running map[string]context.CancelCauseFunc // by id
+}
+
+// Serve answers the calls that come from in until it ends, and waits for those
+// that are under way; when in ends they are aborted. program is the version for
+// people.
+func (s *Service) Serve(ctx context.Context, program string, in io.Reader, out io.Writer) error {
+	c := &connection{service: s, out: out, running: map[string]context.CancelCauseFunc{}}
+	c.send(greeting{Version: Version, Program: program, Calls: Calls()})
+	ctx, cancel := context.WithCancelCause(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel(ErrAborted)
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	for lines.Scan() && ctx.Err() == nil {
+		line := bytes.Clone(bytes.TrimSpace(lines.Bytes()))
+		if len(line) == 0 {
+			continue
+		}
+		var r request
+		if err := strictly(line, &r); err != nil {
+			c.fail(nil, err)
+			continue
+		}
+		if r.Call == "cancel" {
+			c.cancel(r)
+			continue
+		}
+		call, done, err := c.begin(ctx, r)
+		if err != nil {
+			c.fail(r.ID, err)
+			continue
+		}
+		all.Go(func() {
+			defer done()
+			c.answer(call, r)
+		})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("%w: a line of more than %d bytes", ErrUsage, maxLine)
+	}
+	return errors.Join(lines.Err(), c.broken)
+}
+
+// begin notes a call, so that it can be cancelled.
+func (c *connection) begin(ctx context.Context, r request) (_ context.Context, done func(), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	key := string(r.ID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, twice := c.running[key]; twice {
+		cancel(nil)
+		return nil, nil, usagef("the id %s is that of a call under way", key)
+	}
+	c.running[key] = cancel
+	return ctx, func() {
+		c.mu.Lock()
+		delete(c.running, key)
+		c.mu.Unlock()
+		cancel(nil)
+	}, nil
+}
+
+func (c *connection) cancel(r request) {
+	var args struct {
+		ID json.RawMessage `json:"id"`
+	}
+	if err := strictly(r.Args, &args); err != nil {
+		c.fail(r.ID, err)
+		return
+	}
+	c.mu.Lock()
+	cancel := c.running[string(args.ID)]
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel(ErrAborted)
+	}
+	c.send(answer{ID: r.ID, Result: struct{}{}})
+}
+
+// answer does a call and sends what it gives.
+func (c *connection) answer(ctx context.Context, r request) {
+	log := func(level Level, text string) {
+		c.send(answer{ID: r.ID, Log: &logFrame{level, text}})
+	}
+	result, err := c.service.Call(ctx, log, r.Call, r.Args)
+	if err != nil {
+		c.fail(r.ID, err)
+		return
+	}
+	c.send(answer{ID: r.ID, Result: result})
+}
+
+func (c *connection) fail(id json.RawMessage, err error) {
+	c.send(answer{ID: id, Error: &wireError{kindOf(err), err.Error()}})
+}
+
+// send writes one line. Once that failed nothing is written any more.
+func (c *connection) send(v any) {
+	b, err := json.Marshal(v)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return
+	}
+	if err == nil {
+		_, err = c.out.Write(append(b, '\n'))
+	}
+	c.broken = err
+}
+
+// Call does one call by name: what Serve does with a line.
+func (s *Service) Call(ctx context.Context, log Log, name string, args json.RawMessage) (any, error) {
+	for _, c := range calls {
+		if c.name == name {
+			result, err := c.do(s, ctx, log, args)
+			if result == nil {
+				result = struct{}{}
+			}
+			return result, err
+		}
+	}
+	return nil, usagef("there is no call %.40q; known are %s", name, strings.Join(Calls(), ", "))
+}
+
+// Calls lists the names of all calls.
+func Calls() []string {
+	list := make([]string, 0, len(calls))
+	for _, c := range calls {
+		list = append(list, c.name)
+	}
+	return list
+}
+
+// strictly decodes one JSON value and refuses keys that are not known: they may
+// be misspelled wishes.
+func strictly(b []byte, v any) error {
+	if len(b) == 0 {
+		b = []byte("{}")
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return usagef("%v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return usagef("something is behind the JSON")
+	}
+	return nil
+}
