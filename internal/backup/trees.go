@@ -42,6 +42,17 @@ type Tree struct {
 	Path      string
 	Detection Detection
 	Options   tree.Options // but for the base
+	// Archive makes the archive instead of tree.Archive, of which it keeps the
+	// promises; may be nil. It is for trees that another process reads.
+	Archive func(ctx context.Context, path string, out tree.Output, o tree.Options) (tree.Report, error)
+}
+
+// archive makes the archive.
+func (t *Tree) archive(ctx context.Context, out tree.Output, o tree.Options) (tree.Report, error) {
+	if t.Archive != nil {
+		return t.Archive(ctx, t.Path, out, o)
+	}
+	return tree.Archive(ctx, t.Path, out, o)
 }
 
 // catalogName is the archive that lists all archives of version 1.
@@ -121,7 +132,7 @@ func (t *trees) whole(src Source) ([]Result, error) {
 	if err := t.catalog.StartDir(string(src.Name)); err != nil {
 		return nil, fmt.Errorf("archive %s: %w", catalogName, err)
 	}
-	rep, err := tree.Archive(t.ctx, src.Tree.Path, tree.Output{Meta: d, Catalog: t.catalog}, src.Tree.Options)
+	rep, err := src.Tree.archive(t.ctx, tree.Output{Meta: d, Catalog: t.catalog}, src.Tree.Options)
 	if err == nil {
 		err = t.catalog.EndDir()
 	}
@@ -152,7 +163,7 @@ func (t *trees) split(src Source, parts filearchive.Parts) ([]Result, error) {
 		return nil, err
 	}
 	defer payload.d.Abort()
-	rep, err := tree.Archive(t.ctx, src.Tree.Path, tree.Output{Meta: meta, Payload: payload}, o)
+	rep, err := src.Tree.archive(t.ctx, tree.Output{Meta: meta, Payload: payload}, o)
 	if err != nil {
 		return nil, fmt.Errorf("archive %s: %w", parts.Name(), err)
 	}

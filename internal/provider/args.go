@@ -169,3 +169,6 @@ func text(b []byte) *string {
 	s := string(b)
 	return &s
 }
+
+// Prepared is what backup_container_prepare is told of the same container.
+func (c ContainerCall) Prepared() ContainerInfo { return c.Info.info() }

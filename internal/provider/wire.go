@@ -6,8 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 )
@@ -52,9 +52,9 @@ type connection struct {
 	running map[string]context.CancelCauseFunc // by id
 }
 
-// Serve answers the calls that come from in until it ends, and waits for those
-// that are under way; when in ends they are aborted. program is the version for
-// people.
+// Serve answers the calls that come from in until it ends or ctx does; then it
+// aborts those that are under way and waits for them. program is the version for
+// people. A read of in that hangs is left alone when ctx ends.
 func (s *Service) Serve(ctx context.Context, program string, in io.Reader, out io.Writer) error {
 	c := &connection{service: s, out: out, running: map[string]context.CancelCauseFunc{}}
 	c.send(greeting{Version: Version, Program: program, Calls: Calls()})
@@ -62,38 +62,67 @@ func (s *Service) Serve(ctx context.Context, program string, in io.Reader, out i
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel(ErrAborted)
-	lines := bufio.NewScanner(in)
-	lines.Buffer(make([]byte, 64<<10), maxLine)
-	for lines.Scan() && ctx.Err() == nil {
-		line := bytes.Clone(bytes.TrimSpace(lines.Bytes()))
-		if len(line) == 0 {
-			continue
+	lines, ended := readLines(ctx, in)
+	for {
+		select {
+		case line := <-lines:
+			c.line(ctx, &all, line)
+		case err := <-ended:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return errors.Join(err, c.broken)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		var r request
-		if err := strictly(line, &r); err != nil {
-			c.fail(nil, err)
-			continue
-		}
-		if r.Call == "cancel" {
-			c.cancel(r)
-			continue
-		}
-		call, done, err := c.begin(ctx, r)
-		if err != nil {
-			c.fail(r.ID, err)
-			continue
-		}
-		all.Go(func() {
-			defer done()
-			c.answer(call, r)
-		})
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("%w: a line of more than %d bytes", ErrUsage, maxLine)
+}
+
+// readLines reads lines until in ends or nobody takes them any more.
+func readLines(ctx context.Context, in io.Reader) (<-chan []byte, <-chan error) {
+	lines, ended := make(chan []byte), make(chan error, 1)
+	go func() {
+		scan := bufio.NewScanner(in)
+		scan.Buffer(make([]byte, 64<<10), maxLine)
+		for scan.Scan() {
+			select {
+			case lines <- bytes.Clone(scan.Bytes()):
+			case <-ctx.Done():
+				return
+			}
+		}
+		err := scan.Err()
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = usagef("a line of more than %d bytes", maxLine)
+		}
+		ended <- err
+	}()
+	return lines, ended
+}
+
+// line begins what a line asks for.
+func (c *connection) line(ctx context.Context, all *sync.WaitGroup, line []byte) {
+	line = bytes.TrimSpace(line)
+	if len(line) == 0 {
+		return
 	}
-	return errors.Join(lines.Err(), c.broken)
+	var r request
+	if err := strictly(line, &r); err != nil {
+		c.fail(nil, err)
+		return
+	}
+	if r.Call == "cancel" {
+		c.cancel(r)
+		return
+	}
+	call, done, err := c.begin(ctx, r)
+	if err != nil {
+		c.fail(r.ID, err)
+		return
+	}
+	all.Go(func() {
+		defer done()
+		c.answer(call, r)
+	})
 }
 
 // begin notes a call, so that it can be cancelled.
@@ -201,4 +230,48 @@ func strictly(b []byte, v any) error {
 		return usagef("something is behind the JSON")
 	}
 	return nil
+}
+
+// ServeWalk is Serve for the process that walks a container: in is one line, a
+// request for backup_container, and then stays open until the answer has come;
+// when it ends before, the walk is aborted.
+func ServeWalk(ctx context.Context, intro *os.File, in io.Reader, out io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lines, ended := readLines(ctx, in)
+	c := &connection{out: out}
+	var r request
+	select {
+	case line := <-lines:
+		if err := strictly(line, &r); err != nil {
+			return err
+		}
+	case err := <-ended:
+		return errors.Join(usagef("there is no call"), err)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-lines:
+		case <-ended:
+		case <-ctx.Done():
+		}
+		cancel(ErrAborted)
+	}()
+	defer func() { cancel(nil); <-watched }()
+	call, err := ParseContainerCall(r.Args)
+	if err == nil {
+		err = RunWalker(ctx, intro, call, func(level Level, text string) {
+			c.send(answer{ID: r.ID, Log: &logFrame{level, text}})
+		})
+	}
+	if err != nil {
+		c.fail(r.ID, err)
+	} else {
+		c.send(answer{ID: r.ID, Result: struct{}{}})
+	}
+	return c.broken
 }
