@@ -49,9 +49,13 @@ func (s *Store) BackupVM(ctx context.Context, a provider.Archive, vm provider.VM
 }
 
 func result(r backup.Report) provider.Result {
-	out := provider.Result{Read: r.Total.Read, Stored: r.Total.Stored.Bytes}
+	var out provider.Result
 	for _, a := range r.Archives {
 		out.Size += int64(a.Archive.Size)
+		out.Stored += a.Stats.Stored.Bytes
+		if a.Archive.Archive().Kind() != names.Blob {
+			out.Read += a.Stats.Read
+		}
 		if a.Tree != nil {
 			out.Skipped += a.Tree.Problems
 		}
