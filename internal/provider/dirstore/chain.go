@@ -114,26 +114,21 @@ func (s *Store) parent(a provider.Archive, h *format.Header) (provider.Archive, 
 	return p, err == nil
 }
 
-// parents lists the archives that the disks of an archive have backing files in,
-// from old to new: one, unless a merge was interrupted. What cannot be told is
-// an error, with the others listed.
-func (s *Store) parents(a provider.Archive) ([]provider.Archive, error) {
-	devices, err := s.disks(a)
-	if err != nil {
-		return nil, err
-	}
-	var all []provider.Archive
-	var failed error
-	for _, device := range devices {
-		h, err := s.header(a, device)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
+// listedParent names the newest archive that is listed among those that the disks
+// of an archive build on; "" where there is none or that cannot be told.
+func (s *Store) listedParent(a provider.Archive) string {
+	for range qcow2.MaxRooted {
+		f := &family{on: map[provider.Archive][]provider.Archive{}}
+		if err := s.look(f, a); err != nil || len(f.on[a]) == 0 {
+			return ""
 		}
-		if p, ok := s.parent(a, &h); ok && !slices.Contains(all, p) {
-			all = append(all, p)
+		a = slices.MaxFunc(f.on[a], func(a, b provider.Archive) int { return int(a.Start - b.Start) })
+		switch removed, err := s.isRemoved(a); {
+		case err != nil:
+			return ""
+		case !removed:
+			return a.Name
 		}
 	}
-	slices.SortFunc(all, func(a, b provider.Archive) int { return int(a.Start - b.Start) })
-	return all, failed
+	return ""
 }

@@ -152,7 +152,7 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 			t.Fatalf("step %d: %v", n, err)
 		}
 		for cut := range whole.Ops() - disk.Ops() {
-			for try := range 3 {
+			for try := range 2 {
 				now := disk.Clone()
 				now.StopAfter(cut)
 				again()

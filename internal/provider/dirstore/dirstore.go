@@ -20,6 +20,7 @@
 //
 //	<guest>/<kind>-<start>/notes          text
 //	                       protected      empty; while it is there the backup stays
+//	                       .removed       empty; the backup is there for the sake of others only
 //	<guest>/.lock                         see below
 //	<guest>/.<kind>-<start>.part/         a backup that is being made
 //	<guest>/.<kind>-<start>.gone/         one that is being removed
@@ -37,11 +38,17 @@
 // crash in between leaves an older previous-info: the next backup then is a full
 // one. Of a failed backup nothing is left but its log.
 //
-// Removing a backup that others build on first gives each of these, disk by disk,
-// a new file that holds both, synced, which then replaces theirs in one step;
-// only then the backup goes. At every moment all backups that are listed can be
-// restored. It takes the room of what is merged. Without that room, or with disks
-// that cannot be read, nothing changes (provider.ErrNeeded).
+// # Removal
+//
+// A backup that others build on is removed by no longer being listed, durably.
+// Its disks are merged into those that build on them, as soon as that is worth
+// it: disk by disk a new file that holds both is made, synced, and replaces the
+// old one in one step; when nobody builds on it any more the backup goes. At every
+// moment all backups that are listed can be restored. Merging copies, so a long
+// file is merged only when what is put on it has at least half its length; until
+// then it takes room, though little more than what merging would leave. Where
+// merging fails, for want of room or because of a disk that cannot be read, it is
+// tried again with the next removal.
 //
 // # Several processes and hosts
 //

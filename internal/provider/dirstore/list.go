@@ -105,13 +105,7 @@ func (s *Store) Entry(_ context.Context, a provider.Archive) (provider.Entry, er
 		e.Size += info.Size
 	}
 	if e.Format == formatDisks {
-		parents, err := s.parents(a)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.o.Log.Warn("a disk of a backup cannot be read", "backup", a.Name, "error", err)
-		}
-		if len(parents) > 0 {
-			e.Parent = parents[len(parents)-1].Name
-		}
+		e.Parent = s.listedParent(a)
 	}
 	return e, nil
 }

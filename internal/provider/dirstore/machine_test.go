@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -491,20 +492,27 @@ func TestReusableIsOnlyTheNewestBackup(t *testing.T) {
 	}
 }
 
-func TestRemovalWithoutRoomRefusesAndChangesNothing(t *testing.T) {
-	d := simdisk.New(simdisk.Options{Capacity: 2400 << 10})
+func TestRemovalWithoutRoomToMergeHidesAndIsMadeUpFor(t *testing.T) {
+	d := simdisk.New(simdisk.Options{Capacity: 4500 << 10})
 	s := store(t, d, incremental)
 	r := rand.New(rand.NewPCG(3, 3))
 	m := newMachine(r, 100, 1<<20)
-	for i := range m.disks["drive-scsi0"].b {
-		m.disks["drive-scsi0"].b[i] = byte(i>>9) | 1
+	scribble := func() {
+		b := m.disks["drive-scsi0"].b
+		for i := range b {
+			b[i] = byte(i>>9+r.IntN(2)) | 1
+		}
+		for g := range int64(len(b) / grain) {
+			m.disks["drive-scsi0"].dirty[g] = true
+		}
 	}
-	first, want, err := m.backup(s)
+	scribble()
+	first, _, err := m.backup(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.change(r, 1)
-	second, want2, err := m.backup(s)
+	scribble()
+	second, want, err := m.backup(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -516,18 +524,124 @@ func TestRemovalWithoutRoomRefusesAndChangesNothing(t *testing.T) {
 	if _, err := filler.WriteAt(bytes.Repeat([]byte{1}, int(u.Available)-200<<10), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Free(t.Context(), first); !errors.Is(err, provider.ErrNeeded) || !errors.Is(err, errNoSpace) {
-		t.Fatalf("err = %v", err)
-	}
-	for a, w := range map[provider.Archive]content{first: want, second: want2} {
-		if got, err := restore(s, a); err != nil || same(got, w) != nil {
-			t.Errorf("%s: %v", a.Name, err)
-		}
-	}
-	leftovers(t, d)
-	if err := s.Free(t.Context(), second); err != nil { // nobody needs it
+	if err := s.Free(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.Open(t.Context(), first); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("the removed backup: %v", err)
+	}
+	if e, err := s.Entry(t.Context(), second); err != nil || e.Parent != "" {
+		t.Errorf("%+v, %v: it builds on nothing that is listed", e, err)
+	}
+	leftovers(t, d)
+	whole := func() {
+		t.Helper()
+		if got, err := restore(s, second); err != nil || same(got, want) != nil {
+			t.Fatalf("%s: %v", second.Name, err)
+		}
+	}
+	whole()
+	if _, err := d.Lstat(first.Name); err != nil {
+		t.Fatalf("what the second backup needs is gone: %v", err)
+	}
+	if err := errors.Join(filler.Close(), d.Remove("filler"), d.SyncDir(".")); err != nil {
+		t.Fatal(err)
+	}
+	third, _, err := m.backup(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Free(t.Context(), third); err != nil {
+		t.Fatal(err)
+	}
+	whole()
+	if _, err := d.Lstat(first.Name); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is room now, and the first backup is still there: %v", err)
+	}
+}
+
+// A removal that cannot even be noted changes nothing.
+func TestRemovalThatCannotBeNotedRefuses(t *testing.T) {
+	d := simdisk.New(simdisk.Options{})
+	m := newMachine(rand.New(rand.NewPCG(3, 3)), 100, 300<<10)
+	s := store(t, d, incremental)
+	first, _, err := m.backup(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.backup(s); err != nil {
+		t.Fatal(err)
+	}
+	full := faultfs.New(d, &faultfs.Rule{Ops: []faultfs.Op{faultfs.Create}, Times: -1, Err: errNoSpace})
+	if err := store(t, full, incremental).Free(t.Context(), first); !errors.Is(err, provider.ErrNeeded) || !errors.Is(err, errNoSpace) {
+		t.Errorf("err = %v", err)
+	}
+	if got := names(t, s); len(got) != 2 {
+		t.Errorf("listed %q", got)
+	}
+}
+
+// A large first backup is not copied for every small one that is removed, and
+// what is not listed does not become many files.
+func TestManySmallRemovalsCopyLittle(t *testing.T) {
+	d := simdisk.New(simdisk.Options{})
+	counted := &counting{FS: d}
+	s := store(t, counted, incremental)
+	r := rand.New(rand.NewPCG(3, 3))
+	m := newMachine(r, 100, 8<<20)
+	for i := range m.disks["drive-scsi0"].b {
+		m.disks["drive-scsi0"].b[i] = byte(i>>9) | 1
+	}
+	most := 0
+	var want content
+	for range 40 {
+		m.change(r, 1)
+		var err error
+		if _, want, err = m.backup(s); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Prune(t.Context(), provider.PruneOptions{Keep: retention.Options{Last: 2}}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(names(t, s)); n > 2 {
+			t.Fatalf("%d listed", n)
+		}
+		list, err := d.ReadDir("100")
+		if err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, len(list)-2) // the lock and previous-info
+	}
+	if got, err := restore(s, m.last); err != nil || same(got, want) != nil {
+		t.Fatal(err, same(got, want))
+	}
+	if most > 9 {
+		t.Errorf("%d backups at a time for 2 that are listed", most)
+	}
+	if n := counted.written.Load(); n > 80<<20 {
+		t.Errorf("%d MiB written for 8 MiB and 40 changes", n>>20)
+	}
+}
+
+// counting counts bytes that are written.
+type counting struct {
+	vfs.FS
+	written atomic.Int64
+}
+
+func (c *counting) Create(name string, perm os.FileMode) (vfs.File, error) {
+	f, err := c.FS.Create(name, perm)
+	return &countingFile{f, c}, err
+}
+
+type countingFile struct {
+	vfs.File
+	c *counting
+}
+
+func (f *countingFile) WriteAt(p []byte, off int64) (int, error) {
+	f.c.written.Add(int64(len(p)))
+	return f.File.WriteAt(p, off)
 }
 
 func TestLocksKeepBackupRestoreAndRemovalApart(t *testing.T) {

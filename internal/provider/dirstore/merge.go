@@ -3,8 +3,6 @@ package dirstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
@@ -12,50 +10,86 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/image/qcow2"
 	"github.com/holdfast-backup/holdfast/internal/image/qcow2/qcow2target"
 	"github.com/holdfast-backup/holdfast/internal/provider"
-	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
-// merge takes into a disk what it needs of victims right behind it, in a new
-// file that replaces its own. On an error it is as it was, and needed lists the
-// victims that it needs.
+// worthwhile is how many times as long as all that was taken together already a
+// file may be to be taken as well. So the bytes of a disk are copied a few times
+// in its life, however many backups are removed one by one, and what is not listed
+// takes at most about as much room as it would save to remove it.
+const worthwhile = 2
+
+// mergeAll lets the disks of all that is listed take into themselves what is not
+// listed, as far as that is worth its cost. What fails stays as it was.
+func (s *Store) mergeAll(ctx context.Context, f *family) error {
+	for _, a := range f.all { // from old to new, so that each finds its base merged
+		if f.gone[a] {
+			continue
+		}
+		devices, err := s.disks(a)
+		if err != nil {
+			return err
+		}
+		for _, device := range devices {
+			err := s.merge(ctx, f, a, device)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil {
+				s.o.Log.Warn("a removed backup takes room until it can be merged", "with", a.Name, "device", device, "error", err)
+			}
+		}
+		if err := s.look(f, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// merge takes into a disk what is right behind it and not listed, in a new file
+// that replaces its own. On an error it is as it was.
 //
 // It is a copy of all that is merged, although moving the few changes of the disk
 // down into the file behind it would be less work: that would change a file
 // in place, and a power cut could leave its tables torn.
-func (s *Store) merge(ctx context.Context, a provider.Archive, device string, victims []provider.Archive) (needed []provider.Archive, err error) {
-	h, err := s.header(a, device)
-	if err != nil {
-		if _, damaged := errors.AsType[*repo.CorruptError](err); damaged || errors.Is(err, fs.ErrNotExist) {
-			s.o.Log.Warn("a disk of a backup cannot be read", "backup", a.Name, "device", device, "error", err)
-			return nil, nil // whatever it built on, it cannot be restored
-		}
-		return nil, err
+func (s *Store) merge(ctx context.Context, f *family, a provider.Archive, device string) error {
+	if !slices.ContainsFunc(f.on[a], func(p provider.Archive) bool { return f.gone[p] }) {
+		return nil
 	}
-	first, ok := s.parent(a, &h)
-	if !ok || !slices.Contains(victims, first) {
-		return nil, nil
-	}
-	needed = []provider.Archive{first}
 	img, err := s.openDisk(a, device)
 	if err != nil {
-		return needed, err
+		return err
 	}
 	defer img.Close()
 	files := img.Files() // one for each layer, no raw one at the end
-	layers := 1
-	for ; layers < len(files); layers++ {
-		v, ok := s.archiveOf(files[layers])
-		if !ok || !slices.Contains(victims, v) {
+	layers, total := 0, int64(0)
+	for n, name := range files {
+		in, ok := s.archiveOf(name)
+		if n > 0 && (!ok || !f.gone[in]) {
 			break
 		}
-		if v != first {
-			needed = append(needed, v)
+		size, err := s.length(name)
+		if err != nil {
+			return err
 		}
+		if n > 0 && size > worthwhile*total {
+			break
+		}
+		layers, total = n+1, total+size
 	}
-	if err := s.mergeLayers(ctx, a, device, img, layers); err != nil {
-		return needed, fmt.Errorf("disk %s: %w", device, err)
+	if layers < 2 {
+		return nil
 	}
-	return nil, nil
+	return s.mergeLayers(ctx, a, device, img, layers)
+}
+
+// length is that of a file of a chain.
+func (s *Store) length(file string) (int64, error) {
+	name, err := filepath.Rel(s.dir, file)
+	if err != nil {
+		return 0, err
+	}
+	info, err := s.fs.Lstat(filepath.ToSlash(name))
+	return info.Size, err
 }
 
 // archiveOf returns the archive that a file of a chain is in.

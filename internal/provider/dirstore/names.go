@@ -23,6 +23,7 @@ const (
 	logFile      = "backup.log"
 	notesFile    = "notes"
 	protectFile  = "protected"
+	removedFile  = ".removed"
 	previousFile = "previous-info"
 	lockFile     = ".lock"
 	tarFile      = "archive.tar"
@@ -139,7 +140,11 @@ func (s *Store) find(a provider.Archive) error {
 	case err != nil:
 		return fmt.Errorf("look for backup %s: %w", a.Name, err)
 	}
-	return nil
+	removed, err := s.isRemoved(a)
+	if err == nil && removed {
+		err = fmt.Errorf("backup %s is removed: %w", a.Name, repo.ErrNotFound)
+	}
+	return err
 }
 
 // disks lists the devices of an archive, by name.

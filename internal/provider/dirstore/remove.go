@@ -116,56 +116,44 @@ func (s *Store) take(ctx context.Context, id int, victims []provider.Archive) (m
 		return nil, err
 	}
 	defer s.free(u)
-	failed := map[provider.Archive]error{}
-	victims = slices.DeleteFunc(slices.Clone(victims), func(v provider.Archive) bool {
-		e, err := s.Entry(ctx, v)
-		if err == nil && e.Protected {
-			err = fmt.Errorf("backup %s: %w", v.Name, repo.ErrProtected)
-		}
-		if err != nil {
-			failed[v] = err
-		}
-		return err != nil
-	})
-	if err := s.mergeAll(ctx, id, victims, failed); err != nil {
+	f, err := s.family(id)
+	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(victims, func(a, b provider.Archive) int { return int(b.Start - a.Start) })
-	for _, v := range victims { // from new to old: what is still there has all that it needs
-		if failed[v] == nil {
-			failed[v] = s.drop(v)
+	failed := map[provider.Archive]error{}
+	for _, v := range victims {
+		if err := s.unlist(ctx, f, v); err != nil {
+			failed[v] = err
+		}
+	}
+	if err := s.mergeAll(ctx, f); err != nil {
+		return nil, err
+	}
+	for _, a := range f.unneeded() {
+		if err := s.drop(a); err != nil && slices.Contains(victims, a) {
+			failed[a] = err
 		}
 	}
 	return failed, nil
 }
 
-// mergeAll makes all others independent of the victims. Those of which somebody
-// still needs the disks are failed.
-func (s *Store) mergeAll(ctx context.Context, id int, victims []provider.Archive, failed map[provider.Archive]error) error {
-	all, err := s.archives(id)
+// unlist lets a victim join those that are not listed: durably, if it stays for
+// the sake of others.
+func (s *Store) unlist(ctx context.Context, f *family, v provider.Archive) error {
+	e, err := s.Entry(ctx, v)
 	if err != nil {
 		return err
 	}
-	for _, a := range all { // from old to new, so that each finds its base merged
-		if slices.Contains(victims, a) {
-			continue
-		}
-		devices, err := s.disks(a)
-		if err != nil {
-			return err
-		}
-		for _, device := range devices {
-			needed, err := s.merge(ctx, a, device, victims)
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			for _, v := range needed {
-				failed[v] = fmt.Errorf("backup %s is needed: %w: %s does, and they cannot be merged: %w", v.Name, provider.ErrNeeded, a.Name, err)
-			}
-			if err != nil && len(needed) == 0 {
-				return err
-			}
-		}
+	if e.Protected {
+		return fmt.Errorf("backup %s: %w", v.Name, repo.ErrProtected)
+	}
+	f.gone[v] = true
+	if !slices.Contains(f.all, v) || slices.Contains(f.unneeded(), v) {
+		return nil // it goes at once
+	}
+	if err := s.replace(dirOf(v), removedFile, nil); err != nil {
+		delete(f.gone, v)
+		return fmt.Errorf("backup %s cannot be removed, since %w, and it cannot be marked: %w", v.Name, provider.ErrNeeded, err)
 	}
 	return nil
 }
@@ -211,7 +199,8 @@ func (s *Store) reconcile(id int) error {
 	return nil
 }
 
-// clearRemoved removes what interrupted removals and merges left.
+// clearRemoved removes what interrupted removals and merges left, and what only
+// they still needed.
 func (s *Store) clearRemoved(id int) error {
 	if err := s.clearHidden(id, goneSuffix); err != nil {
 		return err
@@ -231,6 +220,15 @@ func (s *Store) clearRemoved(id int) error {
 					return err
 				}
 			}
+		}
+	}
+	f, err := s.family(id)
+	if err != nil {
+		return err
+	}
+	for _, a := range f.unneeded() {
+		if err := s.drop(a); err != nil {
+			return err
 		}
 	}
 	return nil
