@@ -102,7 +102,7 @@ func (f *ExFS) readLabel() error {
 	}
 	return c.records(maxExDirectory, func(_ int64, rec []byte) (bool, error) {
 		if rec[0] == recLabel && rec[1] <= 11 {
-			f.about.Label = wtf8(units(rec[2 : 2+2*rec[1]]))
+			f.about.Label = fsread.UTF16(units(rec[2 : 2+2*rec[1]]))
 			return false, nil
 		}
 		return rec[0] != 0 && rec[0] != recFile, nil // it comes first, where there is one
@@ -175,7 +175,7 @@ func (s *set) name() string {
 			u = append(u, units(s.raw[i+2:i+recordSize])...)
 		}
 	}
-	return wtf8(u[:min(len(u), int(s.stream()[3]))])
+	return fsread.UTF16(u[:min(len(u), int(s.stream()[3]))])
 }
 
 // chainOf opens the clusters of a set.

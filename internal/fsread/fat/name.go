@@ -3,9 +3,8 @@ package fat
 import (
 	"strings"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 
+	"github.com/holdfast-backup/holdfast/internal/fsread"
 	"golang.org/x/text/encoding/charmap"
 )
 
@@ -88,26 +87,7 @@ func (l *longName) take(rec []byte) (string, bool) {
 	for i := len(done.units) - 1; i >= 0 && done.units[i] != 0; i-- {
 		units = append(units, done.units[i])
 	}
-	return wtf8(units), true
-}
-
-// wtf8 writes UTF-16 as UTF-8, and surrogates without their other half as if
-// they were characters.
-func wtf8(units []uint16) string {
-	b := make([]byte, 0, len(units)*3)
-	for i := 0; i < len(units); i++ {
-		u := rune(units[i])
-		switch {
-		case !utf16.IsSurrogate(u):
-			b = utf8.AppendRune(b, u)
-		case i+1 < len(units) && utf16.DecodeRune(u, rune(units[i+1])) != utf8.RuneError:
-			b = utf8.AppendRune(b, utf16.DecodeRune(u, rune(units[i+1])))
-			i++
-		default:
-			b = append(b, 0xe0|byte(u>>12), 0x80|byte(u>>6)&0x3f, 0x80|byte(u)&0x3f)
-		}
-	}
-	return string(b)
+	return fsread.UTF16(units), true
 }
 
 // dosTime is a date and a time of day, and hundredths of seconds beyond; zero if

@@ -2,19 +2,6 @@ package fat
 
 import "testing"
 
-func TestUTF16BecomesUTF8AndLoneSurrogatesStayTellable(t *testing.T) {
-	for want, units := range map[string][]uint16{
-		"a文😀":                      {'a', 0x6587, 0xd83d, 0xde00},
-		"\xed\xa0\xbdx":            {0xd83d, 'x'},
-		"\xed\xb8\x80":             {0xde00},
-		"\xed\xa0\xbd\xed\xa0\xbd": {0xd83d, 0xd83d},
-	} {
-		if got := wtf8(units); got != want {
-			t.Errorf("%x: %q, want %q", units, got, want)
-		}
-	}
-}
-
 func TestALongNameIsForTheEntryWithItsChecksumOnly(t *testing.T) {
 	rec := make([]byte, 32)
 	copy(rec, "LONGNA~1TXT")
