@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
 	"github.com/holdfast-backup/holdfast/internal/provider"
+	"github.com/holdfast-backup/holdfast/internal/provider/dirstore"
 	"github.com/holdfast-backup/holdfast/internal/provider/repostore"
 	"github.com/spf13/cobra"
 )
@@ -17,6 +18,8 @@ import (
 // providerOptions are common to all that works as a backup provider.
 type providerOptions struct {
 	storage   string
+	directory string
+	trees     string
 	mechanism string
 	mode      string
 	detection string
@@ -61,6 +64,8 @@ restore holds what it opened until its standard input ends.`,
 func (o *providerOptions) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.storage, "storage", "", "id of the entry in the platform's configuration of storages; its dirty bitmaps belong to it")
+	f.StringVar(&o.directory, "directory", "", "keep backups in this directory as qcow2 and tar files, not in a repository")
+	f.StringVar(&o.trees, "container-format", "", "with --directory, what containers are kept as: tar or squashfs (default: tar)")
 	f.StringVar(&o.mechanism, "mechanism", string(provider.NBD), "how disks are handed over: nbd, file-handle or block-device")
 	f.StringVar(&o.mode, "mode", "incremental", "incremental reads what a dirty bitmap lists; full reads everything")
 	f.StringVar(&o.detection, "change-detection-mode", "", "which files of containers are read: metadata or data (default: metadata)")
@@ -69,6 +74,7 @@ func (o *providerOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.pidFiles, "pid-files", "/run/qemu-server/%d.pid", "where the process numbers of machines are, with %d for the id")
 	o.key.writeFlags(cmd)
 	complete(cmd, "mechanism", cobra.FixedCompletions([]string{"nbd", "file-handle", "block-device"}, noFiles))
+	complete(cmd, "container-format", cobra.FixedCompletions([]string{"tar", "squashfs"}, noFiles))
 	complete(cmd, "mode", cobra.FixedCompletions([]string{"full", "incremental"}, noFiles))
 	complete(cmd, "change-detection-mode", cobra.FixedCompletions([]string{"data", "metadata"}, noFiles))
 }
@@ -85,6 +91,15 @@ func (o providerOptions) check() error {
 	}
 	if d := backup.Detection(o.detection); d != backup.DetectAuto && d != backup.DetectMetadata && d != backup.DetectData {
 		return usagef("--change-detection-mode %q: want metadata or data", o.detection)
+	}
+	if k := dirstore.Trees(o.trees); k != "" && k != dirstore.Tar && k != dirstore.Squashfs {
+		return usagef("--container-format %q: want tar or squashfs", o.trees)
+	}
+	if o.directory == "" && o.trees != "" {
+		return usagef("--container-format goes with --directory: a repository keeps containers as file archives")
+	}
+	if o.directory != "" && o.detection != "" {
+		return usagef("--change-detection-mode goes with a repository: a directory keeps containers in full")
 	}
 	if o.owner != "" {
 		return checkOwner(o.owner)
@@ -133,6 +148,9 @@ func (a *app) withProvider(ctx context.Context, o providerOptions, job func(prov
 
 // providerStorage opens what backups go to.
 func (a *app) providerStorage(ctx context.Context, o providerOptions) (provider.Storage, error) {
+	if o.directory != "" {
+		return dirstore.Open(o.directory, dirstore.Options{Incremental: o.mode == "incremental", Trees: dirstore.Trees(o.trees), Log: a.log()})
+	}
 	host, err := a.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("this host's name: %w", err)

@@ -270,3 +270,5 @@ func names(t testing.TB, s provider.Storage) []string {
 	}
 	return all
 }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }

@@ -16,7 +16,6 @@ import (
 // Formats of archives.
 const (
 	formatDisks    = "qcow2"
-	formatTar      = "tar"
 	formatSquashfs = "squashfs"
 	formatUnknown  = "unknown"
 )
@@ -89,7 +88,7 @@ func (s *Store) Entry(_ context.Context, a provider.Archive) (provider.Entry, er
 			e.Notes = string(text)
 			continue
 		case f.Name == tarFile:
-			e.Format = formatTar
+			e.Format = provider.FormatTar
 		case f.Name == squashFile:
 			e.Format = formatSquashfs
 		case strings.HasSuffix(f.Name, diskSuffix):
