@@ -40,6 +40,9 @@ type world struct {
 	// careless is what another program was removing: parts of it may be gone
 	// while it is still listed, but no chunk that its index names.
 	careless map[names.Snapshot]bool
+	// moves says where a snapshot of must is being moved: it is in one of the two
+	// places.
+	moves map[names.Snapshot]names.Snapshot
 	// mustLog and mayLog are the same for the logs of snapshots that are there.
 	mustLog, mayLog map[names.Snapshot]string
 }
@@ -50,6 +53,7 @@ func newWorld(d *simdisk.Disk) *world {
 		map[names.Snapshot]content{},
 		map[names.Snapshot]content{},
 		map[names.Snapshot]bool{},
+		map[names.Snapshot]names.Snapshot{},
 		map[names.Snapshot]string{},
 		map[names.Snapshot]string{},
 	}
@@ -57,7 +61,7 @@ func newWorld(d *simdisk.Disk) *world {
 
 func (w *world) clone() *world {
 	return &world{
-		w.disk.Clone(), maps.Clone(w.must), maps.Clone(w.may), maps.Clone(w.careless),
+		w.disk.Clone(), maps.Clone(w.must), maps.Clone(w.may), maps.Clone(w.careless), maps.Clone(w.moves),
 		maps.Clone(w.mustLog), maps.Clone(w.mayLog),
 	}
 }
@@ -133,7 +137,7 @@ var operations = []operation{
 		if !ok {
 			return nil
 		}
-		w.doubtGroup(n.Group)
+		w.doubtGroup(n)
 		return func(s *datastore.Store) error {
 			_, err := s.ForgetGroup(context.Background(), n.NS, n.Group)
 			if err == nil {
@@ -149,16 +153,16 @@ var operations = []operation{
 		}
 		newest := n
 		for o := range w.must {
-			if o.Group == n.Group && o.Time > newest.Time {
+			if o.GroupPath() == n.GroupPath() && o.Time > newest.Time {
 				newest = o
 			}
 		}
 		kept := w.must[newest]
-		w.doubtGroup(n.Group)
+		w.doubtGroup(n)
 		delete(w.may, newest)
 		w.must[newest] = kept
 		return func(s *datastore.Store) error {
-			results, err := s.Prune(context.Background(), repo.PruneOptions{Group: &n.Group, Keep: retention.Options{Last: 1}})
+			results, err := s.Prune(context.Background(), repo.PruneOptions{Namespace: n.NS, Group: &n.Group, Keep: retention.Options{Last: 1}})
 			for _, r := range results {
 				err = errors.Join(err, r.Err)
 			}
@@ -240,6 +244,19 @@ var operations = []operation{
 		c := w.must[n]
 		return func(s *datastore.Store) error { return t.mend(context.Background(), s, n, c.img, c.conf) }
 	}},
+	{"move", func(_ *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
+		n, ok := pick(w, rng)
+		to := names.Namespace("elsewhere")
+		if n.NS == to {
+			to = names.Root
+		}
+		if !ok || !w.move(n, to) {
+			return nil
+		}
+		return func(s *datastore.Store) error {
+			return s.MoveGroup(context.Background(), n.NS, n.Group, to, true)
+		}
+	}},
 	{"change of owner", func(_ *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
 		n, ok := pick(w, rng)
 		if !ok {
@@ -290,12 +307,57 @@ func (w *world) doubt(n names.Snapshot) {
 	delete(w.must, n)
 }
 
-func (w *world) doubtGroup(g names.Group) {
+func (w *world) doubtGroup(of names.Snapshot) {
 	for n := range maps.Clone(w.must) {
-		if n.Group == g {
+		if n.GroupPath() == of.GroupPath() {
 			w.doubt(n)
 		}
 	}
+}
+
+// move says that the group of n is being moved; not if it would not be allowed to.
+func (w *world) move(n names.Snapshot, to names.Namespace) bool {
+	moves := map[names.Snapshot]names.Snapshot{}
+	oldest, newest := int64(1<<62), int64(0)
+	for o := range w.must {
+		if o.Group != n.Group {
+			continue
+		}
+		if o.NS == to {
+			newest = max(newest, o.Time)
+		}
+		if o.NS != n.NS {
+			continue
+		}
+		oldest = min(oldest, o.Time)
+		moved := o
+		moved.NS = to
+		moves[o] = moved
+	}
+	if oldest > newest {
+		maps.Copy(w.moves, moves)
+	}
+	return oldest > newest
+}
+
+// arrive makes facts of the moves, as far as they are done.
+func (w *world) arrive(listed map[names.Snapshot]bool) error {
+	for from, to := range w.moves {
+		if listed[from] && listed[to] {
+			return fmt.Errorf("%s is in two places", from)
+		}
+		if !listed[to] {
+			continue
+		}
+		w.must[to] = w.must[from]
+		delete(w.must, from)
+		if text, ok := w.mustLog[from]; ok {
+			w.mustLog[to] = text
+			delete(w.mustLog, from)
+		}
+	}
+	clear(w.moves)
+	return nil
 }
 
 // pick returns a known snapshot, the same one for the same random numbers.
@@ -375,14 +437,14 @@ func (t *tester) check(w *world, rng *rand.Rand) error {
 func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapshot]found, error) {
 	ctx := context.Background()
 	present := map[names.Snapshot]found{}
-	infos, err := s.Snapshots(ctx, names.Root, nil)
+	infos, listed, err := everything(ctx, s)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
+	if err := w.arrive(listed); err != nil {
+		return nil, err
+	}
 	for _, info := range infos {
-		if !info.Finished {
-			continue
-		}
 		n := info.Snapshot
 		want, ok := w.must[n]
 		if !ok {
@@ -431,12 +493,37 @@ func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapsho
 	return present, nil
 }
 
+// everything lists the finished snapshots of all namespaces.
+func everything(ctx context.Context, s *datastore.Store) (infos []repo.SnapshotInfo, listed map[names.Snapshot]bool, err error) {
+	spaces, err := s.Namespaces(ctx, names.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+	listed = map[names.Snapshot]bool{}
+	for _, ns := range append(spaces, names.Root) {
+		all, err := s.Snapshots(ctx, ns, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, info := range all {
+			if info.Finished {
+				infos = append(infos, info)
+				listed[info.Snapshot] = true
+			}
+		}
+	}
+	return infos, listed, nil
+}
+
 // history makes a world with a few snapshots and some garbage.
 func history(t *testing.T, tt *tester, rng *rand.Rand) *world {
 	t.Helper()
 	w := newWorld(newDisk(t))
 	s, err := tt.open(w.disk)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateNamespace(context.Background(), "elsewhere"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"backup", "backup", "backup of the other guest", "backup", "forget", "backup"} {

@@ -44,6 +44,8 @@
 //	forget a group           group exclusive, then each snapshot as above
 //	protect                  snapshot exclusive
 //	group notes, owner       group exclusive
+//	move a group             .lock [1,∞) exclusive; the group exclusive in both
+//	                         namespaces; each snapshot exclusive, manifest
 //	garbage collection       .lock [1,∞) exclusive; each chunk directory
 //	                         exclusive while it is swept
 //
@@ -61,6 +63,7 @@
 //	                    exclusive lock, after another look
 //	verify   × backup   a base that is found damaged fails the backup at its end
 //	prune    × backup   a snapshot judged unfinished stays if it is finished now
+//	move     × GC       one at a time: the mark phase could miss a snapshot twice
 //	forget   × GC       what vanishes or appears makes the mark phase look again
 //
 // # Source

@@ -105,6 +105,24 @@ type Mender interface {
 	Mend(ctx context.Context, s names.Snapshot) (Session, error)
 }
 
+// Mover is a Repository in which backups can change their namespace.
+type Mover interface {
+	// MoveGroup moves a group. With merge its snapshots join a group of the same
+	// name and owner, if they are all newer.
+	MoveGroup(ctx context.Context, from names.Namespace, g names.Group, to names.Namespace, merge bool) error
+	// MoveNamespace moves the groups of a namespace and of those below it. What
+	// cannot be moved stays, and the error says so.
+	MoveNamespace(ctx context.Context, from names.Namespace, opt MoveNamespaceOptions) error
+}
+
+// MoveNamespaceOptions says where the groups of a namespace go.
+type MoveNamespaceOptions struct {
+	To         names.Namespace // made if only its last part is missing
+	Depth      int             // levels below that move too; negative: all
+	Merge      bool            // see MoveGroup
+	KeepSource bool            // do not remove namespaces that have become empty
+}
+
 // GroupInfo describes a group in a listing.
 type GroupInfo struct {
 	Namespace  names.Namespace
