@@ -13,7 +13,7 @@ import (
 func newGroupCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
-		Short: "Remove, describe and hand over backup groups",
+		Short: "Remove, describe, move and hand over backup groups",
 		Long:  `A group is all snapshots of one machine, as vm/100.`,
 		Example: `  holdfast group forget vm/100
   holdfast group notes update vm/100 "web server"
@@ -70,7 +70,7 @@ who it is for (--owner) is refused in a group of somebody else.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runChangeOwner(cmd.Context(), a, args[0], args[1])
 		},
-	}, notes)
+	}, newGroupMoveCommand(a), notes)
 	return cmd
 }
 

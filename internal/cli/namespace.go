@@ -12,7 +12,7 @@ import (
 func newNamespaceCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "namespace",
-		Short: "List, create and delete namespaces",
+		Short: "List, create, move and delete namespaces",
 		Long: `Namespaces divide a repository, so that machines of the same name do not meet.
 Chunks are shared between all of them. There may be 7 levels. A namespace is
 named by the argument or by --ns.`,
@@ -63,7 +63,7 @@ unless --delete-groups asks to remove these too.`,
 			}
 			return runNamespaceCreate(cmd.Context(), a, ns)
 		},
-	}, remove)
+	}, newNamespaceMoveCommand(a), remove)
 	return cmd
 }
 

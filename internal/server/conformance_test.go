@@ -95,6 +95,8 @@ var rows = []row{
 	{"POST /admin/datastore/{store}/namespace", "ynnnnnn", []string{"name", "new"}},
 	{"DELETE /admin/datastore/{store}/namespace", "ynnnnnn", []string{"ns", "gone"}},
 	{"POST /admin/datastore/{store}/upload-backup-log", "xnnyxxn", snap},
+	{"POST /admin/datastore/{store}/move-group", "ynnyxnn", with(group, "target-ns", "gone")},
+	{"POST /admin/datastore/{store}/move-namespace", "ynnnnnn", []string{"ns", "gone", "target-ns", "went"}},
 
 	{"POST /admin/datastore/{store}/prune", "ynnyxnn", with(group, "keep-last", "1", "dry-run", "1")},
 	{"POST /admin/datastore/{store}/prune-datastore", "ynnyynn", []string{"keep-last", "1", "dry-run", "1"}},
