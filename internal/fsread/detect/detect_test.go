@@ -190,7 +190,7 @@ func TestFileSystemsOpenOrAreRefusedByName(t *testing.T) {
 }
 
 func TestImageThatCannotBeReadIsNotNothing(t *testing.T) {
-	for _, at := range []int64{0, 66 << 10, 4*mib - 60<<10} {
+	for _, at := range []int64{0, 66 << 10, 4*mib - 64<<10} {
 		bad := image.Faulty{Image: mem{bytes.NewReader(make([]byte, 4*mib))}, Bad: at, Length: 512, Err: syscall.EIO}
 		if f, err := detect.Look(bad); !errors.Is(err, syscall.EIO) {
 			t.Errorf("at %d: %+v, %v", at, f, err)
