@@ -23,6 +23,8 @@ type backupJSON struct {
 	Seconds     float64       `json:"elapsed"`
 	Archives    []archiveJSON `json:"archives"`
 	Total       statsJSON     `json:"total"`
+
+	Disks []guestDiskJSON `json:"disks,omitempty"` // of a running guest
 }
 
 type archiveJSON struct {
@@ -60,10 +62,15 @@ func rangesOf(d image.Damage) []rangeJSON {
 }
 
 func (a *app) showBackup(rep backup.Report, crypt cryptChoice) error {
+	return a.showBackupWith(rep, crypt, nil)
+}
+
+func (a *app) showBackupWith(rep backup.Report, crypt cryptChoice, disks []guestDiskJSON) error {
 	s := rep.Snapshot
 	out := backupJSON{
 		Snapshot: show(s), Namespace: s.NS.String(), Type: string(s.Type), ID: s.ID, Time: s.Time,
 		Previous: rep.Previous, Seconds: rep.Elapsed.Seconds(), Total: statsOf(rep.Total),
+		Disks: disks,
 	}
 	if crypt.key != nil {
 		out.Fingerprint = crypt.key.Fingerprint().String()

@@ -109,6 +109,7 @@ Exit codes:
 		}
 	}
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a), newCatalogCommand(a))
+	section(groupMain, newGuestCommand(a))
 	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a), newMountCommand(a), newUnmountCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newSyncCommand(a), newNamespaceCommand(a), newStatusCommand(a))
 	section(groupServer, newServerCommand(a), newProviderCommand(a))

@@ -46,6 +46,9 @@ func newSite(t *testing.T, change ...func(*qemutest.Spec)) *site {
 	for _, d := range s.spec.Disks {
 		s.model[d.ID] = make([]byte, d.Size)
 	}
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
+		t.Fatal(err)
+	}
 	s.opts = qemu.Options{ScratchDir: dir, RunDir: dir}
 	s.start(t)
 	return s

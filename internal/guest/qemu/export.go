@@ -37,6 +37,9 @@ func (g *Guest) removeSocket() error {
 
 // serve starts QEMU's NBD server on a socket that only this user can reach.
 func (p *point) serve(ctx context.Context) error {
+	if err := makeRunDir(p.g.opts.RunDir); err != nil {
+		return err
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.g.socket(), Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("NBD socket: %w", err)

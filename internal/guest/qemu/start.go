@@ -1,0 +1,63 @@
+package qemu
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ParseMachine reads a MachineFile.
+func ParseMachine(text []byte) (Machine, error) {
+	var m Machine
+	if err := json.Unmarshal(text, &m); err != nil {
+		return Machine{}, fmt.Errorf("description of the machine: %w", err)
+	}
+	return m, nil
+}
+
+// Arguments are those of a QEMU that starts a machine like m with the restored
+// disks, raw images at paths by the names of the disks. What m does not say is
+// left to QEMU's defaults; networks and displays are not in it.
+func (m Machine) Arguments(paths map[string]string) []string {
+	var args []string
+	add := func(flag string, value string, ok bool) {
+		if ok {
+			args = append(args, flag, value)
+		}
+	}
+	add("-name", m.Name, m.Name != "")
+	add("-uuid", m.UUID, m.UUID != "")
+	add("-machine", m.Type, m.Type != "")
+	add("-m", strconv.FormatInt(m.Memory>>20, 10)+"M", m.Memory >= 1<<20)
+	add("-smp", strconv.Itoa(m.CPUs), m.CPUs > 0)
+	controllers := map[string]bool{}
+	for i, d := range m.Disks {
+		path, ok := paths[d.Name]
+		if !ok {
+			continue
+		}
+		if d.Type == "" || strings.HasPrefix(d.Type, "cfi.") { // firmware's memory
+			add("-drive", fmt.Sprintf("if=pflash,format=raw,file=%s", escape(path)), true)
+			continue
+		}
+		if c := d.Controller; c != "" && !controllers[d.ControlID] && !strings.HasPrefix(c, "virtio-blk") {
+			controllers[d.ControlID] = true
+			add("-device", c+",id="+d.ControlID, true)
+		}
+		node := "disk" + strconv.Itoa(i)
+		add("-blockdev", fmt.Sprintf("driver=raw,node-name=%s,discard=unmap,file.driver=file,file.discard=unmap,file.filename=%s", node, escape(path)), true)
+		device := d.Type + ",drive=" + node
+		if d.ID != "" {
+			device += ",id=" + d.ID
+		}
+		if d.ControlID != "" {
+			device += ",bus=" + d.ControlID + ".0"
+		}
+		add("-device", device, true)
+	}
+	return args
+}
+
+// escape doubles commas, as QEMU's options want it.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
