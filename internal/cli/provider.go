@@ -57,7 +57,7 @@ restore holds what it opened until its standard input ends.`,
 	}
 	cmd.Flags().StringVar(&args, "args", "{}", "the arguments, a JSON object")
 	o.add(cmd)
-	cmd.AddCommand(newProviderServeCommand(a), newProviderWalkCommand(a))
+	cmd.AddCommand(newProviderServeCommand(a), newProviderWalkCommand(a), newProviderImportCommand(a))
 	return cmd
 }
 

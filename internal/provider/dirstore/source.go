@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/provider"
+	"github.com/holdfast-backup/holdfast/internal/provider/carry"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
@@ -74,6 +75,22 @@ func (r *source) Volume(_ context.Context, device string) (provider.Image, error
 	}
 	return nil, fmt.Errorf("backup %s has no disk %q: %w", r.a.Name, device, repo.ErrNotFound)
 }
+
+// VolumeSince opens a disk as what it has that it had not in an older archive.
+func (r *source) VolumeSince(_ context.Context, device string, base provider.Archive) (provider.Image, error) {
+	img, err := r.s.openDisk(r.a, device)
+	if err != nil {
+		return nil, err
+	}
+	for n, file := range img.Files() {
+		if a, ok := r.s.archiveOf(file); ok && a == base && n > 0 {
+			return img.Delta(n)
+		}
+	}
+	return nil, errors.Join(fmt.Errorf("disk %s of backup %s: %w: %s", device, r.a.Name, carry.ErrNotSince, base.Name), img.Close())
+}
+
+var _ carry.Sincer = (*source)(nil)
 
 // tree returns the name of the file that a container is in.
 func (r *source) tree() (string, error) {
