@@ -17,7 +17,7 @@ import (
 // group that moves begins after the other one ends.
 //
 // Each snapshot moves in one step, the oldest first, so that after an interrupted
-// move a repeated one goes on. Nobody reads or writes the group meanwhile, and no
+// move a repeated one goes on. What unfinished backups have left is removed. Nobody reads or writes the group meanwhile, and no
 // collection runs: it might look for a snapshot in both places and miss it in
 // both.
 func (s *Store) MoveGroup(ctx context.Context, from names.Namespace, g names.Group, to names.Namespace, merge bool) error {
@@ -80,11 +80,11 @@ func (m *move) group(ctx context.Context, from names.Namespace, g names.Group, t
 		return err
 	}
 	defer func() { err = errors.Join(err, target.Unlock()) }()
-	snaps, err := s.times(from, g)
-	if err != nil {
+	if err := m.makeTarget(from, g, to, merge); err != nil {
 		return err
 	}
-	if err := m.makeTarget(from, g, to, merge, snaps); err != nil {
+	snaps, err := s.times(from, g)
+	if err != nil {
 		return err
 	}
 	for _, n := range snaps {
@@ -104,13 +104,17 @@ func (m *move) group(ctx context.Context, from names.Namespace, g names.Group, t
 // makeTarget makes the group in the other namespace, or makes sure that the
 // snapshots may join it. A group without a snapshot is what an interrupted move
 // has left.
-func (m *move) makeTarget(from names.Namespace, g names.Group, to names.Namespace, merge bool, snaps []names.Snapshot) error {
+func (m *move) makeTarget(from names.Namespace, g names.Group, to names.Namespace, merge bool) error {
 	s := m.store
 	owner, err := s.owner(from, g)
 	if err != nil {
 		return err
 	}
-	there, err := s.times(to, g)
+	snaps, err := m.finished(from, g)
+	if err != nil {
+		return err
+	}
+	there, err := m.finished(to, g)
 	if err != nil {
 		return err
 	}
@@ -143,7 +147,26 @@ func (m *move) makeTarget(from names.Namespace, g names.Group, to names.Namespac
 	return nil
 }
 
-// snapshot moves one snapshot, finished or not.
+// finished lists the finished snapshots of a group, oldest first.
+func (m *move) finished(ns names.Namespace, g names.Group) (all []names.Snapshot, err error) {
+	snaps, err := m.store.times(ns, g)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range snaps {
+		done, err := exists(m.store.fs, n.Path()+"/"+manifestName)
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			all = append(all, n)
+		}
+	}
+	return all, nil
+}
+
+// snapshot moves one snapshot, and removes it if it is none. The caller has the
+// locks of both groups, so no backup is at work in them.
 func (m *move) snapshot(ctx context.Context, n names.Snapshot, to names.Namespace) (err error) {
 	s := m.store
 	u, err := s.lockSnapshot(n, lockExclusive)
@@ -156,8 +179,24 @@ func (m *move) snapshot(ctx context.Context, n names.Snapshot, to names.Namespac
 		return err
 	}
 	defer func() { err = errors.Join(err, mu.Unlock()) }()
+	done, err := exists(s.fs, n.Path()+"/"+manifestName)
+	if err != nil {
+		return err
+	}
+	if !done {
+		return s.removeDir(n.Path())
+	}
 	moved := n
 	moved.NS = to
+	if done, err = exists(s.fs, moved.Path()+"/"+manifestName); err != nil {
+		return err
+	}
+	if done {
+		return repo.ErrExists
+	}
+	if err := s.removeDir(moved.Path()); err != nil {
+		return err
+	}
 	if err := s.fs.Rename(n.Path(), moved.Path()); err != nil {
 		return err
 	}

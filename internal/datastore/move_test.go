@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -176,6 +178,27 @@ func TestWhatIsInUseDoesNotMove(t *testing.T) {
 	m.check("=2")
 	m.w.move(infos[0].Snapshot, "a")
 	m.must(move())
+	m.check("a=2")
+}
+
+func TestLeftoversOfUnfinishedBackupsAreNotInTheWay(t *testing.T) {
+	m := newMoving(t)
+	infos, err := m.Snapshots(t.Context(), names.Root, nil)
+	m.must(err)
+	first := infos[0].Snapshot
+	left := []names.Snapshot{m.in(first, "a"), {NS: "a", Group: m.group, Time: first.Time + 1e7}, {Group: m.group, Time: first.Time - 1e7}}
+	for _, n := range left {
+		for _, dir := range []string{path.Dir(n.GroupPath()), n.GroupPath(), n.Path()} {
+			if err := m.w.disk.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+				t.Fatal(err)
+			}
+		}
+		f, err := m.w.disk.Create(n.Path()+"/disk.img.tmp_fidx", 0o644)
+		m.must(err)
+		m.must(f.Close())
+	}
+	m.w.move(first, "a")
+	m.must(m.MoveGroup(t.Context(), names.Root, m.group, "a", false))
 	m.check("a=2")
 }
 
