@@ -30,6 +30,10 @@ sub provider_name { return 'Holdfast'; }
 
 my sub untaint { return PVE::BackupProvider::Plugin::Holdfast::Service::untaint(@_); }
 
+my sub text_of { return PVE::BackupProvider::Plugin::Holdfast::Service::text_of(@_); }
+
+my sub bytes_of { return PVE::BackupProvider::Plugin::Holdfast::Service::bytes_of(@_); }
+
 my sub call { my ($self, @call) = @_; return $self->{service}->call(@call); }
 
 # info_args are the parts of $info that holdfast knows.
@@ -37,7 +41,8 @@ my sub info_args {
     my ($info) = @_;
     my $args = {};
     $args->{'bandwidth-limit'} = int($info->{'bandwidth-limit'}) if $info->{'bandwidth-limit'};
-    $args->{'firewall-config'} = "$info->{'firewall-config'}" if defined($info->{'firewall-config'});
+    $args->{'firewall-config'} = text_of("$info->{'firewall-config'}")
+        if defined($info->{'firewall-config'});
     return $args;
 }
 
@@ -123,7 +128,7 @@ my sub volume_args {
 
 sub backup_vm {
     my ($self, $vmid, $guest_config, $volumes, $info) = @_;
-    my $args = { vmid => int($vmid), 'guest-config' => "$guest_config", info => info_args($info) };
+    my $args = { vmid => int($vmid), 'guest-config' => text_of("$guest_config"), info => info_args($info) };
     for my $device (keys $volumes->%*) {
         $args->{volumes}->{$device} = eval { volume_args($volumes->{$device}) };
         die "disk $device: $@" if $@;
@@ -135,8 +140,8 @@ sub backup_vm {
 my sub container_info {
     my ($info) = @_;
     my $args = info_args($info);
-    $args->{directory} = "$info->{directory}";
-    $args->{sources} = [map { "$_" } $info->{sources}->@*];
+    $args->{directory} = text_of("$info->{directory}");
+    $args->{sources} = [map { text_of("$_") } $info->{sources}->@*];
     $args->{'backup-user-id'} = int($info->{'backup-user-id'} // 0);
     return $args;
 }
@@ -151,8 +156,8 @@ sub backup_container {
     my ($self, $vmid, $guest_config, $exclude_patterns, $info) = @_;
     $self->{service}->walk({
         vmid => int($vmid),
-        'guest-config' => "$guest_config",
-        'exclude-patterns' => [map { "$_" } ($exclude_patterns // [])->@*],
+        'guest-config' => text_of("$guest_config"),
+        'exclude-patterns' => [map { text_of("$_") } ($exclude_patterns // [])->@*],
         info => container_info($info),
     });
     return;
@@ -168,12 +173,12 @@ sub restore_get_mechanism {
 
 sub archive_get_guest_config {
     my ($self, $volname) = @_;
-    return call($self, 'archive_get_guest_config', { volname => "$volname" })->{config};
+    return bytes_of(call($self, 'archive_get_guest_config', { volname => "$volname" })->{config});
 }
 
 sub archive_get_firewall_config {
     my ($self, $volname) = @_;
-    return call($self, 'archive_get_firewall_config', { volname => "$volname" })->{config};
+    return bytes_of(call($self, 'archive_get_firewall_config', { volname => "$volname" })->{config});
 }
 
 sub restore_vm_init {

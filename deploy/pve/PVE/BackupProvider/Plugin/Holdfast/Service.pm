@@ -33,6 +33,11 @@ sub untaint {
     die "$what has an unexpected form: '$text'\n";
 }
 
+# text_of makes characters of what was read from a file, which JSON wants; bytes_of
+# is its inverse. What is no UTF-8 is taken for Latin-1.
+sub text_of { my ($bytes) = @_; utf8::decode($bytes); return $bytes; }
+sub bytes_of { my ($text) = @_; utf8::encode($text) if defined($text); return $text; }
+
 my $ONE_LINE = qr/[^\x00-\x1f\x7f]+/;
 
 # password_file is where the password of a storage is kept, for root only.
@@ -55,7 +60,7 @@ sub options {
     };
     if (defined($scfg->{'hf-directory'})) {
         $add->('--directory', 'hf-directory', qr{/[^\x00-\x1f\x7f]*});
-        $add->('--lxc-mode', 'hf-lxc-mode', qr/[a-z]+/);
+        $add->('--container-format', 'hf-lxc-mode', qr/[a-z]+/);
     } else {
         $add->('--repository', 'hf-repository', $ONE_LINE);
         $add->('--ns', 'namespace', $ONE_LINE);
@@ -175,9 +180,13 @@ my sub take {
 sub read_line {
     my ($self, $child, $until) = @_;
     my $select = IO::Select->new($child->{from}, $child->{complaints});
-    while ($child->{buffer} !~ s/^(.*)\n//) {
+    while (1) {
+        return $1 if $child->{buffer} =~ s/^(.*)\n//;
         my $left = defined($until) ? $until - time() : undef;
-        die "holdfast does not answer in time\n" if defined($left) && $left <= 0;
+        if (defined($left) && $left <= 0) {
+            $child->{stuck} = 1;
+            die "holdfast does not answer in time\n";
+        }
         for my $fh ($select->can_read($left)) {
             next if take($self, $child, $fh);
             $select->remove($fh);
@@ -190,7 +199,6 @@ sub read_line {
             die "holdfast has ended: $why\n";
         }
     }
-    return $1;
 }
 
 # answer waits for the answer of a request, and dies of its error. Answers of
@@ -200,12 +208,12 @@ sub answer {
     while (1) {
         my $a = decode_json($self->read_line($child, $until));
         if (my $l = $a->{log}) {
-            $self->{log}->($l->{level}, $l->{message});
+            $self->{log}->($l->{level}, bytes_of($l->{message}));
             next;
         }
         next if !defined($a->{id}) || $a->{id} ne $id;
         if (my $e = $a->{error}) {
-            die "$e->{message}\n";
+            die bytes_of($e->{message}) . "\n";
         }
         return $a->{result};
     }
@@ -242,7 +250,7 @@ sub end {
     local ($?, $@, $!);
     close($child->{to});
     close($child->{from});
-    my $until = time() + $GRACE;
+    my $until = time() + ($child->{stuck} ? 1 : $GRACE);
     my $killed = 0;
     while (waitpid($child->{pid}, WNOHANG) == 0) {
         if (time() > $until) {
