@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -115,7 +116,7 @@ func (s *Server) removeStore(ctx context.Context, r *api.Request) (string, error
 	if err := s.stores.Remove(ctx, params.digest.Of(r), name); err != nil {
 		return "", err
 	}
-	if err := s.usage.Forget(name); err != nil {
+	if err := errors.Join(s.usage.Forget(name), s.history.Forget(storeSeries(name))); err != nil {
 		return "", err
 	}
 	if !keepACL.Of(r) {

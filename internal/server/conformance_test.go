@@ -49,6 +49,14 @@ var rows = []row{
 	{"GET /metrics", "ynnnnnn", nil},
 	{"GET /nodes/{node}/identity", "yyyyyyy", nil},
 	{"GET /nodes/{node}/status", "ynnnnnn", nil},
+	{"GET /nodes/{node}/rrd", "ynnnnnn", []string{"timeframe", "hour", "cf", "MAX"}},
+	{"GET /nodes", "yyyyyyy", nil},
+	{"GET /nodes/{node}/time", "yyyyyyy", nil},
+	{"GET /nodes/{node}/journal", "ynnnnnn", []string{"lastentries", "1"}},
+	{"GET /nodes/{node}/syslog", "ynnnnnn", []string{"limit", "1"}},
+	{"GET /nodes/{node}/certificates/info", "ynnnnnn", nil},
+	{"POST /nodes/{node}/certificates/custom", "ynnnnnn", []string{"certificates", "none"}},
+	{"DELETE /nodes/{node}/certificates/custom", "ynnnnnn", nil},
 
 	{"POST /access/ticket", "yyyyyyy", []string{"username", "admin@pbs", "password", password}},
 	{"DELETE /access/ticket", "yyyyyyy", nil},
@@ -66,7 +74,10 @@ var rows = []row{
 	{"POST /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
 	{"PUT /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
 	{"DELETE /access/users/{userid}/token/{token-name}", "ynnnnnn", nil},
+	{"GET /access/tfa", "yyyyyyy", nil},
 	{"GET /access/tfa/{userid}", "ynnnnnn", nil},
+	{"GET /access/tfa/{userid}/{id}", "ynnnnnn", nil},
+	{"PUT /access/tfa/{userid}/{id}", "ynnnnnn", []string{"description", "x", "password", password}},
 	{"POST /access/tfa/{userid}", "ynnnnnn", []string{"type", "recovery", "password", password}},
 	{"DELETE /access/tfa/{userid}/{id}", "ynnnnnn", []string{"password", password}},
 	{"GET /access/roles", "yyyyyyy", nil},
@@ -75,6 +86,7 @@ var rows = []row{
 
 	{"GET /admin/datastore", "yyyyyyy", nil},
 	{"GET /admin/datastore/{store}/status", "yyyyyyn", nil},
+	{"GET /admin/datastore/{store}/rrd", "yyyyynn", []string{"timeframe", "day"}},
 	{"GET /admin/datastore/{store}/active-operations", "yyynnnn", nil},
 	{"GET /status/datastore-usage", "yyyyyyy", nil},
 

@@ -106,6 +106,22 @@ func (m *machine) load(st *nodeItem) error {
 	return err
 }
 
+// traffic counts the bytes that went through all interfaces but the loopback one.
+func traffic() (in, out float64, err error) {
+	err = eachLine("/proc/net/dev", func(line string) {
+		name, rest, ok := strings.Cut(line, ":")
+		f := strings.Fields(rest)
+		if !ok || strings.TrimSpace(name) == "lo" || len(f) < 9 {
+			return
+		}
+		n, _ := strconv.ParseFloat(f[0], 64) // what is no number counts as 0
+		in += n
+		n, _ = strconv.ParseFloat(f[8], 64)
+		out += n
+	})
+	return in, out, err
+}
+
 func cpuinfo() (c cpuItem, err error) {
 	sockets := map[string]bool{}
 	err = eachLine("/proc/cpuinfo", func(line string) {

@@ -15,7 +15,8 @@
 //
 // The configuration directory holds files of PBS, see package confdir. Logs of
 // tasks are in LogDir/tasks, see package tasks; how full the datastores were is in
-// StateDir/usage, see package usage, and when jobs ran last in JobDir, see package jobs.
+// StateDir/usage, see package usage, and with the figures of the machine in
+// StateDir/history, see package history; when jobs ran last in JobDir, see package jobs.
 //
 // # Limits
 //
@@ -61,6 +62,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/cert"
+	"github.com/holdfast-backup/holdfast/internal/server/history"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/server/metrics"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
@@ -87,6 +89,7 @@ type Options struct {
 	Remotes Remotes
 	// JobEnded hears of each run of a job that has ended; may be nil.
 	JobEnded func(jobs.Job, upid.UPID, tasks.State)
+	Journal  string // path of journalctl; default /usr/bin/journalctl
 	Sendmail string // path of the program that takes mail; default /usr/sbin/sendmail
 	// Silent says that nobody is notified of jobs, whatever the configuration says.
 	Silent bool
@@ -116,6 +119,7 @@ type Server struct {
 	stores      *stores.Set
 	tasks       *tasks.Log
 	usage       *usage.Record
+	history     *history.Record
 	schedule    *jobs.Scheduler
 	figures     *metrics.Counters
 	table       *api.Table
@@ -156,6 +160,9 @@ func New(opt Options) (_ *Server, err error) {
 	if s.usage, err = usage.Open(filepath.Join(opt.StateDir, "usage")); err != nil {
 		return nil, err
 	}
+	if s.history, err = history.Open(filepath.Join(opt.StateDir, "history")); err != nil {
+		return nil, err
+	}
 	s.figures = metrics.New(opt.Version)
 	s.tasks, err = tasks.Open(tasks.Options{
 		Ended: func(id upid.UPID, end tasks.State) { s.figures.Task(id.Type, string(end.Kind)) },
@@ -178,7 +185,8 @@ func New(opt Options) (_ *Server, err error) {
 func (s *Server) calls() *api.Table {
 	return api.NewTable(
 		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.tfaCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
-		s.moveCalls(), s.jobCalls(), s.jobConfigCalls(), s.jobRunCalls(), s.remoteCalls(), s.syncCalls(), s.noticeCalls(), s.metricsCalls(), s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
+		s.moveCalls(), s.jobCalls(), s.jobConfigCalls(), s.jobRunCalls(), s.remoteCalls(), s.syncCalls(), s.noticeCalls(), s.historyCalls(), s.machineCalls(), s.metricsCalls(),
+		s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
 	)
 }
 
@@ -192,6 +200,9 @@ func setDefaults(o *Options) {
 	}
 	if o.JobDir == "" {
 		o.JobDir = filepath.Join(o.StateDir, "jobstates")
+	}
+	if o.Journal == "" {
+		o.Journal = "/usr/bin/journalctl"
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -1,12 +1,10 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -186,35 +184,4 @@ func (l *lateLog) begin(t *tasks.Task) {
 		t.Logf("%s", line)
 	}
 	l.task, l.lines = t, nil
-}
-
-// sample notes how full the datastores are, now and then, until ctx ends.
-func (s *Server) sample(ctx context.Context) {
-	const often = 10 * time.Minute
-	for {
-		s.sampleOnce(ctx)
-		if pause(ctx, often) != nil {
-			return
-		}
-	}
-}
-
-func (s *Server) sampleOnce(ctx context.Context) {
-	configs, err := s.stores.List()
-	if err != nil {
-		s.log.Warn("how full datastores are is not noted", "error", err)
-		return
-	}
-	for _, c := range configs {
-		err := s.using(c.Name, stores.Read, func(h *stores.Handle) error {
-			u, err := h.Usage(ctx)
-			if err != nil {
-				return err
-			}
-			return s.usage.Add(c.Name, s.now(), u.Used, u.Total)
-		})
-		if err != nil {
-			s.log.Debug("how full a datastore is is not noted", "store", c.Name, "error", err)
-		}
-	}
 }

@@ -156,6 +156,25 @@ func Renew(conf confdir.Dir) error {
 	return conf.Replace(confdir.Certificate, certText)
 }
 
+// Install gives a configuration a certificate of somebody else, with those above it.
+// Without a key it has to be for the key that is there.
+func Install(conf confdir.Dir, chain, key []byte) error {
+	if key == nil {
+		var err error
+		if key, err = conf.Load(confdir.CertKey); err != nil {
+			return err
+		}
+	}
+	if _, err := tls.X509KeyPair(chain, key); err != nil {
+		return fmt.Errorf("certificate and key: %w", err)
+	}
+	// In between they do not fit together, and the server keeps what it has.
+	if err := conf.Replace(confdir.CertKey, key); err != nil {
+		return err
+	}
+	return conf.Replace(confdir.Certificate, chain)
+}
+
 // makeMissing makes the key and the certificate that are not there.
 func makeMissing(conf confdir.Dir, now time.Time) error {
 	cert, err := conf.Load(confdir.Certificate)
