@@ -37,6 +37,18 @@ type Config struct {
 	BootWait time.Duration // from QEMU's start to the agent's first word; 0: 90 s
 	QEMU     string        // "": qemu-system-x86_64 on the path
 	Append   string        // added to the kernel's command line
+
+	// Monitor is a unix socket of the host on which QEMU's monitor listens, and
+	// Port another one for a virtio-serial port with this name in the guest:
+	// for tests of what talks to virtual machines.
+	Monitor string
+	Port    Port
+}
+
+// Port is a virtio-serial port; the zero Port is none.
+type Port struct {
+	Name   string // in the guest
+	Socket string // of the host, for one client
 }
 
 // File is something to put into the guest before it starts.

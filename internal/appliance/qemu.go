@@ -56,10 +56,17 @@ func (c Config) arguments(accel Accel) ([]string, error) {
 		"-kernel", c.Kernel.Image, "-initrd", "/dev/fd/" + strconv.Itoa(fdInitrd),
 		"-append", strings.TrimSpace(line + " " + c.Append),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-		"-device", "virtio-serial-pci,max_ports=2",
+		"-device", "virtio-serial-pci,max_ports=3",
 		"-chardev", "socket,id=control,fd=" + strconv.Itoa(fdControl),
 		"-device", "virtserialport,chardev=control,name=" + guest.Port,
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
+	}
+	if c.Monitor != "" {
+		args = append(args, "-qmp", "unix:"+c.Monitor+",server=on,wait=off")
+	}
+	if c.Port.Name != "" {
+		args = append(args, "-chardev", "socket,id=port,server=on,wait=off,path="+c.Port.Socket,
+			"-device", "virtserialport,chardev=port,name="+c.Port.Name)
 	}
 	for i, d := range c.Drives {
 		node := fmt.Sprintf("drive%d", i)

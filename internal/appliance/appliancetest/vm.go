@@ -27,6 +27,8 @@ type Spec struct {
 	Drives   []appliance.Drive
 	MemoryMB int // 0: 512
 	CPUs     int // 0: 1
+	Monitor  string
+	Port     appliance.Port
 	// Scratch is the size in MiB of an ext4 disk at /tmp. The guest's other files
 	// are in its memory, where O_DIRECT is refused; so is /tmp without Scratch.
 	Scratch int
@@ -58,6 +60,7 @@ func Start(t *testing.T, s Spec) *VM {
 		Kernel: k, Init: Build(t, module+"internal/appliance/agent"),
 		Modules: s.Modules, Later: s.Later, Tools: s.Tools, Files: s.Files,
 		Drives: s.Drives, MemoryMB: s.MemoryMB, CPUs: s.CPUs,
+		Monitor: s.Monitor, Port: s.Port,
 	}
 	if c.MemoryMB == 0 {
 		c.MemoryMB = 512
