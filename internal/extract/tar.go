@@ -16,11 +16,16 @@ import (
 // capabilities, SCHILY.acl.access and .default for ACLs. Names begin with "./".
 //
 // A tar has no place for sockets, attributes and quota projects, nor for an
-// extended attribute with "=" in its name. Hard links should come with
+// extended attribute with "=" in its name. In a [Rewriter] files of 1 MiB and more
+// have holes for runs of zeros of 64 KiB and more. Hard links should come with
 // the metadata of their files, see [Selection.Metadata]: some programs set it.
 func Tar(ctx context.Context, src Source, w io.Writer, o StreamOptions) (Result, error) {
 	s := &stream{ctx: ctx, src: src, o: o}
 	out := tar.NewWriter(w)
+	var holes *sparse
+	if rw, ok := w.(Rewriter); ok {
+		holes = &sparse{s: s, out: out, w: rw}
+	}
 	err := s.each(func(e *pxar.Entry) error {
 		if e.Kind == pxar.End {
 			return nil
@@ -28,6 +33,9 @@ func Tar(ctx context.Context, src Source, w io.Writer, o StreamOptions) (Result,
 		h, err := s.tarHeader(e)
 		if err != nil {
 			return err
+		}
+		if holes != nil && e.Kind == pxar.File && e.Size >= sparseMin {
+			return holes.file(h, e.Size)
 		}
 		if err := out.WriteHeader(h); err != nil {
 			return err

@@ -1,19 +1,23 @@
 package dirstore
 
 import (
+	"github.com/holdfast-backup/holdfast/internal/extract"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 	"github.com/holdfast-backup/holdfast/internal/zero"
 )
 
 const writebackStep = 32 << 20 // bytes
 
-// sparse is a file that is written from start to end, with holes for zeros.
+// sparse is a file that is written from start to end, with holes for zeros. What
+// is written can be changed once more.
 type sparse struct {
 	f      vfs.File
 	buf    []byte // whole grains are written
 	at     int64  // length so far
 	stored int64  // without holes
 }
+
+var _ extract.Rewriter = (*sparse)(nil)
 
 func newSparse(f vfs.File) *sparse { return &sparse{f: f, buf: make([]byte, 0, 1<<20)} }
 
@@ -30,6 +34,21 @@ func (s *sparse) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// Offset is the number of bytes taken.
+func (s *sparse) Offset() int64 { return s.at + int64(len(s.buf)) }
+
+// Rewrite changes bytes that were taken.
+func (s *sparse) Rewrite(p []byte, off int64) error {
+	if n := min(s.at-off, int64(len(p))); n > 0 {
+		if _, err := s.f.WriteAt(p[:n], off); err != nil {
+			return err
+		}
+		p, off = p[n:], off+n
+	}
+	copy(s.buf[min(off-s.at, int64(len(s.buf))):], p)
+	return nil
 }
 
 func (s *sparse) flush() error {
