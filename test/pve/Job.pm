@@ -13,12 +13,20 @@ use PVE::Storage;
 # new makes a job. fail names the place, as "before backup_vm of 100".
 sub new {
     my ($class, %o) = @_;
-    return bless { log => [], %o }, $class;
+    open(my $all, '+>', "$o{tmplog}.all") or die $!;
+    return bless { all => $all, %o }, $class;
 }
 
+# log writes to an open file: what runs in a namespace is a process of its own.
 sub log {
     my ($self, $level, $text) = @_;
-    push $self->{log}->@*, "$level: $text";
+    syswrite($self->{all}, "$level: $text\n");
+}
+
+sub lines {
+    my ($self) = @_;
+    open(my $fh, '<', "$self->{tmplog}.all") or return;
+    return map { chomp; $_ } <$fh>;
 }
 
 # ask asks the other side, which owns the machines.
@@ -100,7 +108,7 @@ sub task {
         $self->log('warn', "backup cleanup failed - $@") if $@;
     }
     open(my $fh, '>', $self->{tmplog}) or die $!;
-    print $fh map { "$_\n" } $self->{log}->@*;
+    print $fh map { "$_\n" } $self->lines();
     close($fh);
     $p->backup_handle_log_file($vmid, $self->{tmplog}); # dies into the job
     die $err if $err && $err =~ m/^interrupted by signal$/;
@@ -166,7 +174,27 @@ sub archive_container {
     $info->{'bandwidth-limit'} = $self->{bwlimit} * 1024 if $self->{bwlimit};
     $self->step('backup_container_prepare', $vmid, sub { $p->backup_container_prepare($vmid, $info) });
     my $code = sub { $p->backup_container($vmid, $guest->{config}, $guest->{exclude}, $info) };
+    $self->kill_soon() if $self->{kill};
     $self->step('backup_container', $vmid, sub { $guest->{root} ? in_user_namespace($guest->{root}, $code) : $code->() });
+}
+
+# kill_soon kills a process of holdfast when it is at work, from another process.
+sub kill_soon {
+    my ($self) = @_;
+    my $pid = fork() // die $!;
+    return if $pid;
+    for (1 .. 1000) {
+        for my $dir (glob('/proc/[0-9]*')) {
+            open(my $fh, '<', "$dir/cmdline") or next;
+            my $line = <$fh> // next;
+            next if $line !~ m/^\Q$self->{binary}\E\0provider\0\Q$self->{kill}\E\0/;
+            select(undef, undef, undef, 0.3); # it has begun to read
+            kill('KILL', $1) if $dir =~ m!/(\d+)$!;
+            POSIX::_exit(0);
+        }
+        select(undef, undef, undef, 0.01);
+    }
+    POSIX::_exit(1);
 }
 
 # in_user_namespace is run_in_userns.

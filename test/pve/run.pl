@@ -42,11 +42,12 @@ my $result = {};
 if ($spec->{job}) {
     utf8::encode($_->{config}) for $spec->{job}->{guests}->@*; # they come from files
     my $job = Job->new(
-        storeid => 'store', peer => [$to, $from], tmplog => $untaint->($spec->{tmplog}),
-        map { $_ => $spec->{job}->{$_} } qw(start guests fail keep protect bwlimit),
+        storeid => 'store', peer => [$to, $from], tmplog => $untaint->($spec->{tmplog}), binary => $spec->{binary},
+        map { $_ => $spec->{job}->{$_} } qw(start guests fail keep protect bwlimit kill),
     );
     $result->{error} = $job->run();
-    $result->{$_} = $job->{$_} for qw(guests log places);
+    $result->{$_} = $job->{$_} for qw(guests places);
+    $result->{log} = [$job->lines()];
 }
 my $plugin = 'PVE::Storage::Custom::HoldfastPlugin';
 my $scfg = $PVE::Storage::CONFIG->{store};
