@@ -24,7 +24,8 @@
 //
 // Entries stay in the order of the archive. The root holds one directory per
 // archive, named like its index ("root.pxar.didx"). Names have 1 to 4095 bytes of
-// any value but "/" and NUL, and are neither "." nor "..".
+// any value but "/" and NUL, and are neither "." nor "..". Some programs leave an
+// entry with an empty name for what vanished while they looked: it is passed over.
 //
 // A varint has 7 bits a byte, the lowest first, and bit 7 set in all bytes but
 // the last: at most 10 bytes. A signed one is the same for v >= 0; for v < 0 it is

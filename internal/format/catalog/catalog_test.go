@@ -443,7 +443,7 @@ func TestDamagedCatalogsAreRefused(t *testing.T) {
 		{"more entries than bytes", raw("04 02 6c0161")},
 		{"2^63 entries", raw("0b 80808080808080808001 00")},
 		{"unknown kind", raw("04 01 780161")},
-		{"empty name", raw("04 01 6c0000")},
+		{"empty name and a byte", raw("04 01 6c0000")},
 		{"name beyond the table", raw("04 01 6c0261")},
 		{"huge name", raw("0b 01 6cffffffffffffffff7f")},
 		{"name with a slash", raw("04 01 6c012f")},
@@ -464,6 +464,15 @@ func TestDamagedCatalogsAreRefused(t *testing.T) {
 				t.Fatalf("%v, %v", got, err)
 			}
 		})
+	}
+}
+
+// Some programs leave entries without a name for what vanished.
+func TestEntriesWithoutANameArePassedOver(t *testing.T) {
+	//             5 entries: a file, a directory that lies nowhere, a symlink, "a", a file
+	got, err := rows(raw("16 05 6600 00 00 6400 9f8d06 6c00 66 01 61 05 03 66 00 81 01 00"))
+	if want := []row{{"/a", catalog.File, 5, 3}}; err != nil || !cmp.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 

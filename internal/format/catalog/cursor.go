@@ -105,20 +105,22 @@ func openBlock(p *pages, start, limit int64) (cursor, error) {
 func (c *cursor) pause() { c.near = nil }
 
 // next reads an entry and leaves its name in c.pages.name; false is the end of
-// the block.
+// the block. An entry without a name is passed over.
 func (c *cursor) next() (Entry, bool, error) {
-	if c.left == 0 {
-		if c.pos != c.end {
-			return Entry{}, false, c.wrap(fmt.Errorf("%w: %d bytes are left behind the last entry", ErrFormat, c.end-c.pos))
+	for c.left > 0 {
+		c.left--
+		e, err := c.entry()
+		if err != nil {
+			return Entry{}, false, c.wrap(err)
 		}
-		return Entry{}, false, nil
+		if len(c.pages.name) > 0 {
+			return e, true, nil
+		}
 	}
-	c.left--
-	e, err := c.entry()
-	if err != nil {
-		return Entry{}, false, c.wrap(err)
+	if c.pos != c.end {
+		return Entry{}, false, c.wrap(fmt.Errorf("%w: %d bytes are left behind the last entry", ErrFormat, c.end-c.pos))
 	}
-	return e, true, nil
+	return Entry{}, false, nil
 }
 
 func (c *cursor) entry() (e Entry, err error) {
@@ -135,6 +137,9 @@ func (c *cursor) entry() (e Entry, err error) {
 		distance, err := c.unsigned()
 		if err != nil {
 			return e, err
+		}
+		if len(c.pages.name) == 0 {
+			return e, nil
 		}
 		if distance == 0 || distance > uint64(c.start)-uint64(len(magic)) {
 			return e, fmt.Errorf("%w: %.80q lies %d bytes before its parent", ErrFormat, c.pages.name, distance)
@@ -171,6 +176,9 @@ func (c *cursor) readName() error {
 		c.pages.name = append(c.pages.name, b...)
 		c.pos += int64(len(b))
 		left -= len(b)
+	}
+	if len(c.pages.name) == 0 {
+		return nil
 	}
 	if err := checkName(c.pages.name); err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)

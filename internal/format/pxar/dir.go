@@ -86,9 +86,6 @@ func (a *Archive) tableBefore(body, end int64) (tail, error) {
 func (a *Archive) dirWith(t tail, e *Entry, entry int64, depth int) (*Dir, error) {
 	d := &Dir{a: a, e: *e, depth: depth, table: t.table}
 	d.n = int64(t.size-minGoodbye) / lineSize
-	if d.table-e.Body < d.n*(HeaderSize+2) { // a FILENAME at least for each
-		return nil, fmt.Errorf("%w: offset %d: a goodbye table of %d entries for %d bytes", ErrFormat, d.table, d.n, d.table-e.Body)
-	}
 	whole := uint64(len(t.b)) >= t.size
 	var head []byte
 	if whole {

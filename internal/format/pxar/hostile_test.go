@@ -161,7 +161,6 @@ func hostile() map[string][]byte {
 	}
 	h := pxar.NameHash("x")
 	m["a table that leaves out"] = lie()
-	m["a table that counts twice"] = lie([3]uint64{h, 56, end - 56}, [3]uint64{h, 56, end - 56})
 	m["a table with another hash"] = lie([3]uint64{h + 1, 56, end - 56})
 	m["a child that is its own directory"] = lie([3]uint64{h, 0, end})
 	m["a child that lies ahead"] = lie([3]uint64{h, end + 100, 100})
@@ -201,7 +200,7 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 func TestWrongTablesAreNotNeededToReadInARow(t *testing.T) {
 	all := hostile()
 	for _, name := range []string{
-		"a table that leaves out", "a table that counts twice", "a table with another hash", "a child that is its own directory",
+		"a table that leaves out", "a table with another hash", "a child that is its own directory",
 		"a child that lies ahead", "a child that is the table", "a child that reaches into the table", "a child of 2^64-1 bytes",
 		"a child that ends too early", "a child of no bytes",
 	} {
@@ -229,10 +228,21 @@ func TestWrongTablesAreNotNeededToReadInARow(t *testing.T) {
 		r.name("d").meta(pxar.ModeDirectory).table(d+18, [3]uint64{pxar.NameHash("dangling"), uint64(d + 18 + 56), 0})
 		f := len(r.b)
 		r.name("f").meta(pxar.ModeFile).item(pxar.TypePayload, []byte("content"))
-		r.table(0, [3]uint64{1, uint64(f), 0}, [3]uint64{pxar.NameHash("d"), uint64(d), uint64(f - d)}, [3]uint64{pxar.NameHash("f"), uint64(f), 79 + 2})
+		lines := [][3]uint64{{pxar.NameHash("d"), uint64(d), uint64(f - d)}, {1, uint64(f), 0}, {pxar.NameHash("f"), uint64(f), 81}}
+		if lines[0][0] > lines[2][0] { // the middle one is slot 0
+			lines[0], lines[2] = lines[2], lines[0]
+		}
+		r.table(0, lines...)
 		got, n, err := inARow(r.b)
 		if !slices.Equal(got, []string{"/", "/d", "/f content"}) || n != 2 || err != nil {
 			t.Errorf("%q, %d flaws, %v", got, n, err)
+		}
+		// Nor to read by the tables, as long as they have what is there.
+		a, err := open(r.b, nil)
+		must(t, err)
+		all, _, err := roam(a, true, 10)
+		if len(all) != 3 || err != nil {
+			t.Errorf("%v, %v", all, err)
 		}
 	})
 }
