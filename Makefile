@@ -83,6 +83,9 @@ bench-server: build ## a backup server beside a local repository, and over a lin
 	@$(GO) build -o bench/work/bench ./bench && $(GO) build -o bench/work/server ./bench/server
 	@bench/work/server -holdfast bin/holdfast -bench bench/work/bench $(BENCHFLAGS)
 
+bench-guest: build ## what a backup costs a running guest, and how fast it is; writes its part of docs/benchmarks.md
+	@$(GO) build -o bench/work/guest ./bench/guest && bench/work/guest -holdfast bin/holdfast $(BENCHFLAGS)
+
 bench-quick: build ## the benchmark's own smoke test on a small image; writes nothing under docs
 	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast -quick $(BENCHFLAGS)
 

@@ -100,6 +100,7 @@ var rooms = []room{
 	{dir: "bench", may: "bench/page"},
 	{dir: "bench/serve", may: "bench/page internal/repo internal/repo/dir internal/format"},
 	{dir: "bench/server", may: "bench bench/page internal/backup internal/secret internal/format internal/repo internal/repo/remote"},
+	{dir: "bench/guest", may: "bench/page internal/appliance"},
 	{dir: "test", may: "internal"},
 }
 

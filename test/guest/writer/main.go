@@ -4,6 +4,7 @@
 //
 //	writer write SECONDS FIRST SECOND DIR    writes until the time is over
 //	writer check FIRST SECOND                judges two disks at one moment
+//	writer latency SECONDS DISK MIB          writes 4096 bytes at random places of the first MIB
 //
 // # Records
 //
@@ -23,8 +24,9 @@
 // Now and then a range of the first disk's second half, where no records are, is
 // filled and then discarded.
 //
-// At the end the latencies of the records' writes are printed: their number, then
+// At the end the latencies of the writes are printed: their number, then the mean,
 // the median, the 95th and 99th percentile and the longest, in microseconds.
+// Those of records are durable, those of latency are what the disk's cache takes.
 package main
 
 import (
@@ -64,8 +66,15 @@ func run(args []string) error {
 		return write(time.Duration(seconds)*time.Second, args[2], args[3], args[4])
 	case len(args) == 3 && args[0] == "check":
 		return check(args[1], args[2])
+	case len(args) == 4 && args[0] == "latency":
+		seconds, err := strconv.Atoi(args[1])
+		span, err2 := strconv.Atoi(args[3])
+		if err = errors.Join(err, err2); err != nil {
+			return err
+		}
+		return latency(time.Duration(seconds)*time.Second, args[2], int64(span)<<20)
 	}
-	return errors.New("usage: writer write SECONDS FIRST SECOND DIR | writer check FIRST SECOND")
+	return errors.New("usage: writer write SECONDS FIRST SECOND DIR | writer check FIRST SECOND | writer latency SECONDS DISK MIB")
 }
 
 // record fills b with the n-th.
@@ -130,10 +139,38 @@ func write(d time.Duration, first, second, dir string) error {
 	return nil
 }
 
+// latency writes at random for a while.
+func latency(d time.Duration, disk string, span int64) error {
+	f, err := os.OpenFile(disk, os.O_RDWR|unix.O_DIRECT, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	var took []time.Duration
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		binary.LittleEndian.PutUint64(b, rand.Uint64())
+		begin := time.Now()
+		if _, err := f.WriteAt(b, rand.Int64N(span/size)*size); err != nil {
+			return err
+		}
+		took = append(took, time.Since(begin))
+	}
+	report(took)
+	return nil
+}
+
 func report(took []time.Duration) {
 	slices.Sort(took)
+	var sum time.Duration
+	for _, t := range took {
+		sum += t
+	}
 	at := func(p int) int64 { return took[min(len(took)*p/100, len(took)-1)].Microseconds() }
-	fmt.Println(len(took), at(50), at(95), at(99), at(100))
+	fmt.Println(len(took), (sum / time.Duration(max(len(took), 1))).Microseconds(), at(50), at(95), at(99), at(100))
 }
 
 // file writes one and then its line.
