@@ -137,10 +137,13 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 // realms are those of this machine, besides pbs: its own users, if the program that
 // checks their passwords is there.
 func realms() map[string]accounts.Realm {
-	if _, err := os.Stat(pam.Helper); err != nil {
-		return nil
+	r := pam.Realm{Path: pam.Helper, Socket: pam.Socket}
+	for _, path := range []string{r.Path, r.Socket} {
+		if _, err := os.Stat(path); err == nil {
+			return map[string]accounts.Realm{pam.Name: r}
+		}
 	}
-	return map[string]accounts.Realm{pam.Name: pam.Realm{Path: pam.Helper}}
+	return nil
 }
 
 // placed puts logs and state where PBS has them, if it is its configuration.

@@ -11,8 +11,17 @@
 // files can log in. Those that only other modules of PAM know, as from a directory
 // service, cannot; neither do other modules see the attempt.
 //
-// The password comes from standard input, without a line end and up to its end, at
-// most 511 bytes. The answer is one line of JSON:
+// It is started in two ways:
+//
+//	holdfast-pam check USER   by the server; standard input is the password
+//	holdfast-pam serve        by the service manager, for each connection to a socket
+//	                          that only the server may use: standard input and output are
+//	                          the connection, on which come a line with the name, and the
+//	                          password
+//
+// The second is for a server that cannot start anything with more rights than its own.
+// The password has no line end and goes up to the end of the input, at most 511 bytes.
+// The answer is one line of JSON:
 //
 //	{"result":"ok"}        it is the password of a user who may log in
 //	{"result":"wrong"}     it is not, or there is no such user
@@ -58,6 +67,9 @@ type Answer struct {
 	Result Result `json:"result"`
 }
 
+// maxName is the longest name of a user, in bytes.
+const maxName = 64
+
 // places are where unix_chkpwd is.
 var places = []string{"/usr/sbin/unix_chkpwd", "/sbin/unix_chkpwd"}
 
@@ -72,15 +84,27 @@ const (
 
 // Run is the program: it reads a password and writes the answer.
 func Run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
-	if len(args) != 2 || args[0] != "check" {
-		return errors.New("usage: holdfast-pam check USER, with the password on standard input")
+	serve := len(args) == 1 && args[0] == "serve"
+	if !serve && (len(args) != 2 || args[0] != "check") {
+		return errors.New("usage: holdfast-pam check USER, with the password on standard input; or holdfast-pam serve, with a line with the user before it")
 	}
-	password, err := io.ReadAll(io.LimitReader(in, MaxPassword+1))
+	const most = maxName + 1 + MaxPassword
+	password, err := io.ReadAll(io.LimitReader(in, most+1))
 	if err != nil {
 		return fmt.Errorf("read the password: %w", err)
 	}
 	defer clear(password)
-	result, err := Check(ctx, args[1], password)
+	name, secret := "", password
+	if serve {
+		line, rest, ok := bytes.Cut(password, []byte("\n"))
+		if !ok {
+			return errors.New("there is no line with a user")
+		}
+		name, secret = string(line), rest
+	} else {
+		name = args[1]
+	}
+	result, err := Check(ctx, name, secret)
 	if err != nil {
 		return err
 	}
@@ -125,7 +149,7 @@ func Check(ctx context.Context, name string, password []byte) (Result, error) {
 
 // plausible reports whether a name may be handed to another program.
 func plausible(name string) bool {
-	return name != "" && len(name) <= 64 && name[0] != '-' && !strings.ContainsFunc(name, func(r rune) bool {
+	return name != "" && len(name) <= maxName && name[0] != '-' && !strings.ContainsFunc(name, func(r rune) bool {
 		return r <= ' ' || r == ':' || r == '/' || r == 0x7f
 	})
 }
@@ -144,8 +168,9 @@ func run(ctx context.Context, path, name, option string, in []byte) (int, error)
 	cmd := exec.CommandContext(ctx, path, name, option)
 	cmd.Env, cmd.Dir = []string{}, "/"
 	cmd.Stdin = bytes.NewReader(in)
-	if os.Geteuid() == 0 {
-		// It looks at who really calls it: root, also where this program is setuid.
+	if os.Geteuid() == 0 && os.Getuid() != 0 {
+		// It looks at who really calls it: root, also where this program is setuid. Who
+		// is root already may lack the right to become anybody.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 0, Gid: 0}}
 	}
 	err := cmd.Run()

@@ -96,6 +96,12 @@ func TestPasswordsOfUsersOfTheMachine(t *testing.T) {
 		if want := fmt.Sprintf("{\"result\":%q}\n", tc.want); err != nil || string(out) != want {
 			t.Errorf("%s: %q, %v, want %q", name, out, err, want)
 		}
+		cmd = exec.Command(script, "serve")
+		cmd.Stdin = strings.NewReader(tc.user + "\n" + tc.password)
+		out, err = cmd.Output()
+		if want := fmt.Sprintf("{\"result\":%q}\n", tc.want); err != nil || string(out) != want {
+			t.Errorf("%s, on a connection: %q, %v, want %q", name, out, err, want)
+		}
 		err = pam.Realm{Path: script}.Check(t.Context(), tc.user, secret.New([]byte(tc.password)), "")
 		if (err == nil) != (tc.want == pamcheck.OK) || err != nil && !errors.Is(err, accounts.ErrRefused) {
 			t.Errorf("%s, through the realm: %v", name, err)
@@ -114,7 +120,7 @@ func TestWhatCannotBeFoundOutIsNoAnswer(t *testing.T) {
 	if out, err := cmd.Output(); err == nil || len(out) != 0 {
 		t.Errorf("a user without an entry in shadow: %q", out)
 	}
-	for _, args := range [][]string{{}, {"check"}, {"good"}, {"check", "good", "x"}, {"--help"}} {
+	for _, args := range [][]string{{}, {"serve"}, {"serve", "good"}, {"check"}, {"good"}, {"check", "good", "x"}, {"--help"}} {
 		var out bytes.Buffer
 		if err := pamcheck.Run(context.Background(), args, strings.NewReader("x"), &out); err == nil || out.Len() != 0 {
 			t.Errorf("%q: %q, %v", args, out.String(), err)

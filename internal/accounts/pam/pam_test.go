@@ -5,6 +5,8 @@ package pam_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,5 +71,58 @@ func TestCheckEndsWithItsCaller(t *testing.T) {
 	cancel(gone)
 	if err := helper(t, "sleep 60").Check(ctx, "root", secret.New([]byte("x")), ""); !errors.Is(err, gone) || errors.Is(err, accounts.ErrRefused) {
 		t.Errorf("err = %v", err)
+	}
+}
+
+// service answers at a socket as the service manager would let the program do.
+func service(t *testing.T, answer func(asked string) string) pam.Realm {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pam") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			asked, _ := io.ReadAll(c)
+			_, _ = io.WriteString(c, answer(string(asked)))
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return pam.Realm{Path: "/nonexistent/helper", Socket: filepath.Join(dir, "s")}
+}
+
+func TestASocketIsAskedWhereThereIsOne(t *testing.T) {
+	for name, tc := range map[string]struct {
+		says    string
+		refused bool
+		want    string
+	}{
+		"wrong": {`{"result":"wrong"}`, true, "wrong password"}, "nothing": {"", false, "no answer"}, "right": {`{"result":"ok"}`, false, ""},
+	} {
+		r := service(t, func(asked string) string {
+			if asked != "root\nhunter2" {
+				t.Errorf("asked %q", asked)
+			}
+			return tc.says
+		})
+		err := check(t, r)
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || errors.Is(err, accounts.ErrRefused) != tc.refused || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := r.Check(t.Context(), "root\nx", secret.New([]byte("hunter2")), ""); err == nil || errors.Is(err, accounts.ErrRefused) {
+			t.Errorf("a name of two lines: %v", err)
+		}
 	}
 }
