@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/image"
 	"github.com/holdfast-backup/holdfast/internal/provider"
 	"github.com/holdfast-backup/holdfast/internal/provider/dirstore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
@@ -223,6 +224,73 @@ func TestPruneWithoutPolicyOrForADryRunRemovesNothing(t *testing.T) {
 	}
 }
 
+func TestPruningRemovesOldLogsOfFailedBackups(t *testing.T) {
+	d := simdisk.New(simdisk.Options{})
+	s := store(t, d, incremental)
+	m := newMachine(newRand(1), 100, 300<<10)
+	m.start = 1000
+	for range 3 { // 1060, 1120, 1180
+		if _, _, err := m.backup(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, start := range []int64{1050, 1130, 1150, 1190} {
+		if err := s.PutLog(t.Context(), s.Archive(m.guest, time.Unix(start, 0)), []byte("no")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := s.Archive(provider.Guest{Kind: provider.LXC, ID: 100}, time.Unix(1, 0))
+	if err := s.PutLog(t.Context(), other, []byte("no")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prune(t.Context(), provider.PruneOptions{Guest: &m.guest, Keep: retention.Options{Last: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	list, err := d.ReadDir("100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if strings.HasSuffix(e.Name, ".failed") {
+			left = append(left, e.Name)
+		}
+	}
+	if want := []string{"lxc-1.failed", "qemu-1130.failed", "qemu-1150.failed", "qemu-1190.failed"}; !slices.Equal(left, want) {
+		t.Errorf("left: %q, want %q", left, want)
+	}
+}
+
+// idle is a large disk on which nothing changed.
+type idle struct {
+	size int64
+	kind image.Kind
+}
+
+func (i idle) Size() int64                     { return i.size }
+func (idle) ReadAt([]byte, int64) (int, error) { return 0, errors.New("read") }
+func (i idle) ExtentAt(off int64) (image.Extent, error) {
+	return image.Extent{Offset: off, Length: i.size - off, Kind: i.kind}, nil
+}
+
+func TestUnchangedLargeDiskIsNotRead(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, incremental)
+	const size = 100 << 30
+	g := provider.Guest{Kind: provider.QEMU, ID: 1}
+	first, second := s.Archive(g, time.Unix(1, 0)), s.Archive(g, time.Unix(2, 0))
+	vm := provider.VM{Volumes: []provider.Volume{{Device: "d", Image: idle{size, image.Zero}, Mode: provider.ModeNew}}}
+	if _, err := s.BackupVM(t.Context(), first, vm); err != nil {
+		t.Fatal(err)
+	}
+	vm = provider.VM{Volumes: []provider.Volume{{Device: "d", Image: idle{size, image.Unchanged}, Mode: provider.ModeReuse}}, Base: first}
+	res, err := s.BackupVM(t.Context(), second, vm)
+	if err != nil || res.Read != 0 || res.Size > 1<<20 {
+		t.Fatal(res, err)
+	}
+	must(t, "qemu-img", "check", filepath.Join(dir, second.Name, "d.qcow2"))
+}
+
 func TestNotesAndProtectionStay(t *testing.T) {
 	s := store(t, simdisk.New(simdisk.Options{}), dirstore.Options{})
 	m := newMachine(rand.New(rand.NewPCG(1, 1)), 100, 300<<10)
@@ -295,6 +363,47 @@ func TestNamesAreParsedStrictly(t *testing.T) {
 			t.Errorf("Parse(%q) = %+v", name, a)
 		}
 	}
+}
+
+// A name that parses is the one that the archive has, and a path of two parts.
+func FuzzParse(f *testing.F) {
+	s := store(f, simdisk.New(simdisk.Options{}), dirstore.Options{})
+	for _, name := range []string{"100/qemu-1700000000", "7/lxc-0", "../x", "100/qemu-1.failed"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		a, err := s.Parse(name)
+		if err != nil {
+			return
+		}
+		if a.Name != name || s.Archive(a.Guest, time.Unix(a.Start, 0)) != a || strings.Count(name, "/") != 1 || strings.Contains(name, ".") {
+			t.Fatalf("%q: %+v", name, a)
+		}
+	})
+}
+
+// Whatever the note says, nothing is built on but what it names.
+func FuzzPreviousInfo(f *testing.F) {
+	for _, text := range []string{"1000 1060\n", "", "1060", "-1 -1", "1 1060 3", "99999999999999999999 1060"} {
+		f.Add(text)
+	}
+	d := simdisk.New(simdisk.Options{})
+	m := newMachine(newRand(1), 100, 64<<10)
+	m.start = 1000
+	a, _, err := m.backup(store(f, d, incremental))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		now := d.Clone()
+		if err := now.Corrupt("100/previous-info", func([]byte) []byte { return []byte(text) }); err != nil {
+			t.Fatal(err)
+		}
+		got, err := store(t, now, incremental).Reusable(t.Context(), a, map[string]int64{"drive-scsi0": 64 << 10})
+		if err != nil || len(got) > 0 && !strings.Contains(text, "1060") {
+			t.Fatalf("%q: %v, %v", text, got, err)
+		}
+	})
 }
 
 func TestConfigsComeBackAsTheyWere(t *testing.T) {

@@ -67,6 +67,9 @@ func (s *Store) pruneGuest(ctx context.Context, g provider.Guest, list []provide
 		return verdicts, nil
 	}
 	failed, err := s.take(ctx, g.ID, victims)
+	if err == nil {
+		s.clearLogs(g, verdicts)
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -81,6 +84,26 @@ func (s *Store) pruneGuest(ctx context.Context, g provider.Guest, list []provide
 		}
 	}
 	return verdicts, nil
+}
+
+// clearLogs removes logs of failed backups that are older than all that is kept.
+func (s *Store) clearLogs(g provider.Guest, verdicts []provider.Pruned) {
+	oldest := int64(-1)
+	for _, v := range verdicts {
+		if v.Mark != retention.Remove && (oldest < 0 || v.Start < oldest) {
+			oldest = v.Start
+		}
+	}
+	list, err := s.fs.ReadDir(guestDir(g.ID))
+	for _, e := range list {
+		name, failed := strings.CutSuffix(e.Name, failedSuffix)
+		if a, ok := parseDir(g.ID, name); failed && ok && a.Guest == g && a.Start < oldest {
+			err = errors.Join(err, s.clear(path.Join(guestDir(g.ID), e.Name)))
+		}
+	}
+	if err != nil {
+		s.o.Log.Warn("remove logs of failed backups", "guest", g.ID, "error", err)
+	}
 }
 
 // decide is what a policy says of the backups of one guest.
