@@ -17,7 +17,7 @@ type device struct {
 	size    int64
 	regions []Region // sorted, disjoint; nil: all
 	clean   image.Kind
-	punch   bool
+	spent   *granules // nil: nothing is punched out
 }
 
 var (
@@ -37,7 +37,10 @@ func openDevice(d Disk) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &device{f: f, path: d.Path, size: d.Size, clean: image.Data, punch: d.Punch}
+	v := &device{f: f, path: d.Path, size: d.Size, clean: image.Data}
+	if d.Punch {
+		v.spent = newGranules(d.Size, func(off, n int64) { _ = punchHole(f, off, n) }) // a hint
+	}
 	if d.Mode == ModeReuse {
 		v.clean = image.Unchanged
 		if v.regions, err = sortRegions(d.Regions, d.Size); err != nil {
@@ -124,8 +127,8 @@ func (d *device) ExtentAt(off int64) (image.Extent, error) {
 // Consumed gives up what is stored.
 func (d *device) Consumed(off, n int64) {
 	forget(d.f, off, n)
-	if d.punch {
-		_ = punchHole(d.f, off, n) // a hint
+	if d.spent != nil {
+		d.spent.consumed(off, n)
 	}
 }
 

@@ -66,7 +66,7 @@
 //
 //	nbd           an export on a unix socket for each disk: read over several
 //	              connections; with a bitmap its dirty regions, otherwise what is
-//	              allocated; what is stored is trimmed
+//	              allocated; what is stored is trimmed, in whole granules of 4 MiB
 //	file-handle   a file for each disk, by its path or descriptor, and its dirty
 //	              regions; what is stored is punched out. "block-device" is the same
 //	              over a device, trimmed only where the caller says so

@@ -21,7 +21,7 @@ const exportPatience = 10 * time.Second
 type export struct {
 	*nbdclient.Image
 	extents image.Image // with the bitmap, if one is used
-	ctx     context.Context
+	spent   *granules
 	keep    atomic.Bool // it cannot trim
 }
 
@@ -64,7 +64,12 @@ func openExport(ctx context.Context, device string, d Disk, process *string) (*e
 	if err != nil {
 		return nil, err
 	}
-	e := &export{Image: img, extents: img, ctx: ctx}
+	e := &export{Image: img, extents: img}
+	e.spent = newGranules(img.Size(), func(off, n int64) {
+		if !e.keep.Load() && img.Trim(ctx, off, n) != nil {
+			e.keep.Store(true)
+		}
+	})
 	if d.Mode == ModeReuse {
 		if e.extents, err = img.ChangedBy(bitmap); err != nil {
 			_ = img.Close()
@@ -79,8 +84,4 @@ func (e *export) ExtentAt(off int64) (image.Extent, error) { return image.Extent
 
 // Consumed frees the scratch disk of the backup and lets the guest write there
 // without a copy. A server that cannot is not asked again.
-func (e *export) Consumed(off, n int64) {
-	if !e.keep.Load() && e.Trim(e.ctx, off, n) != nil {
-		e.keep.Store(true)
-	}
-}
+func (e *export) Consumed(off, n int64) { e.spent.consumed(off, n) }

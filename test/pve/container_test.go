@@ -207,15 +207,28 @@ func (r *rig) plainTree(dir string) {
 }
 
 func TestContainerIsRestoredAsProxmoxDoes(t *testing.T) {
-	need(t, python, "setfacl", "setcap", "setfattr")
-	r := newRig(t)
+	need(t, python, "setfacl", "setcap", "setfattr", "mksquashfs")
+	t.Run("repository", func(t *testing.T) { asProxmoxDoes(t, newRig(t)) })
+	for format, lacks := range map[string][]string{
+		"tar":      {"--skip", ".pxarexclude-cli"},
+		"squashfs": {"--skip", ".pxarexclude-cli", "--ignore", "mtime", "--ignore", "xattr:system.posix_acl_"}, // it has seconds and no ACLs
+	} {
+		t.Run("directory, "+format, func(t *testing.T) {
+			r := newDirectoryRig(t)
+			r.storage["hf-lxc-mode"] = format
+			asProxmoxDoes(t, r, lacks...)
+		})
+	}
+}
+
+func asProxmoxDoes(t *testing.T, r *rig, lacks ...string) {
 	dir := r.directory("rootfs")
 	r.plainTree(dir)
 	o := r.perl(job(start, map[string]any{"bwlimit": 100_000}, container(dir, nil)))
 	if o.Error != "" || o.Guests[0].Error != "" {
 		t.Fatalf("%+v", o)
 	}
-	r.compare(dir, r.restored(o.Guests[0].Target, dir), "--ignore", "blocks")
+	r.compare(dir, r.restored(o.Guests[0].Target, dir), append(lacks, "--ignore", "blocks")...)
 	if got := r.perl(map[string]any{"restore": map[string]any{"volname": "backup/" + o.Guests[0].Target, "target": r.directory("again"), "root": root, "fail": "convert"}}); !strings.Contains(got.Error, "made to fail") {
 		t.Errorf("%+v", got)
 	}

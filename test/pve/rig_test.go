@@ -106,6 +106,17 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+// newDirectoryRig has a storage in the plain layout.
+func newDirectoryRig(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t)
+	r.storage = map[string]any{"hf-directory": r.path("plain")}
+	if err := os.Mkdir(r.path("plain"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func (r *rig) path(name ...string) string {
 	return filepath.Join(append([]string{r.dir}, name...)...)
 }
