@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
@@ -84,9 +85,27 @@ func Mount(t testing.TB, img, options string) (dir string, unmount func()) {
 		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
 			t.Errorf("umount %s: %v: %s", dir, err, out)
 		}
+		release(t, img)
 	}
 	t.Cleanup(unmount)
 	return dir, unmount
+}
+
+// release waits until no loop device has the image: a mount lives on in copies of
+// this mount namespace that other processes have, and is written back at its end.
+func release(t testing.TB, img string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		out, err := exec.Command("losetup", "-j", img).Output()
+		if err != nil {
+			t.Errorf("losetup -j %s: %v", img, err)
+			return
+		}
+		if len(out) == 0 {
+			return
+		}
+	}
+	t.Errorf("%s is still mounted by somebody else", img)
 }
 
 // Tree fills an empty directory with files of every kind: test/check/mktree.py.
