@@ -94,6 +94,9 @@ func (p *point) exportDisk(life context.Context, d *drive) error {
 	context := ""
 	if d.mode == guest.Reuse {
 		bitmaps, context = []any{obj{"node": d.Node, "name": incBitmap}}, nbd.QEMUDirtyBitmap+incBitmap
+		if p.method == Job { // found along the backing chain, also by QEMUs that know names only
+			bitmaps = []any{incBitmap}
+		}
 	}
 	img, err := p.openDisk(life, d, bitmaps, context)
 	if err != nil {
