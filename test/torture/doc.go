@@ -9,4 +9,9 @@
 //
 // The seed decides what is done and when it is killed; the rest is up to the
 // machine, so that a run cannot be repeated exactly.
+//
+// It also floods a server that runs with tiny requests, and looks at its memory and
+// what else it takes:
+//
+//	go test ./test/torture -run Flood -requests 1000000 -v
 package torture
