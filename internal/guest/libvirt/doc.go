@@ -64,14 +64,17 @@
 // last, so it does not exist before it is complete. [Conn.RestoreLive] starts it
 // at once: each disk is a new qcow2 file with an export of the snapshot behind it,
 // and QEMU copies from there whatever the guest has not written itself. Until
-// that is done, a file with the state lies in Options.StateDir, and
+// that is done the domain is transient, so that nobody starts it without the
+// export, and a file with the state lies in LiveOptions.StateDir:
 // [Conn.ResumeLive] goes on after a crash of whatever side.
 //
 //	crash of             what happens                                  to go on
-//	this program         guest's reads wait, for LivePatience; then    resume
-//	                     it is stopped, and resumed later
-//	QEMU, the host       the files hold all that the guest flushed;    resume; starts
-//	                     a start fails, as the export is not there     the domain again
+//	this program         guest's reads wait, for Patience; then it is   resume
+//	                     stopped, and goes on when the export is back
+//	QEMU, the host       the files hold all that the guest flushed      resume: the
+//	                                                                    guest starts again
+//
+// A guest that is shut down meanwhile gets the rest of its disks nevertheless.
 //
 // # Errors
 //

@@ -25,12 +25,16 @@ type Options struct {
 	Reserve int64
 	// SwtpmDir is where the state of emulated TPMs lies; empty: libvirt's place.
 	SwtpmDir string
-	// Exclude are targets of disks that are left out.
-	Exclude []string
+	// Limit bounds the bytes of all scratch files of a point; 0: only Reserve does.
+	Limit int64
+	// Disks are the targets of all disks that are wanted; nil: all that hold
+	// something. Skip are left out.
+	Disks, Skip []string
 	// AbortJob aborts a backup job that is in the way, whoever began it.
 	AbortJob bool
-	// NoFreeze does not ask the guest's agent to freeze file systems.
-	NoFreeze bool
+	// MustFreeze fails a point of a running domain whose file systems could not
+	// be frozen.
+	MustFreeze bool
 	// QemuImg is the program for bitmaps of domains that are shut down; empty:
 	// the one in PATH.
 	QemuImg string
@@ -65,7 +69,13 @@ type Info struct {
 	Name, UUID string
 	State      string // in libvirt's words: "running", "shut off", ...
 	Persistent bool   // it stays when it is shut down
-	Disks      []domxml.Disk
+	Disks      []DiskInfo
+}
+
+// DiskInfo is a disk in a listing.
+type DiskInfo struct {
+	domxml.Disk
+	Size int64 // bytes; 0: libvirt cannot say
 }
 
 // List lists all domains.
@@ -104,7 +114,15 @@ func (c *Conn) info(dom lv.Domain) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{dom.Name, formatUUID(dom.UUID), stateName(state), persistent != 0, def.Disks()}, nil
+	info := Info{Name: dom.Name, UUID: formatUUID(dom.UUID), State: stateName(state), Persistent: persistent != 0}
+	for _, d := range def.Disks() {
+		size := uint64(0)
+		if d.Holds() {
+			_, size, _, _ = c.l.DomainGetBlockInfo(dom, d.Target, 0) // a file that is not here has none
+		}
+		info.Disks = append(info.Disks, DiskInfo{d, int64(size)}) //nolint:gosec // below what a disk can have
+	}
+	return info, nil
 }
 
 // states are the words of "virsh list", by number.

@@ -35,7 +35,7 @@ func (g *Guest) clear(ctx context.Context, req guest.Request, def *domxml.Domain
 			return err
 		}
 	}
-	if s.stale && !g.opts.NoFreeze && def.AgentConnected() { // it may have died between freeze and thaw
+	if s.stale && def.AgentConnected() { // it may have died between freeze and thaw
 		_, _ = g.c.l.DomainFsthaw(g.dom, nil, 0) // thaws nothing as a rule
 	}
 	for _, t := range targetsOf(def) {

@@ -65,7 +65,12 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		_ = os.RemoveAll(dir)
+		if t.Failed() {
+			t.Log(d.QEMULogs())
+		}
+	})
 	return &site{t: t, d: d, conn: connect(t, d), repo: repotest.New(), dir: dir}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/guest"
 	"github.com/holdfast-backup/holdfast/internal/guest/libvirt/domxml"
@@ -25,9 +26,14 @@ func (w wanted) name() string { return diskPrefix + w.Target }
 // disks chooses the disks of a point. Whether base bitmaps can be used is asked
 // for later.
 func (g *Guest) disks(def *domxml.Domain, req guest.Request) ([]wanted, error) {
+	for _, x := range slices.Concat(g.opts.Disks, g.opts.Skip) {
+		if !slices.Contains(targetsOf(def), x) {
+			return nil, fmt.Errorf("domain %s has no disk %s: it has %s", g.dom.Name, x, strings.Join(targetsOf(def), ", "))
+		}
+	}
 	var all []wanted
 	for _, d := range def.Disks() {
-		if d.Holds() && !slices.Contains(g.opts.Exclude, d.Target) {
+		if g.wants(d) {
 			w := wanted{Disk: d}
 			w.mode, w.why = modeOf(d, req)
 			all = append(all, w)
@@ -36,12 +42,12 @@ func (g *Guest) disks(def *domxml.Domain, req guest.Request) ([]wanted, error) {
 	if len(all) == 0 {
 		return nil, fmt.Errorf("domain %s has no disk to back up", g.dom.Name)
 	}
-	for _, x := range g.opts.Exclude {
-		if !slices.Contains(targetsOf(def), x) {
-			return nil, fmt.Errorf("domain %s has no disk %s to leave out", g.dom.Name, x)
-		}
-	}
 	return all, nil
+}
+
+// wants reports whether a disk goes into points.
+func (g *Guest) wants(d domxml.Disk) bool {
+	return d.Holds() && !slices.Contains(g.opts.Skip, d.Target) && (g.opts.Disks == nil || slices.Contains(g.opts.Disks, d.Target))
 }
 
 // modeOf says whether a disk can have bitmaps.

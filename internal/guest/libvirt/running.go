@@ -131,16 +131,12 @@ func (p *running) start(def *domxml.Domain) error {
 	if len(with) > 0 {
 		checkpoint = lv.OptString{checkpointText(p.req.New, with, targetsOf(def), false)}
 	}
-	frozen := false
-	if !g.opts.NoFreeze && def.AgentConnected() {
-		if _, err := g.c.l.DomainFsfreeze(g.dom, nil, 0); err != nil {
-			g.opts.Log.Warn("the guest's file systems are not frozen: it is as if the power were cut at that moment", "domain", g.dom.Name, "error", err)
-		} else {
-			frozen = true
-		}
+	frozen, err := g.freeze(def)
+	if err != nil {
+		return err
 	}
 	p.began = true // also if the answer gets lost
-	err := g.c.l.DomainBackupBegin(g.dom, marshal(job), checkpoint, 0)
+	err = g.c.l.DomainBackupBegin(g.dom, marshal(job), checkpoint, 0)
 	if frozen {
 		if _, terr := g.c.l.DomainFsthaw(g.dom, nil, 0); terr != nil {
 			err = errors.Join(err, fmt.Errorf("thaw the guest's file systems, which are FROZEN now ('virsh domfsthaw %s'): %w", g.dom.Name, terr))
@@ -149,8 +145,52 @@ func (p *running) start(def *domxml.Domain) error {
 	if err != nil {
 		return fmt.Errorf("begin the backup job of domain %s: %w", g.dom.Name, err)
 	}
-	p.watch = startWatch(g.opts.ScratchDir, g.opts.Reserve, func() error { return g.abort(context.Background()) })
+	space := func() error {
+		if err := enough(g.opts.ScratchDir, g.opts.Reserve); err != nil {
+			return err
+		}
+		return p.within(g.opts.Limit)
+	}
+	p.watch = startWatch(space, func() error { return g.abort(context.Background()) })
 	return nil
+}
+
+// within reports whether the scratch files are not too large.
+func (p *running) within(limit int64) error {
+	if limit == 0 {
+		return nil
+	}
+	var n int64
+	for _, w := range p.want {
+		if info, err := os.Stat(p.g.scratch(p.req.Owner, w.Target)); err == nil {
+			n += info.Size()
+		}
+	}
+	if n > limit {
+		return fmt.Errorf("%w: the guest overwrites so much that they have %d bytes, and %d are allowed", ErrScratch, n, limit)
+	}
+	return nil
+}
+
+// freeze makes the guest's file systems stand still, if its agent can.
+func (g *Guest) freeze(def *domxml.Domain) (frozen bool, err error) {
+	switch {
+	case def.AgentConnected():
+		_, err = g.c.l.DomainFsfreeze(g.dom, nil, 0)
+	case g.opts.MustFreeze:
+		err = errors.New("its guest agent is not connected")
+	default:
+		return false, nil
+	}
+	if err == nil {
+		return true, nil
+	}
+	err = fmt.Errorf("freeze the file systems of domain %s: %w", g.dom.Name, err)
+	if g.opts.MustFreeze {
+		return false, err
+	}
+	g.opts.Log.Warn("the guest's file systems are not frozen: they will be as after a power cut", "domain", g.dom.Name, "error", err)
+	return false, nil
 }
 
 // open opens the exports of all disks.

@@ -27,28 +27,37 @@ func (g *Guest) enter(owner guest.Owner) (*site, error) {
 		return nil, fmt.Errorf("make the directory for sockets: %w", err)
 	}
 	s := &site{dir: filepath.Join(g.opts.RunDir, string(owner)+"-"+g.UUID())}
-	for s.lock == nil {
-		f, err := os.OpenFile(s.dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("lock domain %s: %w", g.dom.Name, err)
+	var err error
+	if s.lock, err = lockFile(s.dir + ".lock"); err != nil {
+		if errors.Is(err, errLocked) {
+			return nil, fmt.Errorf("domain %s: %w by another process, which has %s.lock", g.dom.Name, ErrBusy, s.dir)
 		}
-		err = tryLock(f)
-		if err == nil && sameFile(f) {
-			s.lock = f
-			break
-		}
-		_ = f.Close()
-		switch {
-		case errors.Is(err, errLocked):
-			return nil, fmt.Errorf("domain %s: %w by another process, which has %s", g.dom.Name, ErrBusy, f.Name())
-		case err != nil:
-			return nil, fmt.Errorf("lock domain %s with %s: %w", g.dom.Name, f.Name(), err)
-		}
+		return nil, fmt.Errorf("lock domain %s: %w", g.dom.Name, err)
 	}
-	_, err := os.Lstat(s.dir)
+	_, err = os.Lstat(s.dir)
 	s.stale = err == nil
 	return s, nil
 }
+
+// lockFile makes a file and locks it. Who unlocks it removes it first.
+func lockFile(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err = tryLock(f); err == nil && sameFile(f) {
+			return f, nil
+		}
+		_ = f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+}
+
+// unlockFile removes and unlocks it.
+func unlockFile(f *os.File) error { return errors.Join(os.Remove(f.Name()), f.Close()) }
 
 // sameFile reports whether the file still has its name: who had the lock before
 // may have removed it.
@@ -87,5 +96,5 @@ func (s *site) clear() error {
 
 // leave removes what is there of the site and unlocks it. err goes first.
 func (s *site) leave(err error) error {
-	return errors.Join(err, s.clear(), os.Remove(s.lock.Name()), s.lock.Close())
+	return errors.Join(err, s.clear(), unlockFile(s.lock))
 }

@@ -74,7 +74,7 @@ func (g *Guest) beginStopped(ctx context.Context, req guest.Request, s *site) (_
 // readable refuses sources that only QEMU can read.
 func (g *Guest) readable(def *domxml.Domain) error {
 	for _, d := range def.Disks() {
-		if !d.Holds() || slices.Contains(g.opts.Exclude, d.Target) {
+		if !g.wants(d) {
 			continue
 		}
 		switch {

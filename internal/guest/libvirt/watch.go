@@ -20,9 +20,9 @@ type watch struct {
 // lookEvery is how often the space is looked at.
 const lookEvery = 200 * time.Millisecond
 
-// startWatch calls giveUp once when less than reserve is left below dir. stop
-// must be called.
-func startWatch(dir string, reserve int64, giveUp func() error) *watch {
+// startWatch calls giveUp once when there is not space enough. stop must be
+// called.
+func startWatch(space, giveUp func() error) *watch {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &watch{cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -35,7 +35,7 @@ func startWatch(dir string, reserve int64, giveUp func() error) *watch {
 				return
 			case <-t.C:
 			}
-			if err := enough(dir, reserve); err != nil {
+			if err := space(); err != nil {
 				w.mu.Lock()
 				w.err = err
 				w.mu.Unlock()

@@ -49,6 +49,21 @@ func (d *Domain) SetNVRAM(path string) {
 	nv.SetText(path)
 }
 
+// Kinds of files that a domain starts from.
+const (
+	Loader = "loader"
+	Kernel = "kernel"
+	Initrd = "initrd"
+)
+
+// SetBoot says where the firmware, the kernel or its initrd lies, if the domain
+// has one.
+func (d *Domain) SetBoot(kind, path string) {
+	if e := child(child(d.root, "os"), kind); e != nil {
+		e.SetText(path)
+	}
+}
+
 // Place is where a disk lies.
 type Place struct {
 	Path   string

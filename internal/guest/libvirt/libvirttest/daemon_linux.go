@@ -151,6 +151,12 @@ func (d *Daemon) log() string {
 	return all.String()
 }
 
+// QEMULogs is what the domains that were started last have to say.
+func (d *Daemon) QEMULogs() string {
+	out, err := exec.Command("bash", "-c", "cd "+filepath.Join(d.Dir, "log", "qemu")+" && for f in $(ls -t | head -2); do echo $f; tail -n 8 $f | cut -c -300; done").CombinedOutput()
+	return fmt.Sprintf("%s%v", out, err)
+}
+
 // URI is the daemon's address.
 func (d *Daemon) URI() string { return "qemu+unix:///system?socket=" + d.socket() }
 

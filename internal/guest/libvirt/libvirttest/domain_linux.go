@@ -49,7 +49,7 @@ func Run(t testing.TB, name string, args ...string) string {
 func Text(name, os, more string, disks ...Disk) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<domain type='qemu'><name>%s</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='pc'>hvm</type>%s</os>
+<os><type arch='x86_64' machine='pc'>hvm</type>%s</os><features><acpi/></features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 `, name, os)
 	for _, d := range disks {
@@ -135,14 +135,14 @@ func (m *Domain) Stop() {
 	if err := m.l.DomainDestroyFlags(m.Dom, lv.DomainDestroyGraceful); err != nil {
 		m.t.Fatal(err)
 	}
-	m.wait(func() bool { return !m.Active() })
+	m.Wait(func() bool { return !m.Active() })
 }
 
 // Crash kills QEMU.
 func (m *Domain) Crash() {
 	m.t.Helper()
 	Run(m.t, "bash", "-c", "kill -9 $(cat "+filepath.Join(m.d.Dir, "run", "qemu", m.Name+".pid")+")")
-	m.wait(func() bool { return !m.Active() })
+	m.Wait(func() bool { return !m.Active() })
 }
 
 // Active reports whether the domain runs.
@@ -151,7 +151,8 @@ func (m *Domain) Active() bool {
 	return err == nil && is != 0
 }
 
-func (m *Domain) wait(is func() bool) {
+// Wait waits for something to be so.
+func (m *Domain) Wait(is func() bool) {
 	m.t.Helper()
 	for end := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
