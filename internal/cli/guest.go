@@ -57,7 +57,7 @@ func (o *qmpFlags) hold(cmd *cobra.Command) {
 // options checks the flags.
 func (o qmpFlags) options(a *app) (opts qemu.Options, err error) {
 	if o.qmp == "" {
-		return opts, hint(usagef("no guest is named"), "pass --qmp SOCKET")
+		return opts, hint(usagef("no guest is named"), "pass --qmp SOCKET, or --libvirt URI")
 	}
 	opts = qemu.Options{
 		QMP: o.qmp, Agent: o.agent, FreezeWait: o.freezeWait, MustFreeze: o.mustFreeze,

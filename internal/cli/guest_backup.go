@@ -21,6 +21,7 @@ import (
 type guestBackupOptions struct {
 	backupOptions // of these only what fits a guest
 	qemu          qmpFlags
+	libvirt       libvirtFlags
 	bitmaps       string
 	configs       []string
 }
@@ -28,8 +29,8 @@ type guestBackupOptions struct {
 func newGuestBackupCommand(a *app) *cobra.Command {
 	var o guestBackupOptions
 	cmd := &cobra.Command{
-		Use:   "backup [ID]",
-		Short: "Back up a running virtual machine",
+		Use:   "backup [ID|DOMAIN...]",
+		Short: "Back up virtual machines",
 		Long: `Makes a snapshot vm/ID of all disks of a running QEMU as they are at one moment,
 with a description of the machine (machine.json). ID is the guest's name if it is
 not given. Removable and read-only disks are left out unless --disk names them.
@@ -44,23 +45,39 @@ default, uses one if it was begun with the group's newest snapshot, and begins a
 new one in any case; new reads everything; none neither uses nor begins one. On
 qcow2 bitmaps outlive QEMU if it ends in order, on other formats they do not.
 
+With --libvirt, domains are backed up by their names or UUIDs, running or shut
+down, as vm/NAME unless --backup-id says otherwise; their disks are called by
+their targets, drive-vda for vda. The definition of the domain (domain.xml),
+firmware variables and the state of an emulated TPM are kept with the disks, and
+the agent is asked through libvirt.
+
 A backup that is killed leaves things behind in QEMU, which the next backup
 removes, or 'holdfast guest cleanup'.`,
 		Example: `  holdfast guest backup 100 --qmp /run/vm100.qmp --agent /run/vm100.qga
   holdfast guest backup web --qmp web.qmp --config web.sh --scratch-dir /var/tmp --scratch-limit 50G
-  holdfast guest backup 100 --qmp /run/vm100.qmp --skip-disk drive-swap --rate 100M`,
-		Args: between(0, 1),
+  holdfast guest backup 100 --qmp /run/vm100.qmp --skip-disk drive-swap --rate 100M
+  holdfast guest backup web db --libvirt qemu:///system`,
+		Args: between(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.backupType = string(names.VM)
+			if o.libvirt.uri != "" {
+				return a.backupDomains(cmd.Context(), o, args)
+			}
+			if len(args) > 1 {
+				return usagef("a monitor has one guest, and %d are named", len(args))
+			}
 			if len(args) > 0 {
 				o.backupID = args[0]
 			}
-			o.backupType = string(names.VM)
 			return runGuestBackup(cmd.Context(), a, o)
 		},
 	}
 	f := cmd.Flags()
 	o.qemu.reach(f)
 	o.qemu.hold(cmd)
+	o.libvirt.reach(f)
+	o.libvirt.abort(f)
+	f.StringVar(&o.backupID, "backup-id", "", "name of the group (default: the guest's name)")
 	f.StringVar(&o.bitmaps, "bitmap-mode", guest.Reuse.String(), "none, new or reuse")
 	f.StringArrayVar(&o.configs, "config", nil, "small file to keep with the disks, such as the script that starts the guest (repeatable)")
 	f.StringVar(&o.backupTime, "backup-time", "", "time of the snapshot, RFC 3339 or seconds since 1970 (default: now)")
@@ -137,11 +154,16 @@ func runGuestBackup(ctx context.Context, a *app, o guestBackupOptions) (err erro
 			return err
 		}
 	}
+	return explainGuest(a.backupOne(ctx, g, o))
+}
+
+// backupOne backs up one guest.
+func (a *app) backupOne(ctx context.Context, from guest.Backend, o guestBackupOptions) error {
 	job, crypt, err := a.guestJob(ctx, o)
 	if err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error { return a.backupGuest(ctx, r, g, job, crypt) })
+	return a.with(func(r repo.Repository) error { return a.backupGuest(ctx, r, from, job, crypt) })
 }
 
 // guestID is what a guest calls itself.
@@ -180,7 +202,7 @@ func (a *app) backupGuest(ctx context.Context, r repo.Repository, from guest.Bac
 	rep, err := guest.Backup(ctx, r, from, job)
 	stop(err == nil)
 	if err != nil {
-		return explainGuest(err)
+		return err
 	}
 	for _, d := range rep.Disks {
 		why := ""

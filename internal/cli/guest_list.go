@@ -12,19 +12,27 @@ import (
 
 func newGuestListCommand(a *app) *cobra.Command {
 	var sockets []string
+	var domains libvirtFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the disks of running virtual machines, and their bitmaps",
 		Long: `Shows what 'holdfast guest backup' would find: the disks of each guest with the
 names that their archives get, which are left out and why, and the dirty bitmaps
-that Holdfast keeps there. Nothing is changed.`,
-		Example: `  holdfast guest list --qmp /run/vm100.qmp --qmp /run/vm101.qmp`,
-		Args:    exactly(0),
+that Holdfast keeps there; or with --libvirt all domains and their disks. Nothing
+is changed.`,
+		Example: `  holdfast guest list --qmp /run/vm100.qmp --qmp /run/vm101.qmp
+  holdfast guest list --libvirt qemu:///system`,
+		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if domains.uri != "" {
+				return a.listDomains(cmd.Context(), domains)
+			}
 			return runGuestList(cmd.Context(), a, sockets)
 		},
 	}
 	cmd.Flags().StringArrayVar(&sockets, "qmp", nil, "unix socket of a QEMU's monitor (repeatable)")
+	domains.reach(cmd.Flags())
+	cmd.MarkFlagsMutuallyExclusive("qmp", "libvirt")
 	return cmd
 }
 
@@ -36,7 +44,7 @@ type guestJSON struct {
 
 func runGuestList(ctx context.Context, a *app, sockets []string) error {
 	if len(sockets) == 0 {
-		return hint(usagef("no guest is named"), "pass --qmp SOCKET")
+		return hint(usagef("no guest is named"), "pass --qmp SOCKET, or --libvirt URI")
 	}
 	var all []guestJSON
 	var errs []error

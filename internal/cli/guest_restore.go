@@ -25,13 +25,14 @@ type guestRestoreOptions struct {
 	dir            string
 	disks          []string
 	skip           []string
+	domain         domainRestoreFlags
 }
 
 func newGuestRestoreCommand(a *app) *cobra.Command {
 	var o guestRestoreOptions
 	cmd := &cobra.Command{
-		Use:   "restore SNAPSHOT --target DIR",
-		Short: "Restore the disks of a virtual machine",
+		Use:   "restore SNAPSHOT",
+		Short: "Restore a virtual machine",
 		Long: `Restores all disks of a snapshot, and the small files beside them, into a
 directory: disks as raw images NAME.img, with holes where nothing was. --disk
 NAME=TARGET restores a disk elsewhere: to a new file, or with --in-place onto an
@@ -39,13 +40,29 @@ existing file, a block device or an NBD export.
 
 At the end the arguments are shown with which QEMU starts a machine like the one
 that was backed up, around the restored disks. Networks and displays are not
-among them; what else the machine was is in machine.json.`,
+among them; what else the machine was is in machine.json.
+
+With --libvirt a domain is made of the snapshot of a domain. Its files go to where
+they were, or into the directory of --target, or where --disk TARGET=PATH says;
+the domain is defined when all is there. --name and --new-ids make one beside
+the old one.
+
+--live starts the domain at once: its disks are empty qcow2 files over exports of
+the snapshot, and QEMU copies the rest behind the running guest. The command ends
+when that is done. If it is interrupted the guest waits for its disks, and
+--live --resume goes on.`,
 		Example: `  holdfast guest restore vm/100 --target /srv/restored
-  holdfast guest restore vm/100/2026-11-22T10:00:00Z --target /srv/restored --disk drive-root=/dev/vg0/vm-100 --in-place`,
+  holdfast guest restore vm/100/2026-11-22T10:00:00Z --target /srv/restored --disk drive-root=/dev/vg0/vm-100 --in-place
+  holdfast guest restore vm/web --libvirt qemu:///system --name web-test --new-ids --target /srv/test --start
+  holdfast guest restore vm/web --libvirt qemu:///system --live
+  holdfast guest restore vm/web --libvirt qemu:///system --live --resume`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.completeSnapshots,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.snapshot = args[0]
+			if o.domain.libvirt.uri != "" {
+				return a.restoreDomain(cmd.Context(), o)
+			}
 			return runGuestRestore(cmd.Context(), a, o)
 		},
 	}
@@ -58,6 +75,7 @@ among them; what else the machine was is in machine.json.`,
 	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second from the repository, as 50M")
 	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
 	o.nbd.add(f)
+	o.domain.add(cmd)
 	o.key.readFlags(cmd)
 	return cmd
 }

@@ -71,10 +71,13 @@ func TestScripts(t *testing.T) {
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond != "root" {
-				return false, fmt.Errorf("unknown condition %q", cond)
+			switch cond {
+			case "root":
+				return os.Geteuid() == 0, nil
+			case "libvirt":
+				return hasLibvirt()
 			}
-			return os.Geteuid() == 0, nil
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":     exits,
@@ -90,6 +93,7 @@ func TestScripts(t *testing.T) {
 			"inside":    inside,
 			"loopmount": loopMount,
 			"unfreeze":  unfreeze,
+			"libvirtd":  startLibvirt,
 		},
 	})
 }

@@ -216,8 +216,8 @@ func TestFirmwareAndTPMComeBack(t *testing.T) {
 	})
 	text := s.virsh("dumpxml", r.Name)
 	for path, want := range map[string]string{
-		filepath.Join(s.dir, "new", r.Name+"_CODE.fd"):                     "firmware",
-		filepath.Join(s.dir, "new", r.Name+"_VARS.fd"):                     "variables",
+		filepath.Join(s.dir, "new", r.Name+"_CODE.fd"):                   "firmware",
+		filepath.Join(s.dir, "new", r.Name+"_VARS.fd"):                   "variables",
 		filepath.Join(s.d.SwtpmDir(), r.UUID, "tpm2", "tpm2-00.permall"): "secrets",
 	} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {

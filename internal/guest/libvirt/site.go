@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/guest"
+	"github.com/holdfast-backup/holdfast/internal/proto/nbd/nbdserver"
 )
 
 // site is where the point of a domain for one group lives on this host.
@@ -27,6 +28,9 @@ func (g *Guest) enter(owner guest.Owner) (*site, error) {
 		return nil, fmt.Errorf("make the directory for sockets: %w", err)
 	}
 	s := &site{dir: filepath.Join(g.opts.RunDir, string(owner)+"-"+g.UUID())}
+	if len(s.socket()) > nbdserver.MaxSocketPath {
+		return nil, fmt.Errorf("the path of a socket, %s, would be longer than systems allow: name a directory with a shorter path", s.socket())
+	}
 	var err error
 	if s.lock, err = lockFile(s.dir + ".lock"); err != nil {
 		if errors.Is(err, errLocked) {
