@@ -20,6 +20,7 @@ type providerOptions struct {
 	storage   string
 	directory string
 	trees     string
+	disks     string
 	mechanism string
 	mode      string
 	detection string
@@ -66,6 +67,7 @@ func (o *providerOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.storage, "storage", "", "id of the entry in the platform's configuration of storages; its dirty bitmaps belong to it")
 	f.StringVar(&o.directory, "directory", "", "keep backups in this directory as qcow2 and tar files, not in a repository")
 	f.StringVar(&o.trees, "container-format", "", "with --directory, what containers are kept as: tar or squashfs (default: tar)")
+	f.StringVar(&o.disks, "disk-compression", "", "with --directory, how disks are compressed: none, or zstd, which QEMU reads from version 5.1 on (default: none)")
 	f.StringVar(&o.mechanism, "mechanism", string(provider.NBD), "how disks are handed over: nbd, file-handle or block-device")
 	f.StringVar(&o.mode, "mode", "incremental", "incremental reads what a dirty bitmap lists; full reads everything")
 	f.StringVar(&o.detection, "change-detection-mode", "", "which files of containers are read: metadata or data (default: metadata)")
@@ -75,6 +77,7 @@ func (o *providerOptions) add(cmd *cobra.Command) {
 	o.key.writeFlags(cmd)
 	complete(cmd, "mechanism", cobra.FixedCompletions([]string{"nbd", "file-handle", "block-device"}, noFiles))
 	complete(cmd, "container-format", cobra.FixedCompletions([]string{"tar", "squashfs"}, noFiles))
+	complete(cmd, "disk-compression", cobra.FixedCompletions([]string{"none", "zstd"}, noFiles))
 	complete(cmd, "mode", cobra.FixedCompletions([]string{"full", "incremental"}, noFiles))
 	complete(cmd, "change-detection-mode", cobra.FixedCompletions([]string{"data", "metadata"}, noFiles))
 }
@@ -94,6 +97,12 @@ func (o providerOptions) check() error {
 	}
 	if k := dirstore.Trees(o.trees); k != "" && k != dirstore.Tar && k != dirstore.Squashfs {
 		return usagef("--container-format %q: want tar or squashfs", o.trees)
+	}
+	if o.disks != "" && o.disks != "none" && o.disks != "zstd" {
+		return usagef("--disk-compression %q: want none or zstd", o.disks)
+	}
+	if o.directory == "" && o.disks != "" {
+		return usagef("--disk-compression goes with --directory: a repository compresses by itself")
 	}
 	if o.directory == "" && o.trees != "" {
 		return usagef("--container-format goes with --directory: a repository keeps containers as file archives")
@@ -149,7 +158,7 @@ func (a *app) withProvider(ctx context.Context, o providerOptions, job func(prov
 // providerStorage opens what backups go to.
 func (a *app) providerStorage(ctx context.Context, o providerOptions) (provider.Storage, error) {
 	if o.directory != "" {
-		return dirstore.Open(o.directory, dirstore.Options{Incremental: o.mode == "incremental", Trees: dirstore.Trees(o.trees), Log: a.log()})
+		return dirstore.Open(o.directory, dirstore.Options{Incremental: o.mode == "incremental", Trees: dirstore.Trees(o.trees), Compress: o.disks == "zstd", Log: a.log()})
 	}
 	host, err := a.Hostname()
 	if err != nil {

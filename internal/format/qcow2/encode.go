@@ -13,22 +13,25 @@ const (
 	// place in the file.
 	ZeroEntry = flagZero
 
-	headerSize = 104
+	headerSize = 112
 )
 
 // L1Length is the number of entries that the L1 table of the image must have.
 func (h *Header) L1Length() int64 { return h.l1Needed() }
 
-// Append encodes the header of an image of version 3 without optional features,
-// with the name and the format of its backing file. It fits into the first
+// Append encodes the header of an image of version 3 without optional features
+// but the method of compression, with the name and the format of its backing file. It fits into the first
 // cluster, or is refused with ErrUnsupported, as is anything that the image has
 // beyond that.
 func (h *Header) Append(b []byte) ([]byte, error) {
 	switch {
-	case h.Version != 3 || h.Incompatible != 0 || h.Compression != Zlib || h.Crypt != CryptNone || h.Snapshots != 0 || h.Bitmaps.Count != 0:
+	case h.Version != 3 || h.Incompatible&^IncompatCompression != 0 || h.Crypt != CryptNone || h.Snapshots != 0 || h.Bitmaps.Count != 0:
 		return nil, fmt.Errorf("%w: only plain images of version 3 are written", ErrUnsupported)
 	case len(h.BackingFile) > maxBackingName:
 		return nil, fmt.Errorf("%w: the backing file's name has %d bytes, at most %d fit", ErrUnsupported, len(h.BackingFile), maxBackingName)
+	}
+	if err := h.check(); err != nil { // the method and its feature bit
+		return nil, err
 	}
 	start := len(b)
 	be := binary.BigEndian
@@ -42,10 +45,12 @@ func (h *Header) Append(b []byte) ([]byte, error) {
 	be.PutUint64(p[offL1:], uint64(h.L1Offset))
 	be.PutUint64(p[offRefcounts:], uint64(h.Refcounts.Offset))
 	be.PutUint32(p[offRefcountLen:], uint32(h.Refcounts.Clusters))
+	be.PutUint64(p[offIncompatible:], h.Incompatible)
 	be.PutUint64(p[offCompatible:], h.Compatible)
 	be.PutUint64(p[offAutoclear:], h.Autoclear)
 	be.PutUint32(p[offRefcount:], h.Refcounts.Order)
 	be.PutUint32(p[offHeaderLen:], headerSize)
+	p[offCompression] = byte(h.Compression)
 	if h.BackingFormat != "" {
 		b = appendExtension(b, extBackingFormat, []byte(h.BackingFormat))
 	}
@@ -72,6 +77,14 @@ func appendExtension(b []byte, kind uint32, data []byte) []byte {
 // entry of the cluster there, or the refcount table's of a block. Only L1 and L2
 // entries say that nothing else refers to it.
 func TableEntry(host int64) uint64 { return uint64(host) | flagCopied }
+
+// CompressedEntry is the L2 entry of a cluster that has n compressed bytes at an
+// offset.
+func (h *Header) CompressedEntry(host, n int64) uint64 {
+	x := 62 - (h.ClusterBits - 8)
+	more := (host+n-1)/sector - host/sector // sectors behind the first
+	return flagCompressed | uint64(more)<<x | uint64(host)
+}
 
 // RefcountEntry is the refcount table's entry of the block at an offset.
 func RefcountEntry(host int64) uint64 { return uint64(host) }

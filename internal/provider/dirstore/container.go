@@ -32,6 +32,7 @@ func (s *Store) BackupContainer(ctx context.Context, a provider.Archive, ct prov
 		d.abort()
 		return provider.Result{}, fmt.Errorf("backup %s: %w", a.Name, err)
 	}
+	res.Size = s.size(a, res.Stored)
 	return res, nil
 }
 
@@ -50,7 +51,7 @@ func (d *draft) tar(ctx context.Context, walk provider.Walk) (res provider.Resul
 	if err != nil {
 		return res, err
 	}
-	return provider.Result{Size: w.at, Stored: w.stored, Read: report.Bytes, Skipped: report.Problems}, nil
+	return provider.Result{Stored: w.stored, Read: report.Bytes, Skipped: report.Problems}, nil
 }
 
 // stream writes the tree as a tar. A walker makes a file archive, which becomes

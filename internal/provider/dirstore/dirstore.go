@@ -73,7 +73,7 @@
 //
 // # Memory
 //
-// [copiers] buffers of [piece] bytes, the tables of one image that is read and of
+// [copiers] buffers of [piece] bytes, as many of 2 MiB with compression, the tables of one image that is read and of
 // one that is written; nothing grows with disks or trees, but lists of backups do
 // with their number.
 package dirstore
@@ -107,6 +107,7 @@ type Options struct {
 	// there is a dirty bitmap.
 	Incremental bool
 	Trees       Trees  // "": Tar
+	Compress    bool   // disks, with zstd: QEMU reads them from version 5.1 on
 	Name        string // in logs; "": the directory
 	Log         *slog.Logger
 }

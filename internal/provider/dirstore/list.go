@@ -109,6 +109,16 @@ func (s *Store) Entry(_ context.Context, a provider.Archive) (provider.Entry, er
 	return e, nil
 }
 
+// size is that of a complete archive in lists, or about that: nothing that is not
+// known now makes a complete backup a failed one.
+func (s *Store) size(a provider.Archive, about int64) int64 {
+	e, err := s.Entry(context.Background(), a)
+	if err != nil {
+		return about
+	}
+	return e.Size
+}
+
 // SetNotes implements [provider.Storage].
 func (s *Store) SetNotes(_ context.Context, a provider.Archive, text string) error {
 	return s.mark(a, notesFile, text != "", []byte(text))

@@ -72,8 +72,8 @@ func (s *Store) BackupVM(ctx context.Context, a provider.Archive, vm provider.VM
 		d.abort()
 		return provider.Result{}, fmt.Errorf("complete backup %s: %w", a.Name, err)
 	}
-	res.Size = res.Stored
 	s.setPrevious(a, vm)
+	res.Size = s.size(a, res.Stored)
 	return res, nil
 }
 
@@ -83,7 +83,7 @@ func (d *draft) disk(ctx context.Context, base provider.Archive, v provider.Volu
 	if err != nil {
 		return err
 	}
-	o := qcow2target.Options{Size: v.Image.Size()}
+	o := qcow2target.Options{Size: v.Image.Size(), Compress: d.s.o.Compress}
 	if v.Mode == provider.ModeReuse {
 		below, err := d.below(base, v)
 		if err != nil {

@@ -53,9 +53,16 @@ func judge(t *testing.T, dir string, a provider.Archive, want content) {
 
 var incremental = dirstore.Options{Incremental: true}
 
-func TestBackupsAreForQEMUWhatTheGuestHad(t *testing.T) {
+func TestBackupsAreForQEMUWhatTheGuestHad(t *testing.T) { whatTheGuestHad(t, incremental) }
+
+func TestCompressedBackupsAreForQEMUWhatTheGuestHad(t *testing.T) {
+	whatTheGuestHad(t, dirstore.Options{Incremental: true, Compress: true})
+}
+
+func whatTheGuestHad(t *testing.T, o dirstore.Options) {
+	t.Helper()
 	dir := t.TempDir()
-	s := open(t, dir, incremental)
+	s := open(t, dir, o)
 	r := rand.New(rand.NewPCG(1, 2))
 	m := newMachine(r, 100, 3<<20, 2<<20+513)
 	all := map[provider.Archive]content{}

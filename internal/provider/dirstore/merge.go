@@ -113,7 +113,7 @@ func (s *Store) mergeLayers(ctx context.Context, a provider.Archive, device stri
 	if err != nil {
 		return err
 	}
-	o := qcow2target.Options{Size: img.Size(), Cluster: img.Cluster()}
+	o := qcow2target.Options{Size: img.Size(), Cluster: img.Cluster(), Compress: s.o.Compress}
 	if layers < img.Layers() {
 		below, err := filepath.Rel(s.dir, img.Files()[layers])
 		if err != nil {

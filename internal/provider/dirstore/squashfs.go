@@ -56,7 +56,7 @@ func (d *draft) squashfs(ctx context.Context, walk provider.Walk) (res provider.
 	if err != nil {
 		return res, err
 	}
-	return provider.Result{Size: size, Stored: size, Read: report.Bytes, Skipped: report.Problems}, f.Sync()
+	return provider.Result{Stored: size, Read: report.Bytes, Skipped: report.Problems}, f.Sync()
 }
 
 // maker is a running mksquashfs.

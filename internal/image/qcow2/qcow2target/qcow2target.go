@@ -3,16 +3,18 @@
 //
 // # Layout
 //
-// Version 3 without optional features, so that every QEMU since 1.1 reads it:
+// Version 3 without optional features, so that every QEMU since 1.1 reads it, or
+// compressed with zstd, for QEMU from 5.1 on:
 //
 //	cluster 0   the header
 //	1 ...       the L1 table
-//	...         data clusters and L2 tables, in the order of their first use
-//	...         blocks of reference counts, then their table
+//	...         data clusters, L2 tables and blocks of reference counts, in the
+//	            order of their first use
+//	...         the last blocks of reference counts, then their table
 //
-// Clusters are handed out one after the other and never given back, so every
-// one of them has the count 1: a finished image has no leaks and no errors for
-// qemu-img check. What is neither written nor zeroed is not allocated: it reads
+// Clusters are handed out one after the other and never given back, so their
+// counts are known when the next ones are used: a finished image has no leaks and
+// no errors for qemu-img check. What is neither written nor zeroed is not allocated: it reads
 // as zeros, or as what the backing file has.
 //
 // # Whole or nothing
@@ -27,7 +29,14 @@
 // image.Target. Whole clusters go to the file as they come; of a cluster that is
 // written in part the rest is read from the backing file. The L1 table is in
 // memory (8 bytes for 512 MiB of disk with clusters of 64 KiB), and of L2 tables
-// those that were used last, [cacheBytes] in all.
+// those that were used last, [cacheBytes] in all; two blocks of reference counts;
+// with compression 2 MiB for each call of WriteAt that is under way.
+//
+// # Compression
+//
+// Clusters that are written whole, in one call, are compressed one by one, and
+// those that become smaller lie side by side, across the bounds of clusters. They
+// cannot be written a second time.
 //
 // # Errors
 //
@@ -40,6 +49,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	format "github.com/holdfast-backup/holdfast/internal/format/qcow2"
@@ -71,6 +81,8 @@ type Options struct {
 	// has it; Backing is its content. Both or none.
 	BackingName string
 	Backing     image.Image
+
+	Compress bool
 }
 
 // Image is a qcow2 file that is being written.
@@ -79,9 +91,13 @@ type Image struct {
 	backing image.Image
 	parts   [64]sync.Mutex // of clusters that are written in part, by number
 
+	packers chan *packer // those that nobody uses now
+
 	mu      sync.Mutex // also held while L2 tables come and go, once in 512 MiB of disk
 	h       format.Header
 	tables  tables
+	counts  counts
+	pack    area  // for the next compressed cluster
 	end     int64 // the first free byte
 	written int64 // bytes of data since the file system was asked to write
 	failed  error // the first; the file will not become an image
@@ -116,6 +132,10 @@ func New(f File, o Options) (*Image, error) {
 	if o.BackingName != "" {
 		i.h.BackingFormat = "qcow2"
 	}
+	if o.Compress {
+		i.h.Compression, i.h.Incompatible = format.Zstd, format.IncompatCompression
+		i.packers = make(chan *packer, runtime.GOMAXPROCS(0))
+	}
 	i.h.L1Entries = i.h.L1Length()
 	if i.h.L1Entries > format.MaxL1/format.L1EntrySize {
 		return nil, fmt.Errorf("disk of %d bytes in clusters of %d: %w", o.Size, o.Cluster, format.ErrUnsupported)
@@ -124,6 +144,7 @@ func New(f File, o Options) (*Image, error) {
 		return nil, err
 	}
 	i.end = i.up(o.Cluster + i.h.L1Entries*format.L1EntrySize)
+	i.counts.add(i.end/o.Cluster, 1)
 	i.tables = newTables(i)
 	return i, nil
 }
@@ -178,7 +199,7 @@ func (i *Image) finish() error {
 	if err := i.writeL1(); err != nil {
 		return err
 	}
-	if err := i.writeRefcounts(); err != nil {
+	if err := i.writeCounts(); err != nil {
 		return err
 	}
 	if err := i.f.Sync(); err != nil {
@@ -202,5 +223,6 @@ func (i *Image) Close() error {
 		return nil
 	}
 	i.closed = true
+	i.closePackers()
 	return i.f.Close()
 }

@@ -159,16 +159,18 @@ func TestImagesAreWholeForQEMU(t *testing.T) {
 		{64 << 10, 40<<20 + 512},
 		{2 << 20, 9<<20 + 512},
 	} {
-		t.Run(fmt.Sprintf("cluster=%d,size=%d", tc.cluster, tc.size), func(t *testing.T) {
-			dir := t.TempDir()
-			img, err := qcow2target.New(create(t, dir, "a.qcow2"), qcow2target.Options{Size: tc.size, Cluster: tc.cluster})
-			if err != nil {
-				t.Fatal(err)
-			}
-			d := &disk{img, make([]byte, tc.size)}
-			d.random(t, uint64(tc.size), 60)
-			d.finish(t, filepath.Join(dir, "a.qcow2"))
-		})
+		for _, compress := range []bool{false, true} {
+			t.Run(fmt.Sprintf("cluster=%d,size=%d,compress=%v", tc.cluster, tc.size, compress), func(t *testing.T) {
+				dir := t.TempDir()
+				img, err := qcow2target.New(create(t, dir, "a.qcow2"), qcow2target.Options{Size: tc.size, Cluster: tc.cluster, Compress: compress})
+				if err != nil {
+					t.Fatal(err)
+				}
+				d := &disk{img, make([]byte, tc.size)}
+				d.random(t, uint64(tc.size), 60)
+				d.finish(t, filepath.Join(dir, "a.qcow2"))
+			})
+		}
 	}
 }
 
@@ -178,7 +180,7 @@ func TestIncrementsReadThroughTheirChain(t *testing.T) {
 	backing := ""
 	for n, size := range []int64{20 << 20, 20 << 20, 26<<20 + 512, 26<<20 + 512} { // the disk grew
 		name := fmt.Sprintf("%d.qcow2", n)
-		o := qcow2target.Options{Size: size, Cluster: 64 << 10}
+		o := qcow2target.Options{Size: size, Cluster: 64 << 10, Compress: n%2 == 1}
 		if backing != "" {
 			below, err := qcow2.Open(filepath.Join(dir, backing), qcow2.Options{})
 			if err != nil {
@@ -207,6 +209,104 @@ func TestIncrementsReadThroughTheirChain(t *testing.T) {
 	got := make([]byte, img.Size())
 	if _, err := img.ReadAt(got, 0); err != nil || !bytes.Equal(got, content) {
 		t.Fatal("our reader sees something else", err)
+	}
+}
+
+// Many blocks of reference counts, with clusters of all kinds.
+func TestCountsOfAMixtureAreRight(t *testing.T) {
+	for _, cluster := range []int64{1024, 4 << 10} {
+		t.Run(fmt.Sprint(cluster), func(t *testing.T) {
+			dir := t.TempDir()
+			size := 4000 * cluster
+			img, err := qcow2target.New(create(t, dir, "a.qcow2"), qcow2target.Options{Size: size, Cluster: cluster, Compress: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := &disk{img, make([]byte, size)}
+			r := rand.New(rand.NewPCG(uint64(cluster), 1))
+			noise := make([]byte, 300*cluster)
+			for i := range noise {
+				noise[i] = byte(r.Uint32())
+			}
+			for off := int64(0); off < size; {
+				n := min((1+r.Int64N(300))*cluster, size-off)
+				switch r.IntN(4) {
+				case 0:
+					d.write(t, noise[:n], off)
+				case 1:
+					d.zero(t, off, n)
+				case 2: // some of it compresses
+					p := bytes.Clone(noise[:n])
+					for at := int64(0); at < n; at += 3 * cluster {
+						clear(p[at : at+cluster*2/3])
+					}
+					d.write(t, p, off)
+				default:
+					d.write(t, bytes.Repeat([]byte("compress "), int(n)/9+1)[:n], off)
+				}
+				off += n
+			}
+			d.finish(t, filepath.Join(dir, "a.qcow2"))
+		})
+	}
+}
+
+// A cluster that compressed ones go to is left behind by many others, whose counts
+// are written meanwhile.
+func TestCompressedClustersFarApart(t *testing.T) {
+	dir := t.TempDir()
+	const cluster, between = 1024, 1500
+	img, err := qcow2target.New(create(t, dir, "a.qcow2"), qcow2target.Options{Size: 8 * (between + 1) * cluster, Cluster: cluster, Compress: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &disk{img, make([]byte, img.Size())}
+	noise := make([]byte, between*cluster)
+	r := rand.New(rand.NewPCG(8, 9))
+	for i := range noise {
+		noise[i] = byte(r.Uint32())
+	}
+	for n := range int64(8) {
+		d.write(t, bytes.Repeat([]byte{byte(n + 1)}, cluster), n*(between+1)*cluster)
+		d.write(t, noise, (n*(between+1)+1)*cluster)
+	}
+	d.finish(t, filepath.Join(dir, "a.qcow2"))
+}
+
+func TestCompressionTakesLess(t *testing.T) {
+	dir := t.TempDir()
+	img, err := qcow2target.New(create(t, dir, "a.qcow2"), qcow2target.Options{Size: 64 << 20, Compress: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &disk{img, make([]byte, 64<<20)}
+	text := bytes.Repeat([]byte("the quick brown fox jumps over the lazy dog\n"), 4<<20/44+1)[:4<<20]
+	for off := int64(0); off < 64<<20; off += 4 << 20 {
+		d.write(t, text, off)
+	}
+	d.finish(t, filepath.Join(dir, "a.qcow2"))
+	if n := img.Written(); n > 2<<20 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
+func TestCompressedClusterIsNotWrittenTwice(t *testing.T) {
+	for what, again := range map[string]func(*qcow2target.Image) error{
+		"whole": func(i *qcow2target.Image) error { _, err := i.WriteAt(make([]byte, 128<<10), 0); return err },
+		"part":  func(i *qcow2target.Image) error { _, err := i.WriteAt([]byte{1}, 65<<10); return err },
+		"zeros": func(i *qcow2target.Image) error { return i.Zero(64<<10, 64<<10) },
+	} {
+		img, err := qcow2target.New(create(t, t.TempDir(), "a"), qcow2target.Options{Size: 1 << 20, Compress: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := img.WriteAt(bytes.Repeat([]byte{7}, 128<<10), 0); err != nil {
+			t.Fatal(err)
+		}
+		if again(img) == nil || img.Finish() == nil {
+			t.Errorf("%s: no error", what)
+		}
+		_ = img.Close()
 	}
 }
 

@@ -81,7 +81,11 @@ func (t *tables) load(num int64) (*l2, error) {
 			return nil, err
 		}
 	} else {
-		t.l1[num] = t.i.allocate(1)
+		host, err := t.i.allocate(1, 1)
+		if err != nil {
+			return nil, err
+		}
+		t.l1[num] = host
 		l.dirty = true
 	}
 	t.byNum[num] = t.order.PushFront(l)
@@ -119,41 +123,5 @@ func (i *Image) writeL1() error {
 		b = binary.BigEndian.AppendUint64(b, format.TableEntry(off))
 	}
 	_, err := i.f.WriteAt(b[:cap(b)], i.h.L1Offset) // to the end of the cluster
-	return err
-}
-
-// writeRefcounts gives every cluster up to the end, the counts' own included,
-// the count 1.
-func (i *Image) writeRefcounts() error {
-	cluster := i.h.Cluster()
-	const width = 2 // bytes
-	per := cluster / width
-	used := i.end / cluster
-	var all, blocks, table int64
-	for before := int64(-1); before != all; { // grows until they count themselves
-		before = all
-		all = used + blocks + table
-		blocks = (all + per - 1) / per
-		table = (blocks*8 + cluster - 1) / cluster
-	}
-	first := i.allocate(blocks)
-	i.h.Refcounts = format.RefcountTable{Offset: i.allocate(table), Clusters: table, Order: format.RefcountOrder}
-
-	entries := make([]byte, 0, table*cluster)
-	ones := make([]byte, cluster)
-	for n := range per {
-		binary.BigEndian.PutUint16(ones[n*width:], 1)
-	}
-	for n := range blocks {
-		if n == blocks-1 {
-			clear(ones[(all-n*per)*width:])
-		}
-		host := first + n*cluster
-		if _, err := i.f.WriteAt(ones, host); err != nil {
-			return err
-		}
-		entries = binary.BigEndian.AppendUint64(entries, format.RefcountEntry(host))
-	}
-	_, err := i.f.WriteAt(entries[:cap(entries)], i.h.Refcounts.Offset)
 	return err
 }

@@ -26,7 +26,7 @@ func (i *Image) WriteAt(p []byte, off int64) (int, error) {
 			if rest >= cluster {
 				n = rest / cluster * cluster
 			}
-			err = i.whole(p[done:done+int(n)], at)
+			err = i.clusters(p[done:done+int(n)], at)
 		} else {
 			err = i.part(p[done:done+int(n)], at)
 		}
@@ -76,6 +76,9 @@ func (i *Image) place(off, n int64) (host, length int64, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
+		if e.Compressed {
+			return 0, 0, errTwice
+		}
 		if e.Host == 0 {
 			continue
 		}
@@ -86,14 +89,17 @@ func (i *Image) place(off, n int64) (host, length int64, err error) {
 	}
 	length = min(length, n)
 	i.asked(length)
-	return i.allocate((length + cluster - 1) / cluster), length, nil
+	host, err = i.allocate((length+cluster-1)/cluster, 1)
+	return host, length, err
 }
 
-// allocate hands out clusters. i.mu is held.
-func (i *Image) allocate(clusters int64) int64 {
+// allocate hands out clusters, to which so many refer. i.mu is held, once in
+// some GiB across a write.
+func (i *Image) allocate(clusters int64, refers uint16) (int64, error) {
 	host := i.end
 	i.end += clusters * i.h.Cluster()
-	return host
+	i.counts.add(clusters, refers)
+	return host, i.spillCounts()
 }
 
 // asked starts writing once in a while. i.mu is held; it does not wait.
@@ -128,6 +134,9 @@ func (i *Image) part(p []byte, off int64) error {
 	e, err := i.entry(index)
 	if err != nil {
 		return err
+	}
+	if e.Compressed {
+		return errTwice
 	}
 	if e.Host != 0 && !e.Zero {
 		_, err := i.f.WriteAt(p, e.Host+off%cluster)
@@ -208,6 +217,8 @@ func (i *Image) zeroWhole(off, n int64) (int64, error) {
 			return 0, err
 		}
 		switch {
+		case e.Compressed:
+			err = errTwice
 		case e.Host != 0:
 			err = i.tables.set(index, format.TableEntry(e.Host)|format.ZeroEntry)
 		case i.backing != nil:
