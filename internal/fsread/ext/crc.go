@@ -46,3 +46,23 @@ func crc16(crc uint16, b []byte) uint16 {
 	}
 	return crc
 }
+
+// crc32be continues a CRC-32 that takes the highest bit first, as journals of old
+// have it.
+func crc32be(crc uint32, b []byte) uint32 {
+	for _, c := range b {
+		crc = crc<<8 ^ highFirst[byte(crc>>24)^c]
+	}
+	return crc
+}
+
+var highFirst = func() (table [256]uint32) {
+	for i := range table {
+		crc := uint32(i) << 24
+		for range 8 {
+			crc = crc<<1 ^ 0x04c11db7*(crc>>31)
+		}
+		table[i] = crc
+	}
+	return table
+}()

@@ -32,9 +32,6 @@ func (f *FS) replay() (overlay, error) {
 	if r.log.start == 0 {
 		return overlay{}, nil
 	}
-	if r.log.compat&logCompatChecksum != 0 {
-		return overlay{}, fsread.Unsupported(layer, "work in a journal with checksums of the first kind")
-	}
 	if err := r.run(); err != nil {
 		return overlay{}, err
 	}
@@ -55,6 +52,7 @@ type replayer struct {
 	suspect string // its block whose checksum is wrong: old, or damaged
 	open    []logged
 	revokes []uint64
+	sum     uint32 // of its blocks, for a checksum of the first kind
 	time    uint64 // of the last commit
 
 	done    []logged
@@ -83,7 +81,7 @@ func (r *replayer) place(n uint32) (uint64, error) {
 // run reads transactions until one is not committed. Blocks that are left over
 // from earlier rounds do not carry the number that is awaited.
 func (r *replayer) run() error {
-	r.tid = r.log.tid
+	r.tid, r.sum = r.log.tid, ^uint32(0)
 	at := r.log.start
 	for left := r.log.end - r.log.first; left > 0; left-- {
 		if _, err := r.read(at); err != nil {
@@ -133,6 +131,10 @@ func (r *replayer) descriptor(at uint32) (behind, n uint32, err error) {
 	if !r.log.whole(r.buf) {
 		r.suspect = "a descriptor"
 	}
+	from := at
+	if r.log.sumsAll() {
+		r.sum = crc32be(r.sum, r.buf)
+	}
 	ok := r.log.tags(r.buf, func(l logged) {
 		n++
 		if err != nil {
@@ -152,8 +154,21 @@ func (r *replayer) descriptor(at uint32) (behind, n uint32, err error) {
 		r.suspect = "a descriptor"
 	case len(r.done)+len(r.open) > maxReplay:
 		return 0, 0, fsread.Unsupported(layer, "a journal with more than %d blocks to replay", maxReplay)
+	case r.log.sumsAll():
+		err = r.addUp(from, n)
 	}
-	return at, n, nil
+	return at, n, err
+}
+
+// addUp reads the n blocks from at on for the checksum of their transaction.
+func (r *replayer) addUp(at, n uint32) error {
+	for ; n > 0; n, at = n-1, r.next(at) {
+		if _, err := r.read(at); err != nil {
+			return err
+		}
+		r.sum = crc32be(r.sum, r.buf)
+	}
+	return nil
 }
 
 func (r *replayer) revoke() error {
@@ -173,7 +188,10 @@ func (r *replayer) revoke() error {
 // older than the one before: it was left over.
 func (r *replayer) commit() (ended bool, err error) {
 	when := be.Uint64(r.buf[0x30:])
-	if !r.log.commits(r.buf) {
+	if r.suspect == "" && !r.log.commits(r.buf, r.sum) {
+		if r.log.incompat&logAsync != 0 {
+			return true, nil // it was written before what it commits
+		}
 		r.suspect = "the commit"
 	}
 	if r.suspect != "" {
@@ -192,7 +210,7 @@ func (r *replayer) commit() (ended bool, err error) {
 		}
 	}
 	r.done = append(r.done, r.open...)
-	r.open, r.revokes, r.time = r.open[:0], r.revokes[:0], when
+	r.open, r.revokes, r.time, r.sum = r.open[:0], r.revokes[:0], when, ^uint32(0)
 	r.tid++
 	return false, nil
 }

@@ -97,10 +97,21 @@ func (l *logInfo) whole(b []byte) bool {
 	return !l.checksums() || crc32cWithout(l.seed, b, n, 4) == be.Uint32(b[n:])
 }
 
-// commits reports that a commit block has its checksum.
-func (l *logInfo) commits(b []byte) bool {
-	return !l.checksums() || crc32cWithout(l.seed, b, 0x10, 4) == be.Uint32(b[0x10:])
+// commits reports that a commit block has its checksum: its own, or, of the first
+// kind and if it has one, that of all blocks of its transaction, which is sum.
+func (l *logInfo) commits(b []byte, sum uint32) bool {
+	const crc32, size = 1, 4
+	switch {
+	case l.checksums():
+		return crc32cWithout(l.seed, b, 0x10, 4) == be.Uint32(b[0x10:])
+	case l.sumsAll() && (b[0xc] != 0 || b[0xd] != 0 || be.Uint32(b[0x10:]) != 0):
+		return b[0xc] == crc32 && b[0xd] == size && sum == be.Uint32(b[0x10:])
+	}
+	return true
 }
+
+// sumsAll reports a journal with checksums of the first kind.
+func (l *logInfo) sumsAll() bool { return l.compat&logCompatChecksum != 0 && !l.checksums() }
 
 // matches reports that a block in the journal is the one that its tag speaks of.
 func (l *logInfo) matches(b []byte, tag logged) bool {

@@ -62,6 +62,8 @@ func TestAfterALossOfPowerAllIsAsTheKernelWouldReplayIt(t *testing.T) {
 		{"64 bits, no checksums", "", []string{"mkfs.ext4", "-O", "64bit,^metadata_csum"}},
 		{"checksums, 32 bits, blocks of 1 KiB", "", []string{"mkfs.ext4", "-b", "1024", "-O", "^64bit"}},
 		{"ext3", "", []string{"mkfs.ext3"}},
+		{"checksums of the first kind", "journal_checksum", []string{"mkfs.ext4", "-O", "^metadata_csum"}},
+		{"commits that nobody waits for", "journal_async_commit,data=writeback", []string{"mkfs.ext4", "-O", "^metadata_csum", "-b", "1024"}},
 		{"data in the journal", "data=journal", []string{"mkfs.ext4", "-J", "size=32"}},
 		{"data in a journal without checksums", "data=journal", []string{"mkfs.ext3", "-J", "size=32"}},
 		{"inline data, file of orphans", "", []string{"mkfs.ext4", "-I", "512", "-O", "inline_data,orphan_file"}},
