@@ -52,7 +52,7 @@ sub step {
 # run is exec_backup.
 sub run {
     my ($self) = @_;
-    my $p = $self->{provider} = PVE::Storage::new_backup_provider($self->{storeid}, sub { $self->log(@_) });
+    my $p = $self->{provider} = PVE::Storage::new_backup_provider($self->{cfg}, $self->{storeid}, sub { $self->log(@_) });
     eval {
         $self->step('job_init', undef, sub { $p->job_init($self->{start}) });
         for my $guest ($self->{guests}->@*) {
@@ -86,14 +86,14 @@ sub task {
         my $archive = $type eq 'qemu' ? \&archive_vm : \&archive_container;
         $archive->($self, $guest, \$teardown);
         my $volid = "$self->{storeid}:backup/$target";
-        eval { $self->step('notes', $vmid, sub { PVE::Storage::update_volume_attribute($volid, 'notes', "notes of $vmid") }) };
+        eval { $self->step('notes', $vmid, sub { PVE::Storage::update_volume_attribute($self->{cfg}, $volid, 'notes', "notes of $vmid") }) };
         $self->log('warn', "unable to add notes - $@") if $@;
         if ($self->{protect}) {
-            $self->step('protect', $vmid, sub { PVE::Storage::update_volume_attribute($volid, 'protected', 1) });
+            $self->step('protect', $vmid, sub { PVE::Storage::update_volume_attribute($self->{cfg}, $volid, 'protected', 1) });
         }
         if ($self->{keep}) {
             $self->step('prune', $vmid, sub {
-                PVE::Storage::prune_backups($self->{storeid}, { $self->{keep}->%* }, $vmid, $type, 0, sub { $self->log(@_) });
+                PVE::Storage::prune_backups($self->{cfg}, $self->{storeid}, { $self->{keep}->%* }, $vmid, $type, 0, sub { $self->log(@_) });
             });
         }
         my $result = $self->step('backup_cleanup', $vmid, sub { $p->backup_cleanup($vmid, $type, 1, {}) });

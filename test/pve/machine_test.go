@@ -116,6 +116,9 @@ func twoMachines(t *testing.T, r *rig, format string) {
 		b.Write(t, "scsi0", 8*mib, 512, byte(0x40+n))
 	}
 	list := r.list(100)
+	if o := r.perl(map[string]any{"config": list[0]["volid"]}); o.Error != "" || o.Config != config {
+		t.Errorf("the configuration without a job: %q %s", o.Config, o.Error)
+	}
 	if len(list) != 2 || list[0]["notes"] != "notes of 100" || list[0]["protected"] != 1.0 || list[1]["protected"] != nil ||
 		list[0]["subtype"] != "qemu" || list[0]["format"] != format {
 		t.Errorf("list: %v", list)

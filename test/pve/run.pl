@@ -12,7 +12,7 @@ use JSON;
 use POSIX ();
 
 BEGIN { # directories of modules come with the arguments, which are the test's own
-    unshift @INC, map { m/^(.*)$/ } reverse @ARGV;
+    unshift @INC, map { m/^(.*)$/ } @ARGV;
 }
 
 use Job;
@@ -31,8 +31,11 @@ my $untaint = sub { $_[0] =~ m/^(.*)\z/s; $1 };
     $PVE::BackupProvider::Plugin::Holdfast::Service::PID_FILES = $spec->{pids};
     $PVE::BackupProvider::Plugin::Holdfast::Service::SECRETS = $spec->{secrets} if $spec->{secrets};
 }
-PVE::Storage::Custom::HoldfastPlugin->register();
-$PVE::Storage::CONFIG->{store} = { type => 'holdfast', $spec->{storage}->%* };
+if (!eval { PVE::Storage::Plugin->lookup('holdfast') }) { # the real one finds what is installed by itself
+    PVE::Storage::Custom::HoldfastPlugin->register();
+}
+my $scfg = { type => 'holdfast', content => { backup => 1 }, $spec->{storage}->%* };
+my $cfg = { ids => { store => $scfg } };
 
 open(my $to, '>&=', 3) or die $!;
 open(my $from, '<&=', 4) or die $!;
@@ -42,7 +45,7 @@ my $result = {};
 if ($spec->{job}) {
     utf8::encode($_->{config}) for $spec->{job}->{guests}->@*; # they come from files
     my $job = Job->new(
-        storeid => 'store', peer => [$to, $from], tmplog => $untaint->($spec->{tmplog}), binary => $spec->{binary},
+        cfg => $cfg, storeid => 'store', peer => [$to, $from], tmplog => $untaint->($spec->{tmplog}), binary => $spec->{binary},
         map { $_ => $spec->{job}->{$_} } qw(start guests fail keep protect bwlimit kill),
     );
     $result->{error} = $job->run();
@@ -50,15 +53,18 @@ if ($spec->{job}) {
     $result->{log} = [$job->lines()];
 }
 my $plugin = 'PVE::Storage::Custom::HoldfastPlugin';
-my $scfg = $PVE::Storage::CONFIG->{store};
 if (my $call = $spec->{plugin}) {
     my ($name, @args) = $call->@*;
     $result->{plugin} = eval { [$plugin->$name(@args)] };
     $result->{error} = $@;
 }
+if (my $volid = $spec->{config}) {
+    $result->{config} = eval { PVE::Storage::extract_vzdump_config($cfg, $volid) };
+    $result->{error} = $@;
+}
 if (my $r = $spec->{restore}) {
     my $log = sub { push $result->{log}->@*, "$_[0]: $_[1]" };
-    my $p = PVE::Storage::new_backup_provider('store', $log);
+    my $p = PVE::Storage::new_backup_provider($cfg, 'store', $log);
     $result->{error} = restore($p, $r, $result);
 }
 utf8::decode($result->{config}) if defined($result->{config});
@@ -83,6 +89,7 @@ sub restore_vm {
         $result->{firewall} = $p->archive_get_firewall_config($volname);
         for my $device (sort keys $devices->%*) {
             my $path = $p->restore_vm_volume_init($volname, $device, {})->{'qemu-img-path'} or die "no path\n";
+            PVE::Storage::file_size_info($path, undef, 'raw', 1) if PVE::Storage->can('file_size_info');
             (stat($path))[7] == $devices->{$device}->{size} or die "$path is not what was announced\n";
             die "made to fail at the safety check\n" if $fail eq 'check';
             my $target = $untaint->("$r->{target}/$device.raw");

@@ -9,13 +9,11 @@ use constant APIVER => $ENV{TEST_APIVER} // 15;
 
 use PVE::Storage::Plugin;
 
-our $CONFIG = {}; # by storage
-
 our $SAFE_CHAR_CLASS_RE = qr/[a-zA-Z0-9\-\.\+\=\_]/;
 
 my sub plugin_of {
-    my ($storeid) = @_;
-    my $scfg = $CONFIG->{$storeid} // die "no such storage '$storeid'\n";
+    my ($cfg, $storeid) = @_;
+    my $scfg = $cfg->{ids}->{$storeid} // die "no such storage '$storeid'\n";
     return (PVE::Storage::Plugin->lookup($scfg->{type}), $scfg);
 }
 
@@ -26,15 +24,15 @@ my sub parse_volume_id {
 }
 
 sub new_backup_provider {
-    my ($storeid, $log) = @_;
-    my ($plugin, $scfg) = plugin_of($storeid);
+    my ($cfg, $storeid, $log) = @_;
+    my ($plugin, $scfg) = plugin_of($cfg, $storeid);
     return $plugin->new_backup_provider($scfg, $storeid, $log);
 }
 
 sub update_volume_attribute {
-    my ($volid, $attribute, $value) = @_;
+    my ($cfg, $volid, $attribute, $value) = @_;
     my ($storeid, $volname) = parse_volume_id($volid);
-    my ($plugin, $scfg) = plugin_of($storeid);
+    my ($plugin, $scfg) = plugin_of($cfg, $storeid);
     my ($vtype, undef, $vmid) = $plugin->parse_volname($volname);
     die "no backup: $volid\n" if $vtype ne 'backup' || !$vmid;
     $plugin->get_volume_attribute($scfg, $storeid, $volname, 'protected') if $attribute eq 'protected' && $value;
@@ -42,17 +40,18 @@ sub update_volume_attribute {
 }
 
 sub prune_backups {
-    my ($storeid, $keep, $vmid, $type, $dryrun, $log) = @_;
-    my ($plugin, $scfg) = plugin_of($storeid);
+    my ($cfg, $storeid, $keep, $vmid, $type, $dryrun, $log) = @_;
+    my ($plugin, $scfg) = plugin_of($cfg, $storeid);
     $plugin->activate_storage($storeid, $scfg, {});
     return $plugin->prune_backups($scfg, $storeid, $keep, $vmid, $type, $dryrun, $log);
 }
 
 # A new provider without any job, as the web interface does it.
 sub extract_vzdump_config {
-    my ($volid) = @_;
+    my ($cfg, $volid) = @_;
     my ($storeid, $volname) = parse_volume_id($volid);
-    return new_backup_provider($storeid, sub { })->archive_get_guest_config($volname, $storeid);
+    my ($plugin, $scfg) = plugin_of($cfg, $storeid);
+    return $plugin->new_backup_provider($scfg, $storeid, sub { })->archive_get_guest_config($volname, $storeid);
 }
 
 1;
