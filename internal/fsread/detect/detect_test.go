@@ -182,7 +182,7 @@ func TestFileSystemsOpenOrAreRefusedByName(t *testing.T) {
 	if u, ok := errors.AsType[*fsread.UnsupportedError](err); !ok || u.Layer != "jfs" {
 		t.Errorf("jfs: %v", err)
 	}
-	for _, other := range []string{"exfat", "ntfs", "vfat"} {
+	for _, other := range []string{"exfat", "ntfs", "vfat", "xfs"} {
 		if f, err := (detect.Finding{Class: detect.FileSystem, Type: other}).Open(img); f != nil || !errors.Is(err, fsread.ErrOther) {
 			t.Errorf("%s: %v, %v", other, f, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/fsread/ext"
 	"github.com/holdfast-backup/holdfast/internal/fsread/fat"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ntfs"
+	"github.com/holdfast-backup/holdfast/internal/fsread/xfs"
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
@@ -16,6 +17,7 @@ var openers = map[string]opener{
 	"exfat": as(fat.OpenEx),
 	"ntfs":  as(ntfs.Open),
 	"vfat":  as(fat.Open),
+	"xfs":   as(func(img image.Image) (*xfs.FS, error) { return xfs.Open(img, xfs.Options{}) }),
 }
 
 // as makes an opener of one that gives its own type.
