@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/accounts"
+	"github.com/holdfast-backup/holdfast/internal/accounts/pam"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/server/cert"
@@ -78,7 +79,7 @@ func runServerInit(ctx context.Context, a *app, o *serverOptions, id names.AuthI
 		return err
 	}
 	out := map[string]string{"config": d.Path(), "fingerprint": c.Fingerprint()}
-	admin, err := administrator(store, a.Now())
+	admin, err := administrator(store, a.Now(), map[string]bool{pam.Name: pamWorks(false)})
 	if err != nil {
 		return err
 	}
@@ -101,8 +102,9 @@ func runServerInit(ctx context.Context, a *app, o *serverOptions, id names.AuthI
 }
 
 // administrator finds somebody who may do everything and can log in by a password;
-// "" if there is nobody.
-func administrator(store *accounts.Store, now time.Time) (string, error) {
+// "" if there is nobody. asked says which realms passwords can be checked of, besides
+// pbs.
+func administrator(store *accounts.Store, now time.Time, asked map[string]bool) (string, error) {
 	users, _, err := store.Users()
 	if err != nil {
 		return "", err
@@ -111,11 +113,10 @@ func administrator(store *accounts.Store, now time.Time) (string, error) {
 	if policy == nil {
 		return "", err
 	}
-	asked := realms()
 	all, _ := users.List() // what cannot be read is nobody who logs in
 	for _, u := range all {
 		may := policy.RequireAll(u.ID, access.Everything, access.Admin.Privs()) == nil
-		if may && (u.ID.Realm == accounts.RealmPBS || asked[u.ID.Realm] != nil) && policy.Active(u.ID, now) == nil {
+		if may && (u.ID.Realm == accounts.RealmPBS || asked[u.ID.Realm]) && policy.Active(u.ID, now) == nil {
 			return u.ID.String(), nil
 		}
 	}

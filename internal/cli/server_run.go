@@ -146,6 +146,17 @@ func realms() map[string]accounts.Realm {
 	return nil
 }
 
+// pamWorks reports whether a server can have passwords of this machine's users checked,
+// one with the rights of root or one without: that the program is installed is not
+// enough.
+func pamWorks(root bool) bool {
+	if _, err := os.Stat(pam.Socket); err == nil {
+		return true
+	}
+	info, err := os.Stat(pam.Helper)
+	return err == nil && (root || info.Mode()&os.ModeSetuid != 0)
+}
+
 // placed puts logs and state where PBS has them, if it is its configuration.
 func placed(d confdir.Dir, o server.Options) server.Options {
 	if d.Path() != pbsDir {
@@ -170,7 +181,7 @@ func (a *app) sayServing(d confdir.Dir, srv *server.Server, addr string, log *sl
 		return err
 	}
 	log.Info("serving", "address", addr, "config", d.Path(), "fingerprint", srv.Fingerprint())
-	admin, err := administrator(accounts.NewStore(d, log), a.Now())
+	admin, err := administrator(accounts.NewStore(d, log), a.Now(), map[string]bool{pam.Name: pamWorks(os.Geteuid() == 0)})
 	if err != nil {
 		return err
 	}

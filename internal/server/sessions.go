@@ -34,7 +34,7 @@ func (s *Server) sessionCalls() []api.Call {
 }
 
 var (
-	debugLog  = api.Bool("debug", "Every call is named in the log of the task.").Default(false)
+	debugLog  = api.Bool("debug", "Calls are named in the log of the task, the first 20,000.").Default(false)
 	benchmark = api.Bool("benchmark", "Nothing is kept: the group is host/benchmark.").Default(false)
 	noCache   = api.Bool("no-cache", "Chunks do not go through a cache; there is none here.").Default(false)
 )

@@ -45,7 +45,7 @@ func (b *Session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // it is gone
 	}
 	if err != nil {
-		b.log("%s %s: %v", r.Method, r.URL.Path, err)
+		b.note("%s %s: %v", r.Method, r.URL.Path, err)
 		rest.Fail(w, repoerr.ToWire(err))
 		return
 	}
@@ -56,7 +56,7 @@ func (b *Session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (b *Session) dispatch(w http.ResponseWriter, r *http.Request) (any, error) {
 	if b.conf.Request.Debug {
-		b.log("%s %s", r.Method, r.URL.RequestURI())
+		b.note("%s %s", r.Method, r.URL.RequestURI())
 	}
 	path, err := rest.Path(r)
 	if err != nil {

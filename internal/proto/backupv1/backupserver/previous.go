@@ -39,7 +39,7 @@ func (b *Session) previous(w http.ResponseWriter, r *http.Request) (any, error) 
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // was only read
-	b.log("download '%s' from previous backup", name)
+	b.note("download '%s' from previous backup", name)
 	rest.Send(w, f.Size, f)
 	return nil, errSent
 }

@@ -32,6 +32,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -92,6 +93,8 @@ type Session struct {
 
 	creating sync.Mutex
 	lastWid  int
+
+	notes atomic.Int64 // lines that note wrote
 }
 
 // file is what a manifest has to say of an archive.
@@ -134,6 +137,20 @@ func Begin(ctx context.Context, c Config) (*Session, error) {
 		b.log("previous backup is %s", p.Name())
 	}
 	return b, nil
+}
+
+// maxNotes bounds the lines of a log that a client can cause as often as it likes.
+const maxNotes = 20_000
+
+// note is log for what a client can do again and again, and with names as long as it
+// likes.
+func (b *Session) note(format string, args ...any) {
+	switch n := b.notes.Add(1); {
+	case n < maxNotes:
+		b.log("%.512s", fmt.Sprintf(format, args...))
+	case n == maxNotes:
+		b.log("more of such is not noted")
+	}
 }
 
 func (b *Session) log(format string, args ...any) {

@@ -15,11 +15,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -53,6 +55,7 @@ type Session struct {
 	snap  repo.Snapshot
 	files rawfile.Files
 	bufs  sync.Pool // of *[]byte
+	notes atomic.Int64
 }
 
 // bufSize is how much of a chunk is in memory.
@@ -71,6 +74,20 @@ func Open(ctx context.Context, c Config) (*Session, error) {
 	}
 	s.log("starting reader of %s", c.Request.Snapshot.Path())
 	return s, nil
+}
+
+// maxNotes bounds the lines of a log that a client can cause as often as it likes.
+const maxNotes = 20_000
+
+// note is log for what a client can do again and again, and with names as long as it
+// likes.
+func (s *Session) note(format string, args ...any) {
+	switch n := s.notes.Add(1); {
+	case n < maxNotes:
+		s.log("%.512s", fmt.Sprintf(format, args...))
+	case n == maxNotes:
+		s.log("more of such is not noted")
+	}
 }
 
 func (s *Session) log(format string, args ...any) {
@@ -97,7 +114,7 @@ func (s *Session) Close() error { return errors.Join(s.files.Close(), s.snap.Clo
 // ServeHTTP answers one call. An error ends the call and not the session.
 func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.conf.Request.Debug {
-		s.log("%s %s", r.Method, r.URL.RequestURI())
+		s.note("%s %s", r.Method, r.URL.RequestURI())
 	}
 	err := s.dispatch(w, r)
 	if err == nil {
@@ -106,7 +123,7 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, derr := io.Copy(io.Discard, r.Body); derr != nil {
 		return // it is gone
 	}
-	s.log("%s %s: %v", r.Method, r.URL.Path, err)
+	s.note("%s %s: %v", r.Method, r.URL.Path, err)
 	rest.Fail(w, repoerr.ToWire(err))
 }
 
@@ -150,7 +167,7 @@ func (s *Session) download(w http.ResponseWriter, p *rest.Params) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // was only read
-	s.log("download '%s'", name)
+	s.note("download '%s'", name)
 	rest.Send(w, f.Size, f)
 	return nil
 }
