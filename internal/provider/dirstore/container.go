@@ -128,13 +128,17 @@ func newEntries(r io.Reader) (*entries, error) {
 	return &entries{Reader: archive, root: *root}, nil
 }
 
-// Next is that of the archive.
+// Next is that of the archive, without the file of patterns: the container has
+// none, and would have one when it is restored.
 func (e *entries) Next() (*pxar.Entry, error) {
 	next := &e.root
-	if e.seen {
+	for e.seen {
 		var err error
 		if next, err = e.Reader.Next(); err != nil {
 			return nil, err
+		}
+		if next.Name != pxar.ExcludeName || next.Kind != pxar.File || len(e.Path()) != 1 {
+			break
 		}
 	}
 	e.seen = true
