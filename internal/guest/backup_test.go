@@ -155,8 +155,12 @@ func TestBrokenPointIsNotFinished(t *testing.T) {
 	scratch := errors.New("scratch is full")
 	s.n++
 	j := job(s.n)
+	closed := 0
 	s.repo.Fail = func(op string) error {
-		if op == repotest.OpClose { // all of a disk was read
+		if op == repotest.OpClose {
+			closed++
+		}
+		if closed == 2 { // all was read: only the last question tells
 			s.Break(scratch)
 		}
 		return nil
