@@ -43,7 +43,7 @@ func Accept(w http.ResponseWriter, protocol string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take the connection over: %w", err)
 	}
-	c := &Conn{peer: conn.RemoteAddr().String(), wire: &wire{Conn: conn}}
+	c := &Conn{peer: conn.RemoteAddr().String(), wire: newWire(conn)}
 	if n := buf.Reader.Buffered(); n > 0 { // a fast client's preface
 		early, err := buf.Peek(n)
 		if err != nil {
@@ -68,7 +68,7 @@ func Accept(w http.ResponseWriter, protocol string) (*Conn, error) {
 // New makes a Conn of any connection on which the client speaks HTTP/2 from the
 // start.
 func New(conn net.Conn) *Conn {
-	return &Conn{peer: conn.RemoteAddr().String(), wire: &wire{Conn: conn}}
+	return &Conn{peer: conn.RemoteAddr().String(), wire: newWire(conn)}
 }
 
 // Peer is the client's address.

@@ -23,6 +23,9 @@
 //	client   4 MiB frames, windows of 16 MiB for a stream, 128 MiB for the
 //	         connection; asks after a minute of silence whether the server is there
 //
+// A path without a leading slash gets one: HTTP/2 forbids it, the existing server
+// takes it, and so there are clients that send it.
+//
 // net/http documents a limit of 4 MiB for windows and does not enforce it; a test
 // watches what is announced, and nothing here depends on the size.
 //

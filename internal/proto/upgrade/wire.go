@@ -13,13 +13,38 @@ import (
 type wire struct {
 	net.Conn
 	first io.Reader // nil when used up; Read has one caller at a time
+	paths *slashes  // between what comes and Read; nil when not needed
 
 	mu     sync.Mutex
 	closed bool  // by this side
 	err    error // the first one of a read or write before that
 }
 
+// newWire returns the connection of a client.
+func newWire(conn net.Conn) *wire {
+	w := &wire{Conn: conn}
+	w.paths = &slashes{r: comes{w}}
+	return w
+}
+
 func (w *wire) Read(p []byte) (int, error) {
+	if w.paths == nil {
+		return comes{w}.Read(p)
+	}
+	n, err := w.paths.Read(p)
+	if w.paths.through() {
+		w.paths = nil
+	}
+	if err != nil {
+		w.note(err)
+	}
+	return n, err
+}
+
+// comes reads what comes, as it is.
+type comes struct{ *wire }
+
+func (w comes) Read(p []byte) (int, error) {
 	if w.first != nil {
 		n, err := w.first.Read(p)
 		if n > 0 {
