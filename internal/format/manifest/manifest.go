@@ -110,7 +110,7 @@ type Manifest struct {
 	BackupID   string
 	BackupTime int64 // seconds since 1970-01-01 UTC
 	Files      []File
-	Signature  string // 64 hex digits, empty when unsigned; set by Sign
+	Signature  string // 64 hex digits if it is good, empty when unsigned; set by Sign
 	Unprotected
 
 	signed *signedPart // as read or as signed; nil for a new manifest
