@@ -13,13 +13,43 @@ import (
 func newServerNotificationCommand(a *app, o *serverOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "notification",
-		Short: "Try out how people hear of jobs",
-		Long: `How jobs ended is told by mail and webhooks, as notifications.cfg in the
-configuration says. That file and notifications-priv.cfg, with the passwords, are
-those of Proxmox Backup Server, and are written by hand.`,
-		Example: `  holdfast server notification test mail-to-admin`,
+		Short: "Say how people hear of jobs",
+		Long: `How jobs ended is told by mail, Gotify and webhooks. Targets are where messages
+go, matchers choose which. They are in notifications.cfg in the configuration,
+and passwords in notifications-priv.cfg, both those of Proxmox Backup Server.
+
+A password, token or secret is asked for on a terminal, or comes from
+HOLDFAST_NOTIFICATION_SECRET, or that with _FILE, _FD or _CMD behind it.`,
+		Example: `  holdfast server notification add smtp mail --server mail.example.org --mailto admin@example.org
+  holdfast server notification add matcher failures --match-severity warning,error --target mail
+  holdfast server notification test mail`,
 	}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(newServerNoticeCommand(a, o, true), newServerNoticeCommand(a, o, false), &cobra.Command{
+		Use:               "list",
+		Short:             "List targets and matchers",
+		Long:              `Lists where messages go, and what chooses them, without secrets.`,
+		Example:           `  holdfast server notification list`,
+		Args:              exactly(0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(*cobra.Command, []string) error { return runServerNoticeList(a, o) },
+	}, &cobra.Command{
+		Use:     "remove TYPE NAME",
+		Short:   "Remove a target or a matcher",
+		Long:    `Removes a target with its secrets, or a matcher. A target that a matcher names
+stays.`,
+		Example: `  holdfast server notification remove matcher failures`,
+		Args:    exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := o.existing(a)
+			if err != nil {
+				return err
+			}
+			if err := notify.Remove(cmd.Context(), d, args[0], args[1], ""); err != nil {
+				return noticeError(err)
+			}
+			return a.print(map[string]string{"name": args[1], "type": args[0]}, func() error { return a.printf("%s %s removed\n", args[0], args[1]) })
+		},
+	}, &cobra.Command{
 		Use:   "test TARGET",
 		Short: "Send a message to a target",
 		Long: `Sends a message to one target of the configuration, whatever its matchers say, and
@@ -40,11 +70,8 @@ func runServerNotificationTest(ctx context.Context, a *app, o *serverOptions, na
 	}
 	defer func() { err = errors.Join(err, srv.Close(context.WithoutCancel(ctx))) }()
 	err = srv.TestNotification(ctx, name)
-	if errors.Is(err, notify.ErrNotFound) {
-		return hint(err, "targets are sections of notifications.cfg")
-	}
 	if err != nil {
-		return err
+		return noticeError(err)
 	}
 	return a.printf("%s has taken the message\n", name)
 }
