@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/appliance"
 	"github.com/holdfast-backup/holdfast/internal/appliance/appliancetest"
@@ -26,7 +28,7 @@ cat >/tmp/lvm/lvm.conf <<END
 devices { scan_lvs=0 use_devicesfile=0 }
 backup { backup=0 archive=0 }
 activation { udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 raid_region_size=64 }
-global { use_lvmpolld=0 thin_check_executable="" thin_disabled_features=[] }
+global { use_lvmpolld=0 thin_check_executable="" }
 END
 set -e
 exec 3>&1 1>&2
@@ -50,8 +52,18 @@ fill linear spanning striped two-stripes mirror raid1 raid0 origin raid5
 lvm lvcreate -q -y -s -l 6 -n snap group/origin
 dd if=/dev/urandom of=/dev/group/origin bs=64k count=20 conv=notrunc 2>/dev/null
 while lvm lvs --noheadings -o copy_percent group/raid1 group/mirror | grep -v 100.00; do sleep 1; done
+lvm lvcreate -q -y --type thin-pool -l 24 -c 64k -n pool group
+lvm lvcreate -q -y -V 200M -T -n thin group/pool
+for at in 0 1 3 17 100 2000 3199; do
+	dd if=/dev/urandom of=/dev/group/thin bs=64k seek=$at count=1 conv=notrunc 2>/dev/null
+done
+dd if=/dev/urandom of=/dev/group/thin bs=64k seek=1000 count=100 conv=notrunc 2>/dev/null
+lvm lvcreate -q -y -s -K -kn -n thinsnap group/thin
+dd if=/dev/urandom of=/dev/group/thin bs=4k seek=16100 count=300 conv=notrunc 2>/dev/null
+dd if=/dev/urandom of=/dev/group/thinsnap bs=64k seek=2500 count=1 conv=notrunc 2>/dev/null
+lvm lvcreate -q -y -V 64M -T -n empty group/pool
 sync
-for v in linear spanning striped two-stripes mirror raid1 raid0 origin; do
+for v in linear spanning striped two-stripes mirror raid1 raid0 origin thin thinsnap empty; do
 	echo $v $(sha256sum </dev/group/$v) >&3
 done
 lvm vgchange -q -an group
@@ -70,12 +82,14 @@ func TestLogicalVolumesHoldWhatTheKernelShowed(t *testing.T) {
 		drives = append(drives, appliance.Drive{Path: disk})
 	}
 	vm := appliancetest.Start(t, appliancetest.Spec{
-		Modules: []string{"dm-mod", "dm-mirror", "dm-raid", "raid1", "raid0", "raid456", "dm-snapshot"},
+		Modules: []string{"dm-mod", "dm-mirror", "dm-raid", "raid1", "raid0", "raid456", "dm-snapshot", "dm-thin-pool"},
 		Tools:   []string{"lvm", "sh", "dd", "cat", "mkdir", "sleep", "sync", "sha256sum", "grep"},
 		Drives:  drives, MemoryMB: 512,
 	})
+	limit, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
 	var out, serr bytes.Buffer
-	r, err := vm.Run(ctx(t), appliance.Cmd{Args: []string{"sh", "-c", makeVolumes}, Stdout: &out, Stderr: &serr})
+	r, err := vm.Run(limit, appliance.Cmd{Args: []string{"sh", "-c", makeVolumes}, Stdout: &out, Stderr: &serr})
 	if err = errors.Join(err, r.Err()); err != nil {
 		t.Fatalf("%v\n%s", err, serr.String())
 	}
@@ -83,7 +97,7 @@ func TestLogicalVolumesHoldWhatTheKernelShowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	group := assemble(t, drives)
-	if group.Notices != nil || len(group.Logical) != 10 {
+	if group.Notices != nil || len(group.Logical) != 14 {
 		t.Fatalf("%+v", group)
 	}
 	seen := 0
@@ -106,10 +120,10 @@ func TestLogicalVolumesHoldWhatTheKernelShowed(t *testing.T) {
 			t.Errorf("%s: other bytes than the kernel showed", f[0])
 		}
 	}
-	if seen != 8 {
+	if seen != 11 {
 		t.Fatalf("%d volumes: %s", seen, out.String())
 	}
-	for name, what := range map[string]string{"snap": "a snapshot of origin", "raid5": "type raid5"} {
+	for name, what := range map[string]string{"snap": "a snapshot of origin", "raid5": "type raid5", "pool": "type thin-pool"} {
 		_, err := group.Open(name)
 		if u, ok := errors.AsType[*fsread.UnsupportedError](err); !ok || !strings.Contains(u.What, what) {
 			t.Errorf("%s: %v", name, err)

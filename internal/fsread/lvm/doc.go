@@ -22,11 +22,10 @@
 // # What is understood
 //
 // Linear and striped volumes, on physical volumes and on other logical ones;
-// RAID 0; RAID 1 and mirrors, read from the first leg that is whole; zero and error
-// segments. Thin volumes, caches, snapshots, other RAID levels, VDO and
-// integrity are refused by their name, whoever lies below them too where what is
-// written there is not theirs alone: an origin that is being merged, the store of a
-// snapshot.
+// RAID 0; RAID 1 and mirrors, read from the first leg that is whole; thin volumes
+// and their snapshots; zero and error segments. Thin volumes with an origin outside
+// of the pool, caches, other snapshots, other RAID levels, VDO and integrity are
+// refused by their name, and so is an origin into which a snapshot is being merged.
 //
 // # Errors
 //
@@ -39,5 +38,6 @@
 //
 // # Source
 //
-// lvm2: the manual pages lvm and vgcfgbackup, and volumes made with it.
+// lvm2: the manual pages lvm and vgcfgbackup, and volumes made with it. Linux: the
+// documentation of dm-raid, dm-thin and persistent-data.
 package lvm

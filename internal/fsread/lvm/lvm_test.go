@@ -209,12 +209,12 @@ func TestTextsThatMakeNoSenseAreDamaged(t *testing.T) {
 }
 
 func TestOtherKindsOfVolumesAreRefusedByName(t *testing.T) {
-	volumes := logical("thin", segment(0, 1, "thin", "")) + logical("cached", segment(0, 1, "cache", "")) +
+	volumes := logical("thin", segment(0, 1, "thin", `external_origin = "x"`)) + logical("cached", segment(0, 1, "cache", "")) +
 		logical("flagged", segment(0, 1, "striped+NEW", "")) + logical("origin", linear("pv0", 0)) +
 		logical("store", linear("pv0", 4)) + logical("tie", segment(0, 2, "snapshot", `origin = "origin" merging_store = "store"`))
 	g := group(t, volumeOf(uuids[0], text(1, volumes), 512))
 	for name, what := range map[string]string{
-		"thin": "type thin", "cached": "type cache", "flagged": "striped+NEW", "origin": "is being merged", "store": "a snapshot of origin",
+		"thin": "outside of its pool", "cached": "type cache", "flagged": "striped+NEW", "origin": "is being merged", "store": "a snapshot of origin",
 	} {
 		_, err := g.Open(name)
 		if u, ok := errors.AsType[*fsread.UnsupportedError](err); !ok || !strings.Contains(u.What, what) || !strings.Contains(u.What, "vg/"+name) {

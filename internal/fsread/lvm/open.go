@@ -96,6 +96,8 @@ func (o *opener) segment(name string, seg *section, level int) (piece, error) {
 		p.areas, err = o.images(name, seg, kind == "raid0_meta", level)
 	case "raid1":
 		p.areas, err = o.leg(name, seg, level)
+	case "thin":
+		p.areas, err = o.thin(name, seg, p.size, level)
 	case "zero":
 		return p, nil
 	case "error":
