@@ -209,23 +209,14 @@ func sinceBitmap(img source.Image, b guest.Bitmap) (since image.Image, refused s
 	if !ok {
 		return nil, "", errors.New("internal error: an image without bitmaps has a base")
 	}
-	all, err := q.Bitmaps()
+	s, err := q.Since(string(b))
+	if errors.Is(err, qcow2.ErrBitmap) {
+		return nil, err.Error(), nil
+	}
 	if err != nil {
-		return nil, "", err
+		return nil, "", err // not s: a nil pointer in an interface
 	}
-	for _, have := range all {
-		switch {
-		case have.Name != string(b):
-		case have.InUse:
-			return nil, "the bitmap was not closed properly, and may lack changes", nil
-		case !have.Auto:
-			return nil, "the bitmap did not record all the time", nil
-		default:
-			s, err := q.Since(have.Name)
-			return s, "", err
-		}
-	}
-	return nil, "the image has lost the bitmap", nil
+	return s, "", nil
 }
 
 // openDisk opens the file of a disk, with the chain behind it. Who defined the

@@ -1,6 +1,7 @@
 package qcow2
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 
@@ -8,10 +9,14 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
+// ErrBitmap is wrapped when a bitmap cannot tell what changed.
+var ErrBitmap = errors.New("no use of the bitmap")
+
 // Bitmaps lists the persistent dirty bitmaps of the image, not of the files
 // behind it. Those that are in use are there too and cannot be read.
-func (i *Image) Bitmaps() ([]format.Bitmap, error) {
-	l := i.layers[0]
+func (i *Image) Bitmaps() ([]format.Bitmap, error) { return i.layers[0].bitmaps() }
+
+func (l *layer) bitmaps() ([]format.Bitmap, error) {
 	d := l.h.Bitmaps
 	if d.Count == 0 || l.h.Autoclear&format.AutoclearBitmaps == 0 { // without the bit a program changed the image that knows no bitmaps
 		return nil, nil
@@ -39,24 +44,40 @@ type Since struct {
 
 var _ image.Extenter = (*Since)(nil)
 
-// Since returns the image as seen from the time when a bitmap was made. A
-// bitmap that was not closed properly is refused: it may lack changes.
+// Since returns the image as seen from the time when a bitmap was made. One that
+// is not there, was not closed properly or does not record may lack changes, and
+// so does one of which a file behind the image has a part: who made a snapshot
+// began a bitmap of the same name in the new file. These are refused with
+// [ErrBitmap].
 func (i *Image) Since(bitmap string) (*Since, error) {
-	all, err := i.Bitmaps()
-	if err != nil {
-		return nil, err
-	}
 	path := i.layers[0].file.Path()
-	for _, b := range all {
-		switch {
-		case b.Name != bitmap:
-		case b.InUse:
-			return nil, fmt.Errorf("bitmap %q of image %s was not closed properly and may lack changes: read the whole image, and make a new bitmap", bitmap, path)
-		default:
-			return &Since{i, b}, nil
+	refuse := func(why string) (*Since, error) {
+		return nil, fmt.Errorf("%w %q of image %s: %s: read the whole image, and make a new bitmap", ErrBitmap, bitmap, path, why)
+	}
+	var found *format.Bitmap
+	for n, l := range i.layers {
+		all, err := l.bitmaps()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range all {
+			switch {
+			case b.Name != bitmap:
+			case n > 0:
+				return refuse("a part of it is in " + l.file.Path() + ", which a snapshot put behind the image")
+			case b.InUse:
+				return refuse("it was not closed properly and may lack changes")
+			case !b.Auto:
+				return refuse("it does not record")
+			default:
+				found = &b
+			}
+		}
+		if n == 0 && found == nil {
+			return refuse("the image does not have it")
 		}
 	}
-	return nil, fmt.Errorf("image %s has no bitmap %q", path, bitmap)
+	return &Since{i, *found}, nil
 }
 
 // ExtentAt is that of the image, cut where dirty and clean blocks meet.

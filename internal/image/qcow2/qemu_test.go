@@ -395,6 +395,45 @@ func TestBitmapTellsWhatChanged(t *testing.T) {
 	}
 }
 
+func TestBitmapThatLacksChangesIsRefused(t *testing.T) {
+	qemu(t)
+	dir := t.TempDir()
+	base, top := filepath.Join(dir, "base.qcow2"), filepath.Join(dir, "top.qcow2")
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", base, "10M")
+	for _, name := range []string{"spread", "stopped"} {
+		run(t, "qemu-img", "bitmap", "--add", base, name)
+	}
+	qio(t, base, "write -P 1 0 64k")
+	run(t, "qemu-img", "bitmap", "--disable", base, "stopped")
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, top)
+	for _, name := range []string{"spread", "own"} {
+		run(t, "qemu-img", "bitmap", "--add", top, name)
+	}
+	for _, tc := range []struct{ path, bitmap, want string }{
+		{base, "stopped", "does not record"},
+		{base, "other", "does not have it"},
+		{top, "stopped", "does not have it"},
+		{top, "spread", "a part of it is in " + base},
+		{base, "spread", ""},
+		{top, "own", ""},
+	} {
+		img, err := qcow2.Open(tc.path, qcow2.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = img.Since(tc.bitmap)
+		switch {
+		case tc.want == "" && err != nil:
+			t.Errorf("%s of %s: %v", tc.bitmap, tc.path, err)
+		case tc.want != "" && (!errors.Is(err, qcow2.ErrBitmap) || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%s of %s: err = %v, want %q", tc.bitmap, tc.path, err, tc.want)
+		}
+		if err := img.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestInconsistentBitmapIsRefused(t *testing.T) {
 	qemu(t)
 	path := filepath.Join(t.TempDir(), "disk.qcow2")
