@@ -50,6 +50,7 @@ func Parse(text string) (*Domain, error) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrFormat, len(text))
 	}
 	doc := etree.NewDocument()
+	doc.WriteSettings.AttrSingleQuote = true // as libvirt writes
 	if err := doc.ReadFromString(text); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
