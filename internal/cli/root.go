@@ -29,8 +29,11 @@ func Main(ctx context.Context, env Env, args []string) int {
 
 // program is what this was called as.
 func (a *app) program() *cobra.Command {
-	if a.Program == pxarProgram {
+	switch a.Program {
+	case pxarProgram:
 		return newPxarRootCommand(a)
+	case fileRestoreProgram:
+		return newFileRestoreRootCommand(a)
 	}
 	return newRootCommand(a)
 }
@@ -87,13 +90,7 @@ Exit codes:
   holdfast restore vm/100/latest disk.img restored.img`,
 	}
 	a.setUp(root)
-	f := root.PersistentFlags()
-	f.StringVar(&a.repository, "repository", "", "the repository: a directory, dir:PATH, or user@realm@host:datastore")
-	f.StringVar(&a.namespace, "ns", "", "namespace inside the repository, as a/b")
-	complete(root, "repository", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return nil, cobra.ShellCompDirectiveFilterDirs
-	})
-	complete(root, "ns", a.completeNamespaces)
+	a.repositoryFlags(root)
 
 	root.AddGroup(
 		&cobra.Group{ID: groupMain, Title: "Backups:"},
@@ -110,7 +107,7 @@ Exit codes:
 	}
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a), newCatalogCommand(a))
 	section(groupMain, newGuestCommand(a))
-	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a), newMountCommand(a), newUnmountCommand(a))
+	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a), newMountCommand(a), newUnmountCommand(a), newFileRestoreCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newSyncCommand(a), newNamespaceCommand(a), newStatusCommand(a))
 	section(groupServer, newServerCommand(a), newProviderCommand(a))
 	section(groupTools, newKeyCommand(a), newPxarCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
@@ -118,6 +115,17 @@ Exit codes:
 	root.InitDefaultHelpCmd()
 	parents(root)
 	return root
+}
+
+// repositoryFlags gives a program the flags that name the repository.
+func (a *app) repositoryFlags(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.StringVar(&a.repository, "repository", "", "the repository: a directory, dir:PATH, or user@realm@host:datastore")
+	f.StringVar(&a.namespace, "ns", "", "namespace inside the repository, as a/b")
+	complete(root, "repository", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	})
+	complete(root, "ns", a.completeNamespaces)
 }
 
 // setUp gives a program the flags and the manners of all.

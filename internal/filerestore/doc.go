@@ -59,6 +59,10 @@ type Part interface {
 
 // OpenOptions say what a [Part] yields.
 type OpenOptions struct {
-	Follow  bool // files in place of hard links
+	Name     string // what a part that is no directory is called; "": as it is
+	Follow   bool   // files in place of hard links
+	Metadata bool   // hard links have the metadata of their files
+	// Problem hears of entries that cannot be read, and are left out then; nil, or
+	// an error of it: the first one ends everything.
 	Problem func(path string, err error) error
 }

@@ -40,8 +40,9 @@ var ErrTooLarge = errors.New("the directory has too many names")
 type Options struct {
 	// Name is what a part that is no directory is called; "": Target's own name.
 	Name string
-	// Follow yields files in place of hard links.
-	Follow bool
+	// Follow yields files in place of hard links, Metadata gives hard links the
+	// metadata of their files.
+	Follow, Metadata bool
 	// Problem hears of entries that are left out because they cannot be read; an
 	// error that it returns ends everything. nil: the first one does.
 	Problem func(path string, err error) error
@@ -159,10 +160,12 @@ func (s *Source) entry(e fsread.Entry) (*pxar.Entry, error) {
 		return nil, errors.New("a file of unknown kind")
 	}
 	out.Kind = kind.kind
-	if st.Kind != fsread.Directory && st.Links > 1 && !s.o.Follow && st.Kind == fsread.Regular {
+	if st.Kind == fsread.Regular && st.Links > 1 && !s.o.Follow {
 		if first, ok := s.links[st.ID]; ok {
-			out.Kind, out.Target = pxar.Hardlink, first
-			return out, nil
+			if out.Kind, out.Target = pxar.Hardlink, first; s.o.Metadata {
+				out.Metadata, err = s.metadata(st)
+			}
+			return out, err
 		}
 	}
 	if out.Metadata, err = s.metadata(st); err != nil {
