@@ -85,8 +85,6 @@ var rooms = []room{
 	{dir: "internal/provider/repostore", may: work + " internal/provider internal/guest internal/tree internal/filearchive internal/mount"},
 	{dir: "internal/provider/dirstore", may: work + " internal/provider internal/provider/carry internal/tree internal/extract internal/exclude internal/filemeta internal/keystore"},
 	{dir: "internal/filerestore", may: work + " internal/filearchive internal/filemeta internal/browse internal/extract internal/proto internal/fsread internal/appliance"},
-	{dir: "internal/filerestore/direct", may: images + " internal/filemeta internal/extract internal/fsread internal/filerestore", std: noWire},
-	{dir: "internal/filerestore/treestream", may: images + " internal/filemeta internal/extract internal/fsread", std: noWire}, // a file system as an archive
 	{dir: "internal/tape", may: work + " internal/scsi"},
 	{dir: "internal/volume", may: work},
 	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar internal/property"}, // people hear of it
