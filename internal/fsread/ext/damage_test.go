@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-backup/holdfast/internal/fsread"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ext"
 	"github.com/holdfast-backup/holdfast/internal/fsread/fsreadtest"
 )
@@ -72,6 +73,27 @@ func TestNoTurnedBitOfMetadataIsBelieved(t *testing.T) {
 	}
 	if refused < 100 {
 		t.Errorf("%d of 3000 images are refused", refused)
+	}
+}
+
+// A directory as long as a large image, all of it the same block.
+func TestDirectoryThatHasABlockTwiceIsDamaged(t *testing.T) {
+	for _, features := range []string{"^metadata_csum,^extent,^64bit", "^metadata_csum"} {
+		img := small(t, someFiles(t), "-O", features)
+		_, places, _ := strings.Cut(fsreadtest.Run(t, "debugfs", "-R", "blocks d", img), "\n")
+		first := strings.Fields(places)[0]
+		script := "sif d size 2048\nsif d block[1] " + first + "\n"
+		if !strings.Contains(features, "^extent") { // one entry more in the root of the tree
+			script = "sif d size 2048\nsif d block[0] 0x2f30a\nsif d block[6] 1\nsif d block[7] 1\nsif d block[8] " + first + "\n"
+		}
+		f := edit(t, img, script)
+		d, err := f.Lookup(f.Root(), "d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.ReadDir(d.ID, func(fsread.Entry) error { return nil }); !fsread.IsCorrupt(err) || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("%s: %v", features, err)
+		}
 	}
 }
 

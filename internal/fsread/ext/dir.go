@@ -58,7 +58,7 @@ func (f *FS) entries(n *inode, fn func(fsread.Entry) error) error {
 	if blocks > f.sb.blocks || n.size%f.sb.blockSize != 0 {
 		return fsread.Corrupt(layer, "inode %d: a directory of %d bytes", n.num, n.size)
 	}
-	m := f.mapping(n)
+	m, once := f.mapping(n), visits{}
 	for i := uint64(0); i < blocks; {
 		r, err := m.at(i)
 		if err != nil {
@@ -71,6 +71,9 @@ func (f *FS) entries(n *inode, fn func(fsread.Entry) error) error {
 		at := r.at + i - r.first
 		image.WillNeed(f.disk.img, int64(at)*f.sb.blockSize, int64(end-i)*f.sb.blockSize)
 		for ; i < end; i, at = i+1, at+1 {
+			if err := once.visit(n, at); err != nil {
+				return err
+			}
 			b, err := f.disk.block(at)
 			if err != nil {
 				return err
@@ -83,6 +86,25 @@ func (f *FS) entries(n *inode, fn func(fsread.Entry) error) error {
 			}
 		}
 	}
+	return nil
+}
+
+// visits are the blocks that were read, 64 to a word: a directory that has one
+// twice is read no further, or a small image could keep its reader busy for ever.
+type visits map[uint64]uint64
+
+// maxVisits bounds the words, far beyond directories that are made.
+const maxVisits = 1 << 20
+
+func (v visits) visit(n *inode, at uint64) error {
+	word, bit := v[at/64], uint64(1)<<(at%64)
+	switch {
+	case word&bit != 0:
+		return fsread.Corrupt(layer, "inode %d: block %d is in the directory twice", n.num, at)
+	case word == 0 && len(v) == maxVisits:
+		return fsread.Unsupported(layer, "inode %d: a directory in more than %d places", n.num, maxVisits)
+	}
+	v[at/64] = word | bit
 	return nil
 }
 

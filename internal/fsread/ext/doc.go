@@ -31,15 +31,15 @@
 // # Memory
 //
 // At most [cacheBytes] of blocks of metadata; the list of the journal; for each
-// open file the extents of one leaf, 24 bytes for each 12 of a block; and the
-// extended attributes of one file, at most [maxXattrs].
+// open file the extents of one leaf, 24 bytes for each 12 of a block; for each
+// directory that is read, 64 blocks in a word, at most [maxVisits] words; and the extended
+// attributes of one file, at most [maxXattrs].
 //
 // # Time
 //
 // Descriptors and inodes are read when they are asked for, never all. A leaf of
 // a tree of extents begins at the block that its parent says, which no two leaves
-// can; a directory has no more blocks than its file system; the journal is
-// passed once.
+// can; a directory has no block twice; the journal is passed once.
 //
 // # Source
 //

@@ -46,6 +46,7 @@ type replayer struct {
 	disk *disk
 	file mapper
 	log  logInfo
+	last run    // of the file, that was used
 	buf  []byte // the block that was read last
 
 	tid     uint32 // the transaction that is read
@@ -68,14 +69,17 @@ func (r *replayer) read(n uint32) (at uint64, err error) {
 }
 
 func (r *replayer) place(n uint32) (uint64, error) {
-	run, err := r.file.at(uint64(n))
-	if err != nil {
-		return 0, err
+	at := uint64(n)
+	if at < r.last.first || at >= r.last.first+r.last.count {
+		var err error
+		if r.last, err = r.file.at(at); err != nil {
+			return 0, err
+		}
 	}
-	if run.at == 0 {
+	if r.last.at == 0 {
 		return 0, fsread.Corrupt(layer, "journal: block %d is a hole", n)
 	}
-	return run.at + uint64(n) - run.first, nil
+	return r.last.at + at - r.last.first, nil
 }
 
 // run reads transactions until one is not committed. Blocks that are left over
