@@ -9,14 +9,15 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/proto/h2"
 )
 
 // Client is the client's end of an upgraded connection. It is safe for
 // concurrent use.
 type Client struct {
-	wire *wire
 	peer string
-	h2   *http.ClientConn
+	h2   *h2.Conn
 }
 
 // LostError says that the connection has ended, and what it takes with it.
@@ -33,8 +34,6 @@ func (e *LostError) Error() string {
 }
 
 func (e *LostError) Unwrap() error { return e.Err }
-
-var errClosed = errors.New("it was closed here")
 
 // Open sends req on conn, asking for protocol, and speaks HTTP/2 on it when the
 // server agrees. Another answer is returned as it is, with a body that is read
@@ -90,42 +89,16 @@ const maxHead = 1 << 20
 
 // NewClient speaks HTTP/2 on a connection from the start.
 func NewClient(ctx context.Context, conn net.Conn, peer string) (*Client, error) {
-	return newClient(ctx, &wire{Conn: conn}, peer)
+	return newClient(ctx, conn, peer)
 }
 
-func newClient(ctx context.Context, w *wire, peer string) (*Client, error) {
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	used := false
-	t := &http.Transport{
-		Protocols: &protocols,
-		HTTP2: &http.HTTP2Config{
-			StrictMaxConcurrentRequests:   true,
-			MaxReadFrameSize:              4 * mib,
-			MaxReceiveBufferPerConnection: 128 * mib,
-			MaxReceiveBufferPerStream:     16 * mib,
-			SendPingTimeout:               time.Minute,
-			PingTimeout:                   time.Minute,
-		},
-		DisableCompression: true,
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			if used {
-				return nil, errors.New("a session has one connection")
-			}
-			used = true
-			return w, nil
-		},
+func newClient(ctx context.Context, conn net.Conn, peer string) (*Client, error) {
+	if ctx.Err() != nil {
+		return nil, errors.Join(context.Cause(ctx), conn.Close())
 	}
-	h2, err := t.NewClientConn(ctx, "http", "session:80")
-	if err != nil {
-		if ended := w.ended(); ended != nil {
-			err = &LostError{peer, ended}
-		} else {
-			err = fmt.Errorf("speak HTTP/2 with %s: %w", peer, err)
-		}
-		return nil, errors.Join(err, ignoreClosed(w.Close()))
-	}
-	return &Client{wire: w, peer: peer, h2: h2}, nil
+	return &Client{peer: peer, h2: h2.New(conn, h2.Options{
+		Frame: 4 * mib, Stream: 16 * mib, Window: 128 * mib, Ping: time.Minute,
+	})}, nil
 }
 
 // Peer is host and port of the server.
@@ -134,28 +107,31 @@ func (c *Client) Peer() string { return c.peer }
 // Do sends a request, whose URL needs only path and query. The body of the
 // answer must be closed.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
+	resp, _, err := c.Fetch(req, nil)
+	return resp, err
+}
+
+// Fetch sends a request, and has the beginning of its answer's body put where room
+// says; see h2.Conn.Fetch.
+func (c *Client) Fetch(req *http.Request, room func(*http.Response) []byte) (resp *http.Response, n int, err error) {
 	req.URL.Scheme, req.URL.Host, req.Host = "https", c.peer, c.peer // what it is, below
-	resp, err := c.h2.RoundTrip(req)
-	if err != nil {
-		return nil, c.explain(req.Context(), err)
+	if resp, n, err = c.h2.Fetch(req, room); err != nil {
+		return nil, 0, c.explain(req.Context(), err)
 	}
 	resp.Body = &body{ReadCloser: resp.Body, c: c, ctx: req.Context()}
-	return resp, nil
+	return resp, n, nil
 }
 
 // Err returns a *LostError when the connection has ended.
 func (c *Client) Err() error {
-	if err := c.wire.ended(); err != nil {
-		return &LostError{c.peer, err}
-	}
 	if err := c.h2.Err(); err != nil {
-		return &LostError{c.peer, errClosed}
+		return &LostError{c.peer, err}
 	}
 	return nil
 }
 
 // Close ends the connection at once. Calls that wait fail.
-func (c *Client) Close() error { return errors.Join(c.h2.Close(), ignoreClosed(c.wire.Close())) }
+func (c *Client) Close() error { return ignoreClosed(c.h2.Close()) }
 
 func ignoreClosed(err error) error {
 	if errors.Is(err, net.ErrClosed) {

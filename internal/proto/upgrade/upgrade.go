@@ -26,8 +26,9 @@
 // A path without a leading slash gets one: HTTP/2 forbids it, the existing server
 // takes it, and so there are clients that send it.
 //
-// net/http documents a limit of 4 MiB for windows and does not enforce it; a test
-// watches what is announced, and nothing here depends on the size.
+// The server's end is that of net/http, which documents a limit of 4 MiB for
+// windows and does not enforce it; a test watches what is announced, and nothing
+// here depends on the size. The client's end is package h2.
 //
 // # One connection, one session
 //
