@@ -119,15 +119,25 @@ func corrupt(d digest.Digest, err error) error {
 // unpack does all of a chunk but its digest.
 func (r *Reader) unpack(ctx context.Context, d digest.Digest, dst []byte) (encoded int, err error) {
 	begin := time.Now()
-	raw, err := r.snap.ReadChunk(ctx, d, r.raw.Bytes()[:0])
+	raw, back, err := r.encoded(ctx, d)
 	r.wait += time.Since(begin)
 	if err != nil {
 		return 0, err
 	}
+	defer back()
 	if err := r.decode(raw, dst); err != nil {
 		return 0, corrupt(d, err)
 	}
 	return len(raw), nil
+}
+
+// encoded returns a chunk as it is stored, to be given back.
+func (r *Reader) encoded(ctx context.Context, d digest.Digest) (raw []byte, back func(), err error) {
+	if l, ok := r.snap.(Lender); ok {
+		return l.LendChunk(ctx, d)
+	}
+	raw, err = r.snap.ReadChunk(ctx, d, r.raw.Bytes()[:0])
+	return raw, func() {}, err
 }
 
 func (r *Reader) decode(raw, dst []byte) error {
@@ -165,4 +175,11 @@ func IsDamage(err error) bool {
 // It is a hint: it does not wait and cannot fail.
 type Prefetcher interface {
 	Prefetch(ds []digest.Digest)
+}
+
+// Lender is a snapshot that has chunks in memory of its own, and can do without
+// copying them. What it lends is the caller's, to write to as well, until back is
+// called.
+type Lender interface {
+	LendChunk(ctx context.Context, d digest.Digest) (raw []byte, back func(), err error)
 }

@@ -2,7 +2,6 @@ package readerclient
 
 import (
 	"context"
-	"io"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
@@ -31,11 +30,18 @@ type ahead struct {
 // takes it off the map owns buf.
 type item struct {
 	name   digest.Digest
+	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
 	buf    *pagebuf.Buffer
-	n      int
+	raw    []byte // in buf
 	err    error
+}
+
+func newItem(ctx context.Context, d digest.Digest) *item {
+	it := &item{name: d, done: make(chan struct{})}
+	it.ctx, it.cancel = context.WithCancel(ctx)
+	return it
 }
 
 func newAhead(p *Snapshot) *ahead {
@@ -65,11 +71,10 @@ func (a *ahead) begin(ds []digest.Digest) {
 			}
 			wrong = append(wrong, old)
 		}
-		ctx, cancel := context.WithCancel(a.p.ctx)
-		it := &item{name: d, cancel: cancel, done: make(chan struct{})}
+		it := newItem(a.p.ctx, d)
 		a.items[d] = it
 		a.order = append(a.order, it)
-		a.wg.Go(func() { a.fetch(ctx, it) })
+		a.wg.Go(func() { a.fetch(it) })
 	}
 	a.mu.Unlock()
 	for _, it := range wrong {
@@ -98,23 +103,20 @@ func (a *ahead) remove(it *item) {
 	}
 }
 
-func (a *ahead) fetch(ctx context.Context, it *item) {
+func (a *ahead) fetch(it *item) {
 	defer close(it.done)
-	body, size, err := a.p.chunk(ctx, it.name)
-	if err != nil {
-		it.err = err
-		return
-	}
-	defer func() { _ = body.Close() }()
-	if it.buf, it.err = a.pool.Get(max(size, 1)); it.err != nil {
-		return
-	}
-	it.n, it.err = io.ReadFull(body, it.buf.Bytes()[:size])
+	it.raw, it.err = a.p.chunk(it.ctx, it.name, func(size int) ([]byte, error) {
+		var err error
+		if it.buf, err = a.pool.Get(max(size, 1)); err != nil {
+			return nil, err
+		}
+		return it.buf.Bytes()[:size], nil
+	})
 }
 
-// claim appends a chunk that is on its way to buf[:0]; ok is false when it is
-// not, or did not arrive: then it must be asked for.
-func (a *ahead) claim(ctx context.Context, d digest.Digest, buf []byte) (raw []byte, ok bool, err error) {
+// claim takes a chunk that is on its way; nil when it is not, or did not arrive:
+// then it must be asked for. The caller drops it.
+func (a *ahead) claim(ctx context.Context, d digest.Digest) (*item, error) {
 	a.mu.Lock()
 	it := a.items[d]
 	if it != nil {
@@ -122,18 +124,19 @@ func (a *ahead) claim(ctx context.Context, d digest.Digest, buf []byte) (raw []b
 	}
 	a.mu.Unlock()
 	if it == nil {
-		return buf[:0], false, nil
+		return nil, nil
 	}
-	defer a.drop(it)
 	select {
 	case <-it.done:
 	case <-ctx.Done():
-		return buf[:0], false, context.Cause(ctx)
+		a.drop(it)
+		return nil, context.Cause(ctx)
 	}
 	if it.err != nil {
-		return buf[:0], false, nil
+		a.drop(it)
+		return nil, nil
 	}
-	return append(buf[:0], it.buf.Bytes()[:it.n]...), true, nil
+	return it, nil
 }
 
 // drop gives up an item that is off the list.

@@ -167,67 +167,103 @@ func (p *Snapshot) download(name names.Archive, to io.Writer, most int64) error 
 
 // get makes a call that is not refused.
 func (p *Snapshot) get(ctx context.Context, path string, q url.Values) (*http.Response, error) {
+	resp, _, err := p.fetch(ctx, path, q, nil)
+	return resp, err
+}
+
+// fetch does the same, and has the beginning of the answer put where room says.
+func (p *Snapshot) fetch(ctx context.Context, path string, q url.Values, room func(*http.Response) []byte) (*http.Response, int, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path+"?"+q.Encode(), nil)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	resp, err := p.conn.Do(r)
+	resp, n, err := p.conn.Fetch(r, room)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := rest.Refused(resp); err != nil {
 		_ = resp.Body.Close()
-		return nil, repoerr.FromWire(err)
+		return nil, 0, repoerr.FromWire(err)
 	}
-	return resp, nil
+	return resp, n, nil
 }
 
 // ReadChunk appends the encoded chunk to buf[:0], not yet checked.
 func (p *Snapshot) ReadChunk(ctx context.Context, d digest.Digest, buf []byte) ([]byte, error) {
-	if raw, ok, err := p.ahead.claim(ctx, d, buf); ok || err != nil {
-		return raw, err
-	}
-	body, size, err := p.chunk(ctx, d)
+	it, err := p.ahead.claim(ctx, d)
 	if err != nil {
 		return buf[:0], err
 	}
-	defer func() { _ = body.Close() }()
-	if cap(buf) < size {
-		buf = make([]byte, size)
+	if it != nil {
+		defer p.ahead.drop(it)
+		return append(buf[:0], it.raw...), nil
 	}
-	buf = buf[:size]
-	if _, err := io.ReadFull(body, buf); err != nil {
-		return buf[:0], fmt.Errorf("read chunk %s: %w", d, err)
+	raw, err := p.chunk(ctx, d, func(size int) ([]byte, error) {
+		if cap(buf) < size {
+			buf = make([]byte, size)
+		}
+		return buf[:size], nil
+	})
+	if err != nil {
+		return buf[:0], err
 	}
-	return buf, nil
+	return raw, nil
 }
 
-// chunk begins to read a chunk of that size. Where the server does not say how
-// long it is, all of it is read at once.
-func (p *Snapshot) chunk(ctx context.Context, d digest.Digest) (body io.ReadCloser, size int, err error) {
-	resp, err := p.get(ctx, "/chunk", readerv1.ChunkValues(d))
+// LendChunk returns the encoded chunk, not yet checked, where it lies. It is the
+// caller's until back is called.
+func (p *Snapshot) LendChunk(ctx context.Context, d digest.Digest) (raw []byte, back func(), err error) {
+	it, err := p.ahead.claim(ctx, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	if it == nil {
+		it = newItem(ctx, d)
+		if p.ahead.fetch(it); it.err != nil {
+			p.ahead.drop(it)
+			return nil, nil, it.err
+		}
+	}
+	return it.raw, func() { p.ahead.drop(it) }, nil
+}
+
+// chunk reads a chunk to where place says, which is asked when its size is known.
+// Where the server does not say how long it is, all of it is read at once.
+func (p *Snapshot) chunk(ctx context.Context, d digest.Digest, place func(size int) ([]byte, error)) ([]byte, error) {
+	var raw []byte
+	var full error
+	resp, n, err := p.fetch(ctx, "/chunk", readerv1.ChunkValues(d), func(resp *http.Response) []byte {
+		if size := resp.ContentLength; resp.StatusCode == http.StatusOK && size > 0 && size <= maxChunk {
+			raw, full = place(int(size))
+		}
+		return raw
+	})
 	if errors.Is(err, repo.ErrNotFound) {
-		return nil, 0, fmt.Errorf("%w: %s: %w", repo.ErrChunkMissing, d, err)
+		return nil, fmt.Errorf("%w: %s: %w", repo.ErrChunkMissing, d, err)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("read chunk %s: %w", d, err)
-	}
-	switch n := resp.ContentLength; {
-	case n > maxChunk:
-		_ = resp.Body.Close()
-		return nil, 0, fmt.Errorf("read chunk %s: the server announces %d bytes", d, n)
-	case n >= 0:
-		return resp.Body, int(n), nil
+		return nil, fmt.Errorf("read chunk %s: %w", d, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxChunk+1))
-	if err == nil && len(raw) > maxChunk {
+	switch size := resp.ContentLength; {
+	case full != nil:
+		return nil, full
+	case size > maxChunk:
+		return nil, fmt.Errorf("read chunk %s: the server announces %d bytes", d, size)
+	case size > 0:
+		return raw[:n], nil
+	}
+	all, err := io.ReadAll(io.LimitReader(resp.Body, maxChunk+1))
+	if err == nil && len(all) > maxChunk {
 		err = fmt.Errorf("it is longer than %d bytes", maxChunk)
 	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("read chunk %s: %w", d, err)
+	if err == nil {
+		raw, err = place(len(all))
 	}
-	return io.NopCloser(bytes.NewReader(raw)), len(raw), nil
+	if err != nil {
+		return nil, fmt.Errorf("read chunk %s: %w", d, err)
+	}
+	return raw[:copy(raw, all)], nil
 }
 
 // Prefetch says that these chunks will be read soon, in this order.
