@@ -32,6 +32,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/proto/records"
 )
 
 const (
@@ -56,12 +58,12 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	raw := &peeked{Conn: c}
-	return &Conn{Conn: tls.Server(raw, l.conf), raw: raw}, nil
+	return &Conn{Conn: records.Server(raw, l.conf), raw: raw}, nil
 }
 
 // Conn is a connection of a client.
 type Conn struct {
-	*tls.Conn
+	*records.Conn
 	raw  *peeked
 	once sync.Once
 	err  error

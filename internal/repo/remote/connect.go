@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/proto/records"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 )
 
@@ -34,7 +35,7 @@ func (r *Repository) transport() *http.Transport {
 }
 
 // dial connects to the server and makes sure that it is the right one.
-func (r *Repository) dial(ctx context.Context) (*tls.Conn, error) {
+func (r *Repository) dial(ctx context.Context) (*records.Conn, error) {
 	r.mu.Lock()
 	fingerprint := r.fingerprint
 	r.mu.Unlock()
@@ -56,7 +57,7 @@ func (r *Repository) dial(ctx context.Context) (*tls.Conn, error) {
 	return r.handshake(ctx, trust.Client(r.addr.Host, unknown.Has, nil))
 }
 
-func (r *Repository) handshake(ctx context.Context, conf *tls.Config) (*tls.Conn, error) {
+func (r *Repository) handshake(ctx context.Context, conf *tls.Config) (*records.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectLimit, fmt.Errorf("no connection after %s", connectLimit))
 	defer cancel()
 	d := net.Dialer{KeepAlive: keepAlive}
@@ -64,7 +65,7 @@ func (r *Repository) handshake(ctx context.Context, conf *tls.Config) (*tls.Conn
 	if err != nil {
 		return nil, cause(ctx, err)
 	}
-	conn := tls.Client(raw, conf)
+	conn := records.Client(raw, conf)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(cause(ctx, err), ignoreClosed(raw.Close()))
 	}
