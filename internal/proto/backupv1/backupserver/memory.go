@@ -39,6 +39,7 @@ type Memory struct {
 	opt     MemoryOptions
 	workers chan *worker // idle ones; nil for one that is still to be made
 	pool    *pagebuf.Pool
+	pairs   pairs
 
 	mu    sync.Mutex
 	moved chan struct{} // closed when something changes; nil when nobody waits
@@ -52,6 +53,7 @@ type Memory struct {
 type worker struct {
 	dec   *blob.Decoder
 	plain *pagebuf.Buffer
+	pairs *pairs
 }
 
 // errCrowded is a body beyond the limit.
@@ -237,7 +239,7 @@ func (m *Memory) work(ctx context.Context, f func(*worker) error) error {
 			dec.Close()
 			return err
 		}
-		w = &worker{dec, plain}
+		w = &worker{dec, plain, &m.pairs}
 	}
 	return f(w)
 }

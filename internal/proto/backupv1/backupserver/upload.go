@@ -167,14 +167,16 @@ func (k *worker) check(call backupv1.Upload, raw []byte) error {
 	if h.Kind.Encrypted() {
 		return nil
 	}
+	k.pairs.begin()
 	plain, err := k.dec.Append(k.plain.Bytes()[:0], raw, call.Size)
+	if err == nil && len(plain) != call.Size {
+		err = fmt.Errorf("it has %d bytes, size says %d", len(plain), call.Size)
+	}
 	if err != nil {
+		k.pairs.giveUp()
 		return fmt.Errorf("chunk %s: %w", call.Digest, err)
 	}
-	if len(plain) != call.Size {
-		return fmt.Errorf("chunk %s: it has %d bytes, size says %d", call.Digest, len(plain), call.Size)
-	}
-	if sum := digest.Of(plain); sum != call.Digest {
+	if sum := k.pairs.digest(plain); sum != call.Digest {
 		return fmt.Errorf("chunk %s: wrong chunk digest, its data is called %s", call.Digest, sum)
 	}
 	return nil
