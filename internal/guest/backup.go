@@ -96,17 +96,23 @@ func Backup(ctx context.Context, in backup.Beginner, from Backend, job Job) (Rep
 func (j *Job) request(s repo.Session) (Request, error) {
 	owner := OwnerOf(j.Repository, j.Snapshot.NS, j.Snapshot.Group)
 	req := Request{Owner: owner, ChunkSize: j.Options.ChunkSize}
+	if prev := s.Previous(); prev != nil {
+		req.Keep = map[string]Bitmap{}
+		for name, b := range MarkOf(prev.Manifest(), owner) {
+			if disk, ok := diskOf(name); ok {
+				req.Keep[disk] = b
+			}
+		}
+		if j.Bitmaps == Reuse {
+			req.Base = bases(s, prev.Manifest(), owner, j.Options)
+		}
+	}
 	if j.Bitmaps == None {
 		return req, nil
 	}
 	var err error
-	if req.New, err = NewBitmap(owner, j.Snapshot.Time, rand.Reader); err != nil {
-		return Request{}, err
-	}
-	if prev := s.Previous(); prev != nil && j.Bitmaps == Reuse {
-		req.Base = bases(s, prev.Manifest(), owner, j.Options)
-	}
-	return req, nil
+	req.New, err = NewBitmap(owner, j.Snapshot.Time, rand.Reader)
+	return req, err
 }
 
 // bases lists the disks whose digests of the previous snapshot can be taken

@@ -150,6 +150,28 @@ func TestFailedBackupCostsNoChange(t *testing.T) {
 	}
 }
 
+func TestFailedFullBackupKeepsTheBitmapToo(t *testing.T) {
+	for _, mode := range []guest.Mode{guest.New, guest.None} {
+		s := newSite()
+		s.backup(t)
+		broken := errors.New("repository full")
+		s.repo.Fail = func(op string) error {
+			if op == repotest.OpFinish {
+				return broken
+			}
+			return nil
+		}
+		s.n++
+		j := job(s.n)
+		j.Bitmaps = mode
+		if _, err := guest.Backup(t.Context(), s.repo, s.Guest, j); !errors.Is(err, broken) {
+			t.Fatalf("err = %v", err)
+		}
+		s.repo.Fail = nil
+		wantModes(t, s.backup(t), guest.Reuse, guest.Reuse)
+	}
+}
+
 func TestBrokenPointIsNotFinished(t *testing.T) {
 	s := newSite()
 	scratch := errors.New("scratch is full")

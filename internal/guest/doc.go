@@ -37,6 +37,9 @@
 // others who use the guest are never touched; those of the same owner that
 // are neither the base nor begun by this point are leftovers.
 //
+// The bitmap of the previous snapshot stays until the new one is finished, also
+// when all is read this time.
+//
 //	outcome                    the base's bitmap   the new bitmap
 //	snapshot is finished       removed             stays
 //	failed or interrupted      stays as it was     removed

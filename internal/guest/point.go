@@ -22,8 +22,12 @@ type Request struct {
 	// snapshot that digests are taken from. A disk that is not in it is read in
 	// whole, and so is one with another size than it had.
 	Base map[string]Base
+	// Keep says for each disk which bitmap counts from the previous snapshot,
+	// whether it may be used this time or not: if the snapshot is not finished
+	// it is still good.
+	Keep map[string]Bitmap
 	// Owner tells the bitmaps of this repository and group from others. Those
-	// that have it and are neither New nor in Base are leftovers.
+	// that have it and are neither New nor in Base or Keep are leftovers.
 	Owner Owner
 	// ChunkSize is the unit that is read where anything in it is dirty, in
 	// bytes.

@@ -166,7 +166,7 @@ func (g *Guest) Begin(ctx context.Context, req guest.Request) (guest.Point, erro
 	p := &Point{g: g, req: req}
 	for _, d := range g.disks {
 		for b := range d.bitmaps {
-			if b.Owner() == req.Owner && b != req.Base[d.name].Bitmap {
+			if b.Owner() == req.Owner && b != req.Keep[d.name] {
 				delete(d.bitmaps, b)
 			}
 		}
@@ -225,7 +225,7 @@ func (p *Point) Release(_ context.Context, finished bool) error {
 	}
 	for _, d := range p.g.disks {
 		if finished {
-			delete(d.bitmaps, p.req.Base[d.name].Bitmap)
+			delete(d.bitmaps, p.req.Keep[d.name])
 		} else {
 			delete(d.bitmaps, p.req.New)
 		}

@@ -19,7 +19,7 @@ func (p *point) chooseBitmaps(ctx context.Context, all []Disk) error {
 	for _, d := range all {
 		for _, m := range d.Bitmaps {
 			b, err := guest.ParseBitmap(m.Name)
-			if err != nil || b.Owner() != p.req.Owner || b == p.req.Base[d.Name].Bitmap && usable(m, p.req) == "" {
+			if err != nil || b.Owner() != p.req.Owner || b == p.req.Keep[d.Name] && usable(m, p.req) == "" {
 				continue
 			}
 			errs = append(errs, p.g.removeBitmap(ctx, d.Node, m.Name))

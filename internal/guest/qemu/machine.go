@@ -23,7 +23,8 @@ type Machine struct {
 	Type      string          `json:"machine,omitempty"`
 	CPUModel  string          `json:"cpu,omitempty"`
 	CPUs      int             `json:"cpus,omitempty"`
-	Memory    int64           `json:"memory,omitempty"` // bytes
+	Memory    int64           `json:"memory,omitempty"`   // bytes
+	Firmware  string          `json:"firmware,omitempty"` // file of the first flash, if that is not backed up
 	Disks     []MachineDisk   `json:"disks"`
 	PCI       json.RawMessage `json:"pci,omitempty"`        // as query-pci answers
 	Chardevs  json.RawMessage `json:"chardevs,omitempty"`   // as query-chardev answers
@@ -45,11 +46,19 @@ type MachineDisk struct {
 	ControlID  string `json:"controller_id,omitempty"`
 }
 
+// flash begins the paths of the firmware's memory.
+const flash = "/machine/system.flash"
+
 // machine describes the guest.
-func (g *Guest) machine(ctx context.Context, drives []drive) ([]guest.Config, error) {
+func (g *Guest) machine(ctx context.Context, all []Disk, drives []drive) ([]guest.Config, error) {
 	m, err := g.Machine(ctx)
 	if err != nil {
 		return nil, err
+	}
+	for _, d := range all {
+		if d.Device == flash+"0" && d.Why != "" {
+			m.Firmware = d.File
+		}
 	}
 	for _, d := range drives {
 		disk, err := g.machineDisk(ctx, d.Disk)

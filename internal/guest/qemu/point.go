@@ -91,7 +91,7 @@ func (p *point) prepare(ctx context.Context) error {
 	if err := p.chooseBitmaps(ctx, all); err != nil {
 		return err
 	}
-	p.configs, err = p.g.machine(ctx, p.drives)
+	p.configs, err = p.g.machine(ctx, all, p.drives)
 	return err
 }
 
@@ -184,7 +184,7 @@ func (p *point) Release(ctx context.Context, finished bool) error {
 // settle removes the bitmaps of one side.
 func (p *point) settle(ctx context.Context, finished bool) error {
 	return p.g.eachBitmap(ctx, func(d Disk, b guest.Bitmap) error {
-		keep := p.req.Base[d.Name].Bitmap
+		keep := p.req.Keep[d.Name]
 		if finished {
 			keep = p.req.New
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/format/names"
 )
 
 // ParseMachine reads a MachineFile.
@@ -12,6 +14,17 @@ func ParseMachine(text []byte) (Machine, error) {
 	var m Machine
 	if err := json.Unmarshal(text, &m); err != nil {
 		return Machine{}, fmt.Errorf("description of the machine: %w", err)
+	}
+	// Nothing that becomes part of an option may begin another.
+	words := []*string{&m.Type, &m.UUID}
+	for i := range m.Disks {
+		d := &m.Disks[i]
+		words = append(words, &d.Type, &d.ID, &d.Controller, &d.ControlID)
+	}
+	for _, w := range words {
+		if *w != "" && !names.IsSafeID(*w) {
+			return Machine{}, fmt.Errorf("description of the machine: %.80q is no name", *w)
+		}
 	}
 	return m, nil
 }
@@ -31,14 +44,15 @@ func (m Machine) Arguments(paths map[string]string) []string {
 	add("-machine", m.Type, m.Type != "")
 	add("-m", strconv.FormatInt(m.Memory>>20, 10)+"M", m.Memory >= 1<<20)
 	add("-smp", strconv.Itoa(m.CPUs), m.CPUs > 0)
+	add("-drive", "if=pflash,index=0,readonly=on,format=raw,file="+escape(m.Firmware), m.Firmware != "")
 	controllers := map[string]bool{}
 	for i, d := range m.Disks {
 		path, ok := paths[d.Name]
 		if !ok {
 			continue
 		}
-		if d.Type == "" || strings.HasPrefix(d.Type, "cfi.") { // firmware's memory
-			add("-drive", fmt.Sprintf("if=pflash,format=raw,file=%s", escape(path)), true)
+		if index, ok := strings.CutPrefix(d.Device, flash); ok && names.IsSafeID(index) {
+			add("-drive", fmt.Sprintf("if=pflash,index=%s,format=raw,file=%s", index, escape(path)), true)
 			continue
 		}
 		if c := d.Controller; c != "" && !controllers[d.ControlID] && !strings.HasPrefix(c, "virtio-blk") {

@@ -37,8 +37,10 @@ type Spec struct {
 	// Paused machines do not run at all; others run their firmware for ever.
 	Paused bool
 	Args   []string // more of QEMU's
-	Name   string
-	Wait   time.Duration // longest life; 0: two minutes
+	// Bare machines have nothing but monitors and Args; Disks are only made.
+	Bare bool
+	Name string
+	Wait time.Duration // longest life; 0: two minutes
 }
 
 // VM is a running QEMU.
@@ -74,9 +76,11 @@ func Start(t testing.TB, spec Spec) *VM {
 	vm := &VM{QMP: filepath.Join(dir, "qmp"), spec: spec, ended: make(chan struct{})}
 	test := filepath.Join(dir, "test")
 	args := []string{
-		"-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,accel=tcg", "-m", "32M",
+		"-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg",
 		"-qmp", "unix:" + vm.QMP + ",server=on,wait=off", "-qmp", "unix:" + test + ",server=on,wait=off",
-		"-device", "virtio-scsi-pci,id=scsi", "-object", "iothread,id=thread",
+	}
+	if !spec.Bare {
+		args = append(args, "-machine", "q35", "-m", "32M", "-device", "virtio-scsi-pci,id=scsi", "-object", "iothread,id=thread")
 	}
 	if spec.Name != "" {
 		args = append(args, "-name", spec.Name)
@@ -85,7 +89,9 @@ func Start(t testing.TB, spec Spec) *VM {
 		args = append(args, "-S")
 	}
 	for _, d := range spec.Disks {
-		args = append(args, d.arguments(t)...)
+		if a := d.arguments(t); !spec.Bare {
+			args = append(args, a...)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), max(spec.Wait, 2*time.Minute))
 	vm.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", append(args, spec.Args...)...)
