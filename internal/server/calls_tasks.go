@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
@@ -91,9 +92,29 @@ func mayRead(r *api.Request, id upid.UPID) bool {
 		need = access.DatastoreModify
 	case "verificationjob":
 		need = access.DatastoreVerify
+	case "syncjob":
+		return maySeeSync(r, id.Worker)
 	}
 	return need != 0 && names.CheckStore(store) == nil &&
 		r.Policy.RequireAny(r.Caller, access.StorePath(store, names.Root), need) == nil
+}
+
+// maySeeSync reports whether the caller of a request could have started a sync, of
+// which only the worker id is known: "remote:remote-store:store:ns:job".
+func maySeeSync(r *api.Request, worker string) bool {
+	p := strings.Split(worker, ":")
+	if len(p) != 5 || names.CheckStore(p[2]) != nil {
+		return false
+	}
+	ns, err := names.ParseNamespace(p[3])
+	if err != nil || r.Policy.RequireAny(r.Caller, access.StorePath(p[2], ns), access.DatastoreBackup) != nil {
+		return false
+	}
+	if p[0] == "-" {
+		return names.CheckStore(p[1]) == nil && r.Policy.RequireAny(r.Caller, access.StorePath(p[1], names.Root), access.DatastoreRead|access.DatastoreBackup) == nil
+	}
+	const need = access.RemoteRead | access.RemoteDatastoreBackup
+	return names.IsSafeID(p[0]) && names.CheckStore(p[1]) == nil && r.Policy.RequireAny(r.Caller, access.RemotePath(p[0], p[1], names.Root), need) == nil
 }
 
 func needTask(r *api.Request) (upid.UPID, error) {

@@ -248,4 +248,20 @@ func TestASyncReachesAsFarAsItsOwner(t *testing.T) {
 	if end, log := near.runJob(jobs.Sync, "back"); end.Kind != tasks.Failed || !strings.Contains(log, "permission denied: Datastore.Backup or Datastore.Write is needed on /datastore/tank/b") {
 		t.Errorf("%+v\n%s", end, log)
 	}
+	// Who could have started it sees how it went, others do not.
+	see := func() int {
+		t.Helper()
+		var list []struct {
+			Type string `json:"worker_type"`
+		}
+		c.get("/nodes/localhost/tasks", "typefilter", "syncjob").data(&list)
+		return len(list)
+	}
+	if n := see(); n != 0 {
+		t.Errorf("joe sees %d tasks of root", n)
+	}
+	near.grant("/datastore/tank/b", "joe@pbs", "DatastoreBackup")
+	if n := see(); n != 1 {
+		t.Errorf("joe sees %d tasks of the job", n)
+	}
 }
