@@ -183,6 +183,10 @@ func TestSyncsNeedRightsAtBothEnds(t *testing.T) {
 		{"a job that pulls, not seen", grants{"/remote/far/tank": "RemoteSyncOperator", "/datastore/tank": "DatastoreBackup"}, "/config/sync", [][]string{id, pull, mine}, false},
 		{"a job that pulls, for root", grants{"/remote/far/tank": "RemoteSyncOperator", "/datastore/tank": "Admin"}, "/config/sync", [][]string{id, pull}, true},
 		{"a job for another", grants{"/remote/far/tank": "RemoteSyncOperator", "/datastore/tank": "DatastoreReader"}, "/config/sync", [][]string{id, pull, {"owner", "ann@pbs"}}, false},
+		{"a job of one's own", grants{"/remote/far/tank": "RemoteSyncOperator", "/datastore/tank": "DatastoreAudit,DatastoreBackup"}, "/config/sync", [][]string{id, pull, mine}, true},
+		{"a job that is root's", grants{"/remote/far/tank": "RemoteSyncOperator", "/datastore/tank": "DatastoreAudit,DatastoreBackup"}, "/config/sync", [][]string{id, pull}, false},
+		{"a job that pushes root's backups", grants{"/remote/far/tank": "RemoteSyncPushOperator", "/datastore/tank": "DatastoreAudit,DatastoreBackup"}, "/config/sync", [][]string{id, pull, push}, false},
+		{"a job that pushes one's own", grants{"/remote/far/tank": "RemoteSyncPushOperator", "/datastore/tank": "DatastoreAudit,DatastoreBackup"}, "/config/sync", [][]string{id, pull, push, mine}, true},
 		{"a job that pushes", grants{"/remote/far/tank": "RemoteSyncPushOperator", "/datastore/tank": "DatastoreReader"}, "/config/sync", [][]string{id, pull, push, mine}, true},
 		{"a job that pushes without rights there", grants{"/datastore/tank": "Admin"}, "/config/sync", [][]string{id, pull, push, mine}, false},
 	} {
@@ -193,7 +197,9 @@ func TestSyncsNeedRightsAtBothEnds(t *testing.T) {
 			return nil
 		}))
 		for path, role := range tc.grants {
-			near.grant(path, "joe@pbs", role)
+			for one := range strings.SplitSeq(string(role), ",") {
+				near.grant(path, "joe@pbs", access.Role(one))
+			}
 		}
 		status := 403
 		if tc.ok {

@@ -77,6 +77,9 @@ func TestOneUserGetsMailAboutADatastore(t *testing.T) {
 	s.addJob(jobs.Sync, "broken", jobs.Values{"store": {"tank"}, "remote": {"none"}, "remote-store": {"tank"}})
 	s.start()
 	c := s.login("admin@pbs")
+	// Who gets messages otherwise.
+	c.post("/config/notifications/endpoints/sendmail", "name", "team", "mailto", "team@example.org").want(200, "null")
+	c.post("/config/notifications/matchers", "name", "all", "target", "team").want(200, "null")
 	c.put("/config/datastore/tank", "notify", "verify=sometimes").want(400, "notify")
 	run := func(k jobs.Kind, id string, want tasks.Kind) {
 		t.Helper()
@@ -95,11 +98,12 @@ func TestOneUserGetsMailAboutADatastore(t *testing.T) {
 	for _, tc := range []struct {
 		set  []string
 		want []string
+		team int
 	}{
-		{[]string{"notify-user", "admin@pbs"}, []string{"Verification", "Sync"}},
-		{[]string{"notify", "verify=error,prune=always,sync=never"}, []string{"Pruning"}},
-		{[]string{"notification-mode", "notification-system"}, nil},
-		{[]string{"notification-mode", "legacy-sendmail", "delete", "notify"}, []string{"Verification", "Sync"}},
+		{[]string{"notify-user", "admin@pbs"}, []string{"Verification", "Sync"}, 0},
+		{[]string{"notify", "verify=error,prune=always,sync=never"}, []string{"Pruning"}, 0},
+		{[]string{"notification-mode", "notification-system"}, nil, 3},
+		{[]string{"notification-mode", "legacy-sendmail", "delete", "notify"}, []string{"Verification", "Sync"}, 0},
 	} {
 		c.put("/config/datastore/tank", tc.set...).want(200, "null")
 		all()
@@ -113,8 +117,11 @@ func TestOneUserGetsMailAboutADatastore(t *testing.T) {
 				t.Errorf("%q: no mail about %s:\n%s", tc.set, word, text)
 			}
 		}
-		if n := strings.Count(text, "Subject: "); n != len(tc.want) {
+		if n := strings.Count(text, "admin@example.org\nSubject: "); n != len(tc.want) {
 			t.Errorf("%q: %d mails:\n%s", tc.set, n, text)
+		}
+		if n := strings.Count(text, "team@example.org\nSubject: "); n != tc.team {
+			t.Errorf("%q: %d mails to others:\n%s", tc.set, n, text)
 		}
 		_ = os.Remove(mailbox)
 	}

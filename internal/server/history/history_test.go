@@ -40,7 +40,7 @@ func TestFiguresOfASpanAreAveragedAndTheGreatestIsKept(t *testing.T) {
 	for _, p := range []struct {
 		at   int64
 		used float64
-	}{{0, 10}, {30, 20}, {150, 60}} {
+	}{{0, 20}, {30, 10}, {150, 60}} {
 		if err := r.Add("tank", time.Unix(day+p.at, 0), figures(p.used)); err != nil {
 			t.Fatal(err)
 		}
