@@ -17,6 +17,10 @@
 // Everything that a domain can have works, also disks on the network. The file
 // systems in the guest are frozen for that moment if its agent is connected.
 //
+// Older QEMUs end, with the guest, when a client leaves an export of a disk that
+// an I/O thread serves; such disks are refused then ([ErrThread]). In any case
+// the job is ended first, and the connections are closed afterwards.
+//
 // # A domain that is shut down
 //
 // Its files are read directly, and QEMU's locks keep it from being started

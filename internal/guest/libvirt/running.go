@@ -74,6 +74,9 @@ func (p *running) choose(def *domxml.Domain) (err error) {
 	if p.want, err = p.g.disks(def, p.req); err != nil {
 		return err
 	}
+	if err := p.g.checkThreads(p.want); err != nil {
+		return err
+	}
 	for i := range p.want {
 		w := &p.want[i]
 		_, size, _, err := p.g.c.l.DomainGetBlockInfo(p.g.dom, w.Target, 0)
@@ -250,12 +253,6 @@ func (p *running) Intact(context.Context) error {
 // Release ends the job and removes the bitmaps that are not needed any more.
 func (p *running) Release(ctx context.Context, finished bool) error {
 	var errs []error
-	for _, im := range p.exports {
-		errs = append(errs, im.Close())
-	}
-	for _, f := range p.files {
-		errs = append(errs, f.Close())
-	}
 	if p.watch != nil {
 		p.watch.stop()
 		if err := p.watch.broken(); err != nil && !finished {
@@ -264,6 +261,14 @@ func (p *running) Release(ctx context.Context, finished bool) error {
 	}
 	if p.began {
 		errs = append(errs, p.g.abort(ctx))
+	}
+	for _, im := range p.exports {
+		_ = im.Close() // QEMU has left already
+	}
+	for _, f := range p.files {
+		errs = append(errs, f.Close())
+	}
+	if p.began {
 		errs = append(errs, p.dropOld(finished))
 	}
 	return p.site.leave(errors.Join(errs...))

@@ -14,6 +14,7 @@ type Disk struct {
 	Transient bool // what is written is thrown away with the domain
 	Empty     bool // no medium
 	Encrypted bool // the source is, and the guest does not see it
+	Threaded  bool // a thread of its own serves it, or its controller
 }
 
 // Holds reports whether the disk has something of the guest's to back up.
@@ -25,9 +26,31 @@ func (d Disk) Holds() bool {
 func (d *Domain) Disks() []Disk {
 	var all []Disk
 	for _, e := range d.disks() {
-		all = append(all, diskOf(e))
+		k := diskOf(e)
+		k.Threaded = hasThread(e) || k.Bus == "scsi" && hasThread(d.controller(attr(child(e, "address"), "controller", "0")))
+		all = append(all, k)
 	}
 	return all
+}
+
+// hasThread looks for an I/O thread of a disk or a controller, which may be nil.
+func hasThread(e *etree.Element) bool {
+	driver := child(e, "driver")
+	return driver != nil && (driver.SelectAttr("iothread") != nil || child(driver, "iothreads") != nil)
+}
+
+// controller is the SCSI controller of an index.
+func (d *Domain) controller(index string) *etree.Element {
+	devices := child(d.root, "devices")
+	if devices == nil {
+		return nil
+	}
+	for _, e := range devices.SelectElements("controller") {
+		if e.SelectAttrValue("type", "") == "scsi" && e.SelectAttrValue("index", "0") == index {
+			return e
+		}
+	}
+	return nil
 }
 
 func (d *Domain) disks() (all []*etree.Element) {

@@ -146,6 +146,19 @@ func TestLongFormOfFirmwareVariables(t *testing.T) {
 	}
 }
 
+func TestThreadsOfDisksAndOfTheirControllersAreSeen(t *testing.T) {
+	d := parse(t, `<domain><name>a</name><devices>
+<disk><driver iothread='1'/><target dev='vda' bus='virtio'/></disk><disk><driver/><target dev='vdb' bus='virtio'/></disk>
+<disk><driver><iothreads><iothread id='1'/></iothreads></driver><target dev='vdc' bus='virtio'/></disk>
+<disk><target dev='sda' bus='scsi'/></disk><disk><target dev='sdb' bus='scsi'/><address type='drive' controller='1'/></disk>
+<controller type='scsi' index='1'><driver iothread='2'/></controller><controller type='scsi' index='0'/></devices></domain>`)
+	for i, want := range []bool{true, false, true, false, true} {
+		if k := d.Disks()[i]; k.Threaded != want {
+			t.Errorf("%+v", k)
+		}
+	}
+}
+
 func TestTextThatIsNoDomainIsRefused(t *testing.T) {
 	for _, text := range []string{"", "x", "<domain/>", "<domain><name/></domain>", "<domain><name>a</name>", "<network><name>a</name></network>", strings.Repeat(" ", 5<<20)} {
 		if _, err := domxml.Parse(text); !errors.Is(err, domxml.ErrFormat) {

@@ -38,12 +38,15 @@ func Missing() string {
 func Require(t testing.TB) {
 	t.Helper()
 	if why := Missing(); why != "" {
-		if os.Getenv("CI") == "true" {
+		if MustHave() {
 			t.Fatal(why)
 		}
 		t.Skip(why)
 	}
 }
+
+// MustHave reports a place where nothing may be missing.
+func MustHave() bool { return os.Getenv("CI") == "true" }
 
 // lookPath also finds what lies where only root looks.
 func lookPath(tool string) (string, error) {
