@@ -88,6 +88,7 @@ type Service struct {
 type task struct {
 	archive Archive
 	done    bool // it is complete
+	over    bool // it was aborted, or there is a newer task: no call may begin
 	result  Result
 	abort   context.CancelCauseFunc // of the call that runs; nil: none does
 	ended   chan struct{}           // closed when it has ended
@@ -184,7 +185,7 @@ func (s *Service) run(ctx context.Context, t *task, work func(context.Context) (
 	defer abort(nil)
 	ended := make(chan struct{})
 	s.mu.Lock()
-	busy, closed, done := t.abort != nil, s.closed, t.done
+	busy, closed, done := t.abort != nil, s.closed || t.over, t.done
 	if !busy && !closed && !done {
 		t.abort, t.ended = abort, ended
 	}
@@ -211,12 +212,13 @@ func (s *Service) run(ctx context.Context, t *task, work func(context.Context) (
 	return err
 }
 
-// end aborts the work of a task and waits until it has ended.
+// end aborts the work of a task and waits until it has ended. None begins anew.
 func (s *Service) end(t *task) {
 	if t == nil {
 		return
 	}
 	s.mu.Lock()
+	t.over = true
 	abort, ended := t.abort, t.ended
 	s.mu.Unlock()
 	if abort != nil {

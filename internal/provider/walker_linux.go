@@ -131,7 +131,7 @@ func (r rights) Read(p []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(2*4))
 	n, oobn, _, _, err := r.w.conn.ReadMsgUnix(p, oob)
 	if err != nil {
-		return n, err
+		return 0, err // n is -1 then
 	}
 	if oobn > 0 {
 		fds, err := descriptors(oob[:oobn])
