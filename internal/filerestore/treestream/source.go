@@ -56,12 +56,19 @@ type Source struct {
 
 	frames []frame
 	names  []string
-	links  map[fsread.ID]string
-	held   int // bytes of names in frames
+	links  map[fsread.ID]first
+	held   int   // bytes of names in frames
+	told   int64 // entries
 
 	pending *fsread.Entry // to be told next; the root at first
 	content io.Reader
 	err     error
+}
+
+// first is the first name of a file with several.
+type first struct {
+	path string
+	at   int64 // Offset of its entry, which is its number here
 }
 
 type frame struct {
@@ -76,7 +83,7 @@ func New(f fsread.FS, target fsread.Entry, o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{fs: f, o: o, links: map[fsread.ID]string{}, pending: &target}
+	s := &Source{fs: f, o: o, links: map[fsread.ID]first{}, pending: &target}
 	if st.Kind != fsread.Directory {
 		if o.Name != "" {
 			target.Name = o.Name
@@ -154,7 +161,8 @@ func (s *Source) entry(e fsread.Entry) (*pxar.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &pxar.Entry{Name: e.Name}
+	s.told++
+	out := &pxar.Entry{Name: e.Name, Offset: s.told}
 	kind, ok := kinds[st.Kind]
 	if !ok {
 		return nil, errors.New("a file of unknown kind")
@@ -162,7 +170,7 @@ func (s *Source) entry(e fsread.Entry) (*pxar.Entry, error) {
 	out.Kind = kind.kind
 	if st.Kind == fsread.Regular && st.Links > 1 && !s.o.Follow {
 		if first, ok := s.links[st.ID]; ok {
-			if out.Kind, out.Target = pxar.Hardlink, first; s.o.Metadata {
+			if out.Kind, out.Target, out.Link = pxar.Hardlink, first.path, first.at; s.o.Metadata {
 				out.Metadata, err = s.metadata(st)
 			}
 			return out, err
@@ -185,7 +193,7 @@ func (s *Source) entry(e fsread.Entry) (*pxar.Entry, error) {
 		return nil, err
 	}
 	if st.Kind == fsread.Regular && st.Links > 1 {
-		s.links[st.ID] = strings.Join(s.names, "/")
+		s.links[st.ID] = first{strings.Join(s.names, "/"), out.Offset}
 	}
 	return out, nil
 }
