@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/backup"
@@ -40,7 +41,7 @@ func newProviderCommand(a *app) *cobra.Command {
 arguments as JSON and its result as JSON on standard output. 'holdfast provider
 serve' answers any number of them. The calls:
 
-  ` + wrapWords(provider.Calls(), 78) + `
+  ` + wrapWords(providerCalls(), 78) + `
 
 Calls of a backup need the argument archive-name, which backup_init gives. The
 call backup_container also walks the container's tree. A call that begins a
@@ -50,7 +51,7 @@ restore holds what it opened until its standard input ends.`,
   holdfast provider archive_get_guest_config --args '{"volname":"backup/vm/100/2026-01-02T03:00:00Z"}'`,
 		Args: exactly(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return provider.Calls(), noFiles
+			return providerCalls(), noFiles
 		},
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return runProviderCall(cmd.Context(), a, o, names[0], args)
@@ -120,6 +121,9 @@ func (o providerOptions) check() error {
 // service with these options may be made any number of times meanwhile.
 func (a *app) withProvider(ctx context.Context, o providerOptions, job func(provider.Storage, provider.Options) error) (err error) {
 	if err := o.check(); err != nil {
+		return err
+	}
+	if o.stateDir, err = filepath.Abs(o.stateDir); err != nil { // others are told of paths in it
 		return err
 	}
 	store, err := a.providerStorage(ctx, o)
@@ -203,4 +207,12 @@ func wrapWords(words []string, n int) string {
 		length += len(w)
 	}
 	return b.String()
+}
+
+// providerCalls lists the calls of the command line: one of them is another
+// process's elsewhere.
+func providerCalls() []string {
+	calls := provider.Calls()
+	i := slices.Index(calls, "backup_container_prepare")
+	return slices.Insert(calls, i+1, containerCall)
 }

@@ -107,7 +107,7 @@ func (a *app) serveProviderSocket(ctx context.Context, path string, store provid
 	for n := 0; ; n++ {
 		c, err := l.Accept()
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return nil // that is how it ends
 		}
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", path, err)
