@@ -137,8 +137,8 @@ func (p place) verify(ctx context.Context, r repo.Repository, v *repo.VerifyOpti
 
 type verifyReportJSON struct {
 	Snapshots []verifiedJSON `json:"snapshots"`
-	Chunks    int64          `json:"chunks"`
-	Bytes     int64          `json:"bytes"`
+	Chunks    *int64         `json:"chunks"` // null when the server does not say
+	Bytes     *int64         `json:"bytes"`
 }
 
 type verifiedJSON struct {
@@ -149,7 +149,10 @@ type verifiedJSON struct {
 }
 
 func reportOf(rep repo.VerifyReport) verifyReportJSON {
-	out := verifyReportJSON{Snapshots: []verifiedJSON{}, Chunks: rep.Chunks, Bytes: rep.Bytes}
+	out := verifyReportJSON{Snapshots: []verifiedJSON{}}
+	if !rep.Uncounted {
+		out.Chunks, out.Bytes = &rep.Chunks, &rep.Bytes
+	}
 	for _, s := range rep.Snapshots {
 		j := verifiedJSON{Snapshot: show(s.Snapshot), State: verdict(s), Skipped: s.Skipped}
 		for _, err := range s.Errors {
@@ -195,6 +198,9 @@ func (a *app) verifyText(rep repo.VerifyReport, span time.Duration) error {
 		if err := a.printf("%s", tail); err != nil {
 			return err
 		}
+	}
+	if rep.Uncounted {
+		return a.printf("%s in %s\n", plural(len(rep.Snapshots), "snapshot"), ui.Duration(span))
 	}
 	return a.printf("%s, %s, %s read in %s\n", plural(len(rep.Snapshots), "snapshot"), plural(rep.Chunks, "chunk"), ui.Size(rep.Bytes), ui.Duration(span))
 }

@@ -279,6 +279,7 @@ type VerifyReport struct {
 	Snapshots []VerifiedSnapshot
 	Chunks    int64
 	Bytes     int64
+	Uncounted bool // nobody has said how many chunks and bytes were read
 }
 
 // VerifiedSnapshot is the verdict on one snapshot.

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
+	"github.com/holdfast-backup/holdfast/internal/proto/items"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
@@ -294,7 +295,7 @@ func verifyAll(ctx context.Context, h *stores.Handle, t *tasks.Task, v Verify) e
 	if err != nil {
 		return err
 	}
-	t.Logf("verified %d snapshots: %d chunks, %d bytes as stored", len(rep.Snapshots), rep.Chunks, rep.Bytes)
+	t.Logf("%s", items.Verified{Snapshots: len(rep.Snapshots), Chunks: rep.Chunks, Bytes: rep.Bytes})
 	if failed > 0 {
 		return fmt.Errorf("verification failed for %d snapshots - please check the log for details", failed)
 	}

@@ -283,6 +283,9 @@ var promises = []struct {
 		if len(rep.Snapshots) != 2 || len(rep.Snapshots[0].Errors)+len(rep.Snapshots[1].Errors) > 0 {
 			t.Errorf("sound: %+v", rep.Snapshots)
 		}
+		if rep.Uncounted || rep.Chunks != 4 || rep.Bytes == 0 {
+			t.Errorf("sound: %d chunks and %d bytes were read, uncounted %v", rep.Chunks, rep.Bytes, rep.Uncounted)
+		}
 		rep, err = r.Verify(ctx, repo.VerifyOptions{IgnoreVerified: true})
 		if err != nil || len(rep.Snapshots) != 2 || rep.Snapshots[0].Skipped != "verified already" {
 			t.Errorf("again: %+v, %v", rep.Snapshots, err)

@@ -190,7 +190,11 @@ func (r *Repository) verify(ctx context.Context, v repo.VerifyOptions, q url.Val
 		return rep, err
 	}
 	done := 0
+	rep.Uncounted = true
 	err = r.follow(ctx, id, func(line string) {
+		if n, ok := items.ParseVerified(line); ok {
+			rep.Chunks, rep.Bytes, rep.Uncounted = n.Chunks, n.Bytes, false
+		}
 		if strings.Contains(line, "verify "+r.addr.Store+":") && v.Progress != nil {
 			done++
 			v.Progress(repo.VerifyProgress{Done: min(done, len(before)), Total: len(before)})
