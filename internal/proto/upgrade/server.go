@@ -32,9 +32,17 @@ func Check(r *http.Request, protocol string) error {
 
 // Conn is an upgraded connection of a server.
 type Conn struct {
-	wire *wire
-	peer string
+	wire   *wire
+	peer   string
+	window int // bytes that the client may send before they are read
 }
+
+// maxWindow is what the existing server announces.
+const maxWindow = 32 * mib
+
+// Narrow announces a window of n bytes, of at most 32 MiB. It is called before
+// Serve.
+func (c *Conn) Narrow(n int) { c.window = min(n, maxWindow) }
 
 // Accept answers a request that has passed [Check] with 101 and takes the
 // connection over. From then on it belongs to the caller, who calls Serve.
@@ -43,7 +51,7 @@ func Accept(w http.ResponseWriter, protocol string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take the connection over: %w", err)
 	}
-	c := &Conn{peer: conn.RemoteAddr().String(), wire: newWire(conn)}
+	c := &Conn{peer: conn.RemoteAddr().String(), wire: newWire(conn), window: maxWindow}
 	if n := buf.Reader.Buffered(); n > 0 { // a fast client's preface
 		early, err := buf.Peek(n)
 		if err != nil {
@@ -68,7 +76,7 @@ func Accept(w http.ResponseWriter, protocol string) (*Conn, error) {
 // New makes a Conn of any connection on which the client speaks HTTP/2 from the
 // start.
 func New(conn net.Conn) *Conn {
-	return &Conn{peer: conn.RemoteAddr().String(), wire: newWire(conn)}
+	return &Conn{peer: conn.RemoteAddr().String(), wire: newWire(conn), window: maxWindow}
 }
 
 // Peer is the client's address.
@@ -97,8 +105,8 @@ func (c *Conn) Serve(ctx context.Context, h http.Handler, log *slog.Logger) erro
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          250,
 			MaxReadFrameSize:              4 * mib,
-			MaxReceiveBufferPerConnection: 32 * mib,
-			MaxReceiveBufferPerStream:     32 * mib,
+			MaxReceiveBufferPerConnection: c.window,
+			MaxReceiveBufferPerStream:     c.window,
 		},
 		MaxHeaderBytes: 64 << 10,
 		BaseContext:    func(net.Listener) context.Context { return ctx },

@@ -17,8 +17,8 @@
 //
 // # HTTP/2
 //
-//	server   4 MiB frames, windows of 32 MiB for a stream and for the connection,
-//	         250 streams, 64 KiB of headers, no idle timeout: a client may think
+//	server   4 MiB frames, windows of 32 MiB for a stream and for the connection
+//	         unless a session narrows them, 250 streams, 64 KiB of headers, no idle timeout: a client may think
 //	         for hours, and TCP finds out that it is gone
 //	client   4 MiB frames, windows of 16 MiB for a stream, 128 MiB for the
 //	         connection; asks after a minute of silence whether the server is there

@@ -297,3 +297,29 @@ func TestServerTakesAnEarlyPrefaceAndAnnouncesItsWindows(t *testing.T) {
 		}
 	}
 }
+
+func TestNarrowedWindowIsAnnounced(t *testing.T) {
+	near, far := net.Pipe()
+	conn := New(far)
+	conn.Narrow(5 * mib)
+	ended := make(chan error, 1)
+	go func() { ended <- conn.Serve(t.Context(), size, quiet) }()
+	go func() { _, _ = io.WriteString(near, http2.ClientPreface) }()
+	f := http2.NewFramer(io.Discard, near)
+	settings, err := f.ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, ok := settings.(*http2.SettingsFrame).Value(http2.SettingInitialWindowSize); !ok || v != 5*mib {
+		t.Errorf("%v", settings)
+	}
+	update, err := f.ReadFrame()
+	if err != nil || update.(*http2.WindowUpdateFrame).Increment != 5*mib-65535 {
+		t.Errorf("%v, %v", update, err)
+	}
+	_ = near.Close()
+	<-ended
+	if conn.Narrow(1 << 30); conn.window != 32*mib {
+		t.Errorf("a window of %d bytes", conn.window)
+	}
+}

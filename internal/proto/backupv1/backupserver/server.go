@@ -20,7 +20,9 @@
 // # Memory
 //
 // [Memory] is shared by the sessions of a server: bodies that are being received
-// or wait for a worker, and the workers with one decoded chunk each. In a session
+// or wait for a worker, and the workers with one decoded chunk each. It also divides
+// what clients may send ahead of that: the n-th session at a time may have 128 MiB
+// divided by n on its way, at most 32 MiB and at least one. In a session
 // there are 5 to 10 bytes for each chunk of the indexes that the client fetched,
 // about 60 for each one that it uploaded, and the manifest.
 package backupserver
@@ -75,10 +77,11 @@ var ErrUnfinished = errors.New("the backup was not finished")
 
 // Session writes one snapshot for a client. It implements http.Handler.
 type Session struct {
-	conf  Config
-	ses   repo.Session
-	own   bool // conf.Memory
-	known known
+	conf   Config
+	ses    repo.Session
+	own    bool // conf.Memory
+	window int  // bytes that the client may send before they are read
+	known  known
 
 	// gate is held shared by calls that change something, and alone by finish.
 	gate     sync.RWMutex
@@ -128,7 +131,7 @@ func Begin(ctx context.Context, c Config) (*Session, error) {
 	if b.conf.Memory == nil {
 		b.conf.Memory, b.own = NewMemory(MemoryOptions{}), true
 	}
-	b.conf.Memory.enter()
+	b.window = b.conf.Memory.enter()
 	if b.conf.Trouble == nil {
 		b.conf.Trouble = slog.New(slog.DiscardHandler)
 	}
@@ -163,6 +166,7 @@ func (b *Session) log(format string, args ...any) {
 // The error says why there is no snapshot; ErrUnfinished if the client simply
 // left. A connection that breaks after the end is none.
 func (b *Session) Serve(ctx context.Context, conn *upgrade.Conn) error {
+	conn.Narrow(b.window)
 	err := conn.Serve(ctx, b, b.conf.Trouble)
 	return b.End(err)
 }
