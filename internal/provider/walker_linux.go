@@ -88,7 +88,7 @@ func (w *walker) work(ctx context.Context) error {
 	in := bufio.NewReader(rights{w})
 	for {
 		kind, payload, err := readFrame(in, nil)
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
 			err = errors.New("the service has ended")
 		}
 		if err != nil {

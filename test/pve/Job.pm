@@ -138,6 +138,9 @@ sub archive_vm {
     }
     my $info = { 'firewall-config' => "[OPTIONS]\nenable: 1\n" };
     $info->{'bandwidth-limit'} = $self->{bwlimit} * 1024 if $self->{bwlimit};
+    if (my $what = delete $guest->{kill}) {
+        $self->kill_soon($what);
+    }
     $self->step('backup_vm', $vmid, sub { $p->backup_vm($vmid, $guest->{config}, $volumes, $info) });
     $success = 1;
 }
@@ -174,22 +177,28 @@ sub archive_container {
     $info->{'bandwidth-limit'} = $self->{bwlimit} * 1024 if $self->{bwlimit};
     $self->step('backup_container_prepare', $vmid, sub { $p->backup_container_prepare($vmid, $info) });
     my $code = sub { $p->backup_container($vmid, $guest->{config}, $guest->{exclude}, $info) };
-    $self->kill_soon() if $self->{kill};
+    if (my $what = delete $guest->{kill}) {
+        $self->kill_soon($what);
+    }
     $self->step('backup_container', $vmid, sub { $guest->{root} ? in_user_namespace($guest->{root}, $code) : $code->() });
 }
 
-# kill_soon kills a process of holdfast when it is at work, from another process.
+# kill_soon kills a process of holdfast when it is at work, from another process,
+# or interrupts the job.
 sub kill_soon {
-    my ($self) = @_;
+    my ($self, $what) = @_;
+    my $interrupt = $what eq 'job' ? $$ : 0;
+    $what = 'serve' if $interrupt;
     my $pid = fork() // die $!;
     return if $pid;
     for (1 .. 1000) {
         for my $dir (glob('/proc/[0-9]*')) {
             open(my $fh, '<', "$dir/cmdline") or next;
             my $line = <$fh> // next;
-            next if $line !~ m/^\Q$self->{binary}\E\0provider\0\Q$self->{kill}\E\0/;
+            next if $line !~ m/^\Q$self->{binary}\E\0provider\0\Q$what\E\0/;
             select(undef, undef, undef, 0.3); # it has begun to read
-            kill('KILL', $1) if $dir =~ m!/(\d+)$!;
+            kill('TERM', $interrupt) if $interrupt;
+            kill('KILL', $1) if !$interrupt && $dir =~ m!/(\d+)$!;
             POSIX::_exit(0);
         }
         select(undef, undef, undef, 0.01);

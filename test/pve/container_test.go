@@ -276,11 +276,13 @@ func TestKilledWalkLeavesNothing(t *testing.T) {
 	r := newRig(t)
 	dir := r.directory("rootfs")
 	r.inside("sh", "-c", `head -c 30000000 /dev/urandom >"$1/data"`, "sh", dir)
-	o := r.perl(job(start, map[string]any{"bwlimit": 2000, "kill": "walk"}, container(dir, nil)))
-	if o.Guests[0].Error == "" || len(r.list(101)) != 0 {
-		t.Errorf("%+v", o)
+	for n, what := range []string{"walk", "serve"} {
+		o := r.perl(job(start+100*n, map[string]any{"bwlimit": 2000}, container(dir, map[string]any{"kill": what})))
+		if !strings.Contains(o.Guests[0].Error, "has ended") || len(r.list(101)) != 0 {
+			t.Errorf("%s: %+v", what, o)
+		}
 	}
-	if o = r.perl(job(start+100, nil, container(dir, nil))); o.Guests[0].Error != "" || len(r.list(101)) != 1 {
+	if o := r.perl(job(start+1000, nil, container(dir, nil))); o.Guests[0].Error != "" || len(r.list(101)) != 1 {
 		t.Errorf("%+v", o)
 	}
 }

@@ -213,6 +213,154 @@ func TestFailedRestoreLeavesNothing(t *testing.T) {
 	}
 }
 
+// The service is killed at work: nothing of that backup is listed, the rest of the
+// job goes on, and the next backup is incremental to the last good one.
+func TestKilledServiceCostsOneBackup(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	m, other := r.machine(100, sizes), r.machine(101, sizes)
+	m.Write(t, "scsi0", 0, 5*mib, 0x11)
+	if o := r.perl(job(start, nil, guest(100), guest(101))); o.Error != "" || o.Guests[0].Error != "" {
+		t.Fatalf("%+v", o)
+	}
+	m.Write(t, "scsi0", 4*mib, 8*mib, 0x22)
+	killed := guest(100)
+	killed["kill"] = "serve"
+	want := contents(t, other)
+	o := r.perl(job(start+100, map[string]any{"bwlimit": 2000}, killed, guest(101)))
+	if o.Error != "" || !strings.Contains(o.Guests[0].Error, "has ended") || o.Guests[1].Error != "" || len(r.list(100)) != 1 {
+		t.Fatalf("%+v", o)
+	}
+	r.wantArchive(o.Guests[1].Target, want)
+	want = contents(t, m)
+	o = r.perl(job(start+200, nil, guest(100)))
+	if o.Guests[0].Error != "" || !strings.Contains(o.log(), "incremental to") {
+		t.Fatalf("%+v", o)
+	}
+	r.wantArchive(o.Guests[0].Target, want)
+}
+
+// Somebody stops the task.
+func TestInterruptedJobLosesNoChange(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	m := r.machine(100, sizes)
+	m.Write(t, "scsi0", 0, 5*mib, 0x11)
+	if o := r.perl(job(start, nil, guest(100))); o.Error != "" || o.Guests[0].Error != "" {
+		t.Fatalf("%+v", o)
+	}
+	m.Write(t, "scsi0", 4*mib, 8*mib, 0x22)
+	stopped := guest(100)
+	stopped["kill"] = "job"
+	o := r.perl(job(start+100, map[string]any{"bwlimit": 2000}, stopped, guest(101)))
+	if !strings.Contains(o.Error, "interrupted by signal") || o.Guests[1].Target != "" || len(r.list(100)) != 1 {
+		t.Fatalf("%+v", o)
+	}
+	want := contents(t, m)
+	o = r.perl(job(start+200, nil, guest(100)))
+	if o.Guests[0].Error != "" || !strings.Contains(o.log(), "incremental to") {
+		t.Fatalf("%+v", o)
+	}
+	r.wantArchive(o.Guests[0].Target, want)
+}
+
+func TestEncryptedBackupsSayWithWhichKey(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	r.holdfast("key", "create", r.path("key.json"), "--kdf", "none")
+	r.storage["hf-keyfile"] = r.path("key.json")
+	m := r.machine(100, sizes)
+	m.Write(t, "scsi0", 0, 5*mib, 0x11)
+	want := contents(t, m)
+	o := r.perl(job(start, nil, guest(100)))
+	if o.Error != "" || o.Guests[0].Error != "" {
+		t.Fatalf("%+v", o)
+	}
+	if list := r.list(100); len(list) != 1 || len(list[0]["encrypted"].(string)) < 64 {
+		t.Errorf("list: %v", list)
+	}
+	r.wantArchive(o.Guests[0].Target, want)
+	delete(r.storage, "hf-keyfile")
+	if o := r.perl(map[string]any{"config": "store:backup/" + o.Guests[0].Target}); !strings.Contains(o.Error, "key") {
+		t.Errorf("without the key: %+v", o)
+	}
+}
+
+// The password goes to a file of root's and nowhere else.
+func TestPasswordIsKeptForRoot(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	hook := func(name string, more ...any) outcome {
+		return r.perl(map[string]any{"plugin": append([]any{name, "store", r.scfg()}, more...)})
+	}
+	file := r.path("secrets", "store.pw")
+	if o := hook("on_add_hook", "password", `it's "secret"`); o.Error != "" {
+		t.Fatal(o.Error)
+	}
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "it's \"secret\"\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if o := hook("on_update_hook"); o.Error != "" {
+		t.Error(o.Error)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error("an update of something else removed it")
+	}
+	if o := hook("on_delete_hook"); o.Error != "" {
+		t.Error(o.Error)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("it outlives its storage")
+	}
+	r.storage["hf-directory"] = "/plain"
+	if o := hook("on_add_hook"); !strings.Contains(o.Error, "exactly one of") {
+		t.Errorf("both places: %q", o.Error)
+	}
+}
+
+func TestHostsOfOtherVersionsAreGivenTheirs(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	for _, host := range []string{"9", "11", "15", "20"} {
+		t.Setenv("TEST_APIVER", host)
+		o := r.perl(map[string]any{"plugin": []any{"api"}})
+		want := host
+		if host == "20" {
+			want = "15"
+		}
+		if o.Error != "" || strings.Trim(string(o.Plugin[0]), `"`) != want {
+			t.Errorf("host %s: %s %s", host, o.Plugin, o.Error)
+		}
+	}
+}
+
+func TestStatusAndNamesOfVolumes(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	o := r.perl(map[string]any{"plugin": []any{"status", "store", r.scfg(), map[string]any{}}})
+	if o.Error != "" || len(o.Plugin) != 4 || string(o.Plugin[3]) != "1" || string(o.Plugin[0]) == "0" {
+		t.Errorf("status: %s %s", o.Plugin, o.Error)
+	}
+	for name, want := range map[string]string{
+		"backup/vm/100/2026-01-02T03:00:00Z": `["backup","vm/100/2026-01-02T03:00:00Z","100",null,null,null,"pbs-vm"]`,
+		"backup/7/lxc-1767322800":            `["backup","7/lxc-1767322800","7",null,null,null,"raw"]`,
+	} {
+		o := r.perl(map[string]any{"plugin": []any{"parse_volname", name}})
+		if got, _ := json.Marshal(o.Plugin); string(got) != want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	for _, name := range []string{"backup/vm/../x", "backup/vm/100/2026-01-02T03:00:00Z\n", "vm/100/2026-01-02T03:00:00Z", "backup/host/a/2026-01-02T03:00:00Z"} {
+		if o := r.perl(map[string]any{"plugin": []any{"parse_volname", name}}); !strings.Contains(o.Error, "unable to parse") {
+			t.Errorf("%q: %+v", name, o)
+		}
+	}
+}
+
 func TestPruningKeepsWhatIsToStay(t *testing.T) {
 	need(t)
 	r := newRig(t)

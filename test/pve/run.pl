@@ -29,7 +29,7 @@ my $untaint = sub { $_[0] =~ m/^(.*)\z/s; $1 };
     $PVE::BackupProvider::Plugin::Holdfast::Service::BINARY = $spec->{binary};
     $PVE::BackupProvider::Plugin::Holdfast::Service::STATE = $spec->{state};
     $PVE::BackupProvider::Plugin::Holdfast::Service::PID_FILES = $spec->{pids};
-    $PVE::BackupProvider::Plugin::Holdfast::Service::SECRETS = $spec->{secrets} if $spec->{secrets};
+    $PVE::BackupProvider::Plugin::Holdfast::Service::SECRETS = $untaint->($spec->{secrets}) if $spec->{secrets};
 }
 if (!eval { PVE::Storage::Plugin->lookup('holdfast') }) { # the real one finds what is installed by itself
     PVE::Storage::Custom::HoldfastPlugin->register();
@@ -46,7 +46,7 @@ if ($spec->{job}) {
     utf8::encode($_->{config}) for $spec->{job}->{guests}->@*; # they come from files
     my $job = Job->new(
         cfg => $cfg, storeid => 'store', peer => [$to, $from], tmplog => $untaint->($spec->{tmplog}), binary => $spec->{binary},
-        map { $_ => $spec->{job}->{$_} } qw(start guests fail keep protect bwlimit kill),
+        map { $_ => $spec->{job}->{$_} } qw(start guests fail keep protect bwlimit),
     );
     $result->{error} = $job->run();
     $result->{$_} = $job->{$_} for qw(guests places);

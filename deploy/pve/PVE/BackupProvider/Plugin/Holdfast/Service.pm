@@ -130,10 +130,13 @@ my sub spawn {
     return { pid => $pid, to => $to, from => $from, complaints => $complaints, buffer => '', said => '' };
 }
 
-# start starts the service, if it does not run yet.
+# start starts the service, if it does not run: one that was killed costs what it
+# did, and not the rest of the job.
 sub start {
     my ($self) = @_;
     die "internal error: the service belongs to another process\n" if $self->{owner} != $$;
+    my $child = $self->{child};
+    $self->stop() if $child && ($child->{dead} || waitpid($child->{pid}, WNOHANG) != 0);
     return if $self->{child};
     socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, PF_UNSPEC) or die "socketpair: $!\n";
     $self->{child} = spawn(
@@ -195,6 +198,7 @@ sub read_line {
             while ($select->exists($child->{complaints}) && $select->can_read(1)) {
                 last if !take($self, $child, $child->{complaints});
             }
+            $child->{dead} = 1;
             my $why = $child->{last} || $child->{said} || 'it gave no reason';
             die "holdfast has ended: $why\n";
         }
