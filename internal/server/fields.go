@@ -44,7 +44,7 @@ func fieldOf(p property.Property, needed bool) field {
 	case p.OneOf != nil:
 		return single(api.Choice(p.Key, doc, p.OneOf...), needed, func(s string) string { return s })
 	}
-	return single(textOf(p, doc), needed, func(s string) string { return s })
+	return single(textOf(p, doc), needed, strings.TrimSpace)
 }
 
 // textOf is a text that the property accepts, or none at all.

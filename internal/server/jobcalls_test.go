@@ -48,8 +48,12 @@ func TestJobsAreAddedChangedRunAndRemoved(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	c.put("/config/prune/nightly", "comment", "x", "digest", strings.Repeat("0", 64)).want(400, "changed by somebody else")
-	c.put("/config/prune/nightly", "comment", "at night", "keep-last", "2", "delete", "disable", "digest", one.Digest).want(200, "null")
+	c.put("/config/prune/nightly", "comment", " at night ", "keep-last", "2", "delete", "disable", "digest", one.Digest).want(200, "null")
 	c.put("/config/prune/none", "comment", "x").want(400, "not found")
+	c.put("/config/prune/nightly", "comment", "two\nlines").want(400, "comment")
+	c.send("PUT", "/api2/json/config/prune/nightly", "application/json", `{"keep-last":2,"disable":true,"delete":["disable","ns"]}`).want(200, "null")
+	c.get("/config/prune/nightly").want(200, `"disable":true`) // what is given as well stays
+	c.put("/config/prune/nightly", "delete", "disable").want(200, "null")
 	want = map[string]any{"id": "nightly", "store": "tank", "keep-last": 2.0, "schedule": "02:30", "comment": "at night"}
 	if diff := cmp.Diff(want, c.get("/config/prune/nightly").whole().Data); diff != "" {
 		t.Error(diff)
