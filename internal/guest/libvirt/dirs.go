@@ -24,3 +24,17 @@ func RunDir() (string, error) {
 	}
 	return "", errors.New("neither HOLDFAST_RUN_DIR nor XDG_RUNTIME_DIR is set: log in properly, or name a run directory")
 }
+
+// makeReachable makes a directory that other users can go through, whatever
+// this process takes from the modes of new files. One that is there stays as it
+// is.
+func makeReachable(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	const mode = 0o711
+	if err := os.MkdirAll(dir, mode); err != nil { //nolint:gosec // that is what it is for
+		return err
+	}
+	return os.Chmod(dir, mode) //nolint:gosec // the same
+}

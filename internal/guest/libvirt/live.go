@@ -170,7 +170,7 @@ func (s LiveState) restored() Restored {
 // overlay makes an empty qcow2 file with the export behind it.
 func overlay(ctx context.Context, d diskPlace, uri string, o LiveOptions, made *made) error {
 	path := d.Place.Path
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // QEMU's user goes through it
+	if err := makeReachable(filepath.Dir(path)); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // the name is ours from here on

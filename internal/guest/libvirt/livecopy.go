@@ -50,7 +50,7 @@ func (c *Conn) serve(ctx context.Context, snap repo.Snapshot, st LiveState, o Li
 		s.images = append(s.images, img)
 		opts.Exports = append(opts.Exports, &nbdserver.Export{Name: d.Target, Image: img, ReadOnly: true})
 	}
-	if err := os.MkdirAll(s.dir, 0o711); err != nil { //nolint:gosec // QEMU's user goes through it
+	if err := errors.Join(makeReachable(o.RunDir), makeReachable(s.dir)); err != nil {
 		return nil, fmt.Errorf("make the directory for the socket: %w", err)
 	}
 	ln, err := nbdserver.ListenUnix(st.Socket)

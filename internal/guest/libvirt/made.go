@@ -69,7 +69,7 @@ func openTarget(p domxml.Place, size int64, replace bool, m *made) (image.Target
 		}
 		return t, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(p.Path), 0o755); err != nil { //nolint:gosec // QEMU's user goes through it
+	if err := makeReachable(filepath.Dir(p.Path)); err != nil {
 		return nil, err
 	}
 	done := m.noted(p.Path)

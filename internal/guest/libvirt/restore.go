@@ -172,7 +172,7 @@ func restoreDisk(ctx context.Context, snap repo.Snapshot, d diskPlace, o Restore
 // restoreFiles writes firmware variables and the like, and the state of a TPM.
 func restoreFiles(ctx context.Context, snap repo.Snapshot, l *layout, o RestoreOptions, made *made) error {
 	for _, f := range l.files {
-		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil { //nolint:gosec // as libvirt has it
+		if err := makeReachable(filepath.Dir(f.path)); err != nil {
 			return err
 		}
 		if f.archive.Kind() == names.Fidx {

@@ -48,7 +48,7 @@ func (g *Guest) beginRunning(ctx context.Context, req guest.Request, s *site) (_
 	if err := p.choose(def); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(g.opts.ScratchDir, 0o711); err != nil { //nolint:gosec // QEMU's user goes through it
+	if err := makeReachable(g.opts.ScratchDir); err != nil {
 		return nil, fmt.Errorf("make the directory for scratch files: %w", err)
 	}
 	if err := enough(g.opts.ScratchDir, g.opts.Reserve); err != nil {

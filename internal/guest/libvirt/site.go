@@ -24,7 +24,7 @@ var errLocked = errors.New("locked")
 // enter locks the site. A directory that is there already tells of a run that
 // died, for runs that end remove it.
 func (g *Guest) enter(owner guest.Owner) (*site, error) {
-	if err := os.MkdirAll(g.opts.RunDir, 0o711); err != nil { //nolint:gosec // QEMU's user goes through it
+	if err := makeReachable(g.opts.RunDir); err != nil {
 		return nil, fmt.Errorf("make the directory for sockets: %w", err)
 	}
 	s := &site{dir: filepath.Join(g.opts.RunDir, string(owner)+"-"+g.UUID())}
