@@ -194,6 +194,7 @@ func (e *fileExtract) content(ctx context.Context, single bool) error {
 	}
 	defer func() { _ = part.Close() }() // was only read
 	return e.toStream(func(w io.Writer) error {
+		buf := make([]byte, 1<<20)
 		for {
 			f, err := part.Next()
 			switch {
@@ -206,7 +207,7 @@ func (e *fileExtract) content(ctx context.Context, single bool) error {
 			case f.Kind != pxar.File:
 				return usagef("%s has no content: it is no file", e.path)
 			}
-			n, err := io.Copy(w, part)
+			n, err := io.CopyBuffer(struct{ io.Writer }{w}, part, buf) // the writer alone: a file would take small pieces
 			if err == nil && n != f.Size {
 				err = fmt.Errorf("%s ended after %d bytes of %d", e.path, n, f.Size)
 			}

@@ -29,7 +29,11 @@ type stream struct {
 	src Source
 	o   StreamOptions
 	res Result
+	buf []byte // for content, made once
 }
+
+// copySize is large enough for writes to a pipe or a disk to cost little.
+const copySize = 256 << 10
 
 // each calls write for all entries, the ends of directories included.
 func (s *stream) each(write func(*pxar.Entry) error) error {
@@ -106,7 +110,10 @@ func plainMode(mode uint32) uint32 {
 
 // content copies what is to be read of the current file, size bytes.
 func (s *stream) content(w io.Writer, size int64) error {
-	n, err := io.Copy(w, counted{s})
+	if s.buf == nil {
+		s.buf = make([]byte, copySize)
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, counted{s}, s.buf) // the writer alone: it would take its own
 	if err == nil && n != size {
 		err = fmt.Errorf("%w: the content has %d bytes, not %d", pxar.ErrFormat, n, size)
 	}
