@@ -37,8 +37,8 @@ Paths begin with an archive; 'list SNAPSHOT /' shows them. On a disk image follo
   part/N/PATH          a file system on partition N
   lvm/GROUP/VOLUME/PATH  a file system on a logical volume
 
-Understood are GPT and MBR, LVM (linear, striped, RAID 0 and 1), ext2, ext3, ext4
-and XFS, with what is in their journals, NTFS, FAT and exFAT. What is not
+Understood are GPT and MBR, LVM (linear, striped, RAID 0 and 1, thin), ext2, ext3,
+ext4 and XFS, with what is in their journals, btrfs, NTFS, FAT and exFAT. What is not
 understood is refused by its name, and never shown wrong.
 
 Called by the name proxmox-file-restore, as through a symbolic link, the program

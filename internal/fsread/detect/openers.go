@@ -2,6 +2,7 @@ package detect
 
 import (
 	"github.com/holdfast-backup/holdfast/internal/fsread"
+	"github.com/holdfast-backup/holdfast/internal/fsread/btrfs"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ext"
 	"github.com/holdfast-backup/holdfast/internal/fsread/fat"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ntfs"
@@ -13,6 +14,7 @@ type opener func(image.Image) (fsread.FS, error)
 
 // openers by what signatures call it.
 var openers = map[string]opener{
+	"btrfs": as(btrfs.Open),
 	"ext4":  as(ext.Open),
 	"exfat": as(fat.OpenEx),
 	"ntfs":  as(ntfs.Open),

@@ -1,0 +1,95 @@
+// Package btrfs reads btrfs on one device: data that is single, doubled (DUP), or
+// mirrored on further devices (RAID 1, 1C3, 1C4).
+//
+// # Layout
+//
+// Everything but the superblock is found by logical addresses, which chunks map to
+// places on devices. Numbers are little-endian.
+//
+//	superblock  at 64 KiB: 0 checksum 32 | 32 UUID 16 | 48 its own place 8 |
+//	            64 "_BHRfS_M" | 80 root tree 8 | 88 chunk tree 8 | 96 log 8 |
+//	            112 bytes 8 | 136 devices 8 | 144 sector 4 | 148 node 4 |
+//	            160 bytes of first chunks 4 | 188 features 8 | 196 kind of
+//	            checksums 2 | 198, 199 levels of the trees | 201 number of
+//	            this device 8 | 299 label 256 | 811 first chunks
+//	node        0 checksum 32 | 48 its own address 8 | 88 tree 8 | 96 items 4 |
+//	            100 level 1 | 101 items: of a leaf a key, offset 4 and size 4, the
+//	            data behind offset 101; else a key, address 8, generation 8
+//	key         object 8, type 1, offset 8
+//
+// A tree of files has for each file an inode, its extents, its attributes and, of
+// a directory, its entries by index. A subvolume is a tree of its own, and an entry
+// leads to it; where a snapshot has copied such an entry, an empty directory is
+// shown, as Linux does it. The root is the top level, which leads to all
+// subvolumes, whatever the default one is.
+//
+// # Compression
+//
+// zlib, LZO and zstd, in extents of at most 128 KiB.
+//
+// # What is checked, and what is not
+//
+// Nodes have checksums (CRC-32C, xxHash, SHA-256, BLAKE2); of a node that is
+// damaged the other copy is tried. Checksums of data are not looked at. What an
+// fsync wrote to the log after the last commit is not seen; a notice says so.
+//
+// # Refused
+//
+// Striped and parity profiles (RAID 0, 10, 5, 6), zoned devices, encrypted
+// extents, and what lies on other devices.
+//
+// # Bounds
+//
+// 64 nodes of at most 64 KiB; trees of at most 8 levels, each level one lower than
+// that above; 65536 chunks; of an open file one decompressed extent.
+//
+// # Source
+//
+// Linux: fs/btrfs, include/uapi/linux/btrfs_tree.h, and its text about LZO.
+package btrfs
+
+import "encoding/binary"
+
+const layer = "btrfs"
+
+var le = binary.LittleEndian
+
+// Trees and objects with fixed numbers.
+const (
+	treeChunks  = 3
+	treeFiles   = 5
+	firstObject = 256
+	emptyDir    = 2 // stands for a subvolume that is elsewhere
+)
+
+// Types of items.
+const (
+	itemInode    = 1
+	itemXattr    = 24
+	itemDirIndex = 96
+	itemExtent   = 108
+	itemRoot     = 132
+	itemRootRef  = 156
+	itemChunk    = 228
+)
+
+// Bounds, see the package comment.
+const (
+	maxNode      = 64 << 10
+	maxLevel     = 7
+	maxChunks    = 1 << 16
+	maxNodes     = 64
+	maxUnpacked  = 128 << 10
+	superAt      = 64 << 10
+	superSize    = 4096
+	headerSize   = 101
+	itemSize     = 25
+	pointerSize  = 33
+	keySize      = 17
+	firstChunks  = 811
+	chunkHeader  = 48
+	chunkStripe  = 32
+	maxFirst     = 2048
+	dirEntry     = 30
+	inlineHeader = 21
+)
