@@ -10,10 +10,10 @@ import (
 )
 
 // slashes reads what a client sends and puts a slash before paths that have none,
-// as "fixed_index?…". HTTP/2 wants one and net/http insists; the existing server
-// does not, so that there are clients without. The first request of a connection
-// decides: if it has a slash, or is in any way unusual, nothing is looked at any
-// more.
+// as "fixed_index?…". HTTP/2 wants one and net/http insists. The existing server
+// takes them if it was built with a release of its HTTP library before 1.5, so
+// that there are clients without. The first request of a connection decides: if it
+// has a slash, or is in any way unusual, nothing is looked at any more.
 type slashes struct {
 	r     io.Reader
 	out   []byte // to be given out before anything else

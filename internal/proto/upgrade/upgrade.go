@@ -23,8 +23,8 @@
 //	client   4 MiB frames, windows of 16 MiB for a stream, 128 MiB for the
 //	         connection; asks after a minute of silence whether the server is there
 //
-// A path without a leading slash gets one: HTTP/2 forbids it, the existing server
-// takes it, and so there are clients that send it.
+// A path without a leading slash gets one: HTTP/2 forbids it, and there are clients
+// that send it, since most builds of the existing server take it.
 //
 // The server's end is that of net/http, which documents a limit of 4 MiB for
 // windows and does not enforce it; a test watches what is announced, and nothing
