@@ -134,52 +134,62 @@ type prunedJSON struct {
 	Mark    retention.Mark `json:"mark"`
 }
 
+// options are the runs of Prune that a call asks for: a number alone may be that of
+// a machine and of a container.
+func (a pruneArgs) options() ([]PruneOptions, error) {
+	keep, err := a.Keep.options()
+	if err != nil {
+		return nil, err
+	}
+	o := PruneOptions{Kind: a.Kind, Keep: keep, DryRun: bool(a.Dry)}
+	if a.VMID == 0 {
+		return []PruneOptions{o}, nil
+	}
+	kinds := []Kind{QEMU, LXC}
+	if a.Kind != "" {
+		kinds = []Kind{a.Kind}
+	}
+	runs := make([]PruneOptions, 0, len(kinds))
+	for _, kind := range kinds {
+		o.Guest = &Guest{kind, a.VMID}
+		if err := o.Guest.check(); err != nil {
+			return nil, err
+		}
+		runs = append(runs, o)
+	}
+	return runs, nil
+}
+
 // prune removes what is not to be kept. A failure does not hold up the others,
 // and is an error in the end.
 func (s *Service) prune(ctx context.Context, log Log, a pruneArgs) (any, error) {
-	o := PruneOptions{Kind: a.Kind, DryRun: bool(a.Dry)}
-	var err error
-	if o.Keep, err = a.Keep.options(); err != nil {
+	runs, err := a.options()
+	if err != nil {
 		return nil, err
 	}
-	if a.VMID != 0 {
-		if a.Kind != "" {
-			o.Guest = &Guest{a.Kind, a.VMID}
-			if err := o.Guest.check(); err != nil {
-				return nil, err
-			}
-		} else if err := (Guest{QEMU, a.VMID}).check(); err != nil {
+	list, failed := []prunedJSON{}, 0
+	for _, o := range runs {
+		verdicts, err := s.store.Prune(ctx, o)
+		if err != nil {
 			return nil, err
 		}
-	}
-	var verdicts []Pruned
-	if a.VMID != 0 && a.Kind == "" {
-		for _, kind := range []Kind{QEMU, LXC} {
-			o.Guest = &Guest{kind, a.VMID}
-			more, err := s.store.Prune(ctx, o)
-			if err != nil {
-				return nil, err
+		for _, p := range verdicts {
+			if p.Err != nil {
+				failed++
+				log.printf(Err, "%s is not removed: %v", p.Name, p.Err)
 			}
-			verdicts = append(verdicts, more...)
+			list = append(list, prunedJSONOf(p))
 		}
-	} else if verdicts, err = s.store.Prune(ctx, o); err != nil {
-		return nil, err
-	}
-	list := make([]prunedJSON, 0, len(verdicts))
-	failed := 0
-	for _, p := range verdicts {
-		mark := p.Mark
-		if mark == retention.KeepPartial {
-			mark = retention.Keep
-		}
-		if p.Err != nil {
-			failed++
-			log.printf(Err, "%s is not removed: %v", p.Name, p.Err)
-		}
-		list = append(list, prunedJSON{p.Name, p.Guest.ID, p.Guest.Kind, p.Start, mark})
 	}
 	if failed > 0 {
-		return nil, fmt.Errorf("%d of %d backups could not be removed; the log says why", failed, len(verdicts))
+		return nil, fmt.Errorf("%d of %d backups could not be removed; the log says why", failed, len(list))
 	}
 	return map[string]any{"archives": list}, nil
+}
+
+func prunedJSONOf(p Pruned) prunedJSON {
+	if p.Mark == retention.KeepPartial { // a word that the platform does not know
+		p.Mark = retention.Keep
+	}
+	return prunedJSON{p.Name, p.Guest.ID, p.Guest.Kind, p.Start, p.Mark}
 }
