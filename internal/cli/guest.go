@@ -18,6 +18,8 @@ func newGuestCommand(a *app) *cobra.Command {
 		Long: `Backs up the disks of a running virtual machine as they all are at one moment,
 while the machine runs on, and keeps what is needed to start it again beside
 them. The second backup reads only what changed, as QEMU's dirty bitmaps tell.`,
+		Example: `  holdfast guest list --qmp /run/qemu/web.sock
+  holdfast guest backup web --qmp /run/qemu/web.sock`,
 	}
 	cmd.AddCommand(newGuestListCommand(a), newGuestBackupCommand(a), newGuestRestoreCommand(a), newGuestCleanupCommand(a))
 	return cmd
