@@ -38,12 +38,12 @@ func (r *Repository) MoveNamespace(ctx context.Context, from names.Namespace, op
 }
 
 func (r *Repository) move(ctx context.Context, what string, q url.Values) error {
-	can, err := r.atLeast(ctx, 4, 2, 0)
+	can, err := r.atLeast(ctx, 4, 1, 9)
 	if err != nil {
 		return err
 	}
 	if !can {
-		return fmt.Errorf("server %s cannot do that: release 4.2 is the first that can", r.addr.Server())
+		return fmt.Errorf("server %s cannot do that: release 4.1.9 is the first that can", r.addr.Server())
 	}
 	var id string
 	if err := r.call(ctx, http.MethodPost, r.at(what), q, &id); err != nil {
