@@ -19,6 +19,9 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	tuneMemory()
+	if code, is := cli.Inside(os.Args); is {
+		return code
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)

@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -23,8 +24,11 @@ type Config struct {
 	Kernel Kernel
 	Init   string // static program whose main is guest.Main
 
+	// InitData is such a program itself, instead of a file.
+	InitData []byte
+
 	Modules []string // loaded at boot, with what they need, besides those of the machine's own devices
-	Later   []string // in the guest, loaded by VM.Load only
+	Later   []string // in the guest, loaded by VM.Load, or guest.Load there
 	Tools   []string // programs of the host, by name or path, with their libraries
 	Files   []File
 
@@ -37,6 +41,12 @@ type Config struct {
 	BootWait time.Duration // from QEMU's start to the agent's first word; 0: 90 s
 	QEMU     string        // "": qemu-system-x86_64 on the path
 	Append   string        // added to the kernel's command line
+
+	// User is who QEMU runs as; nil: as this process. Only root can choose.
+	User *User
+	// Watchdog lets the guest turn its power off when the host has not asked it
+	// for anything, [VM.Ping] included, for so long; 0: it has none.
+	Watchdog time.Duration
 
 	// Monitor is a unix socket of the host on which QEMU's monitor listens, and
 	// Port another one for a virtio-serial port with this name in the guest:
@@ -59,9 +69,20 @@ type File struct {
 	Mode    uint32 // for Content; 0: 0644
 }
 
+// User is a user of the host with groups.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
 // Drive is a disk of the guest.
 type Drive struct {
-	Path     string // file, block device, or an NBD address such as nbd+unix:///name?socket=PATH
+	Path string // file, block device, or an NBD address such as nbd+unix:///name?socket=PATH
+	// Dial, instead of Path, makes a socket at whose other end an NBD server waits
+	// for a client; Export is the name of the disk there. QEMU inherits it. Each start of
+	// QEMU asks for one.
+	Dial     func() (*os.File, error)
+	Export   string
 	Format   string // "raw" (also when empty) or "qcow2"
 	ReadOnly bool
 	Serial   string // at most 20 characters; "": hf000 for the first
@@ -81,7 +102,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.BootWait = 90 * time.Second
 	}
 	switch {
-	case c.Kernel.Image == "" || c.Init == "":
+	case c.Kernel.Image == "" || c.Init == "" && c.InitData == nil:
 		return c, fmt.Errorf("appliance: a kernel and a program for %s are needed", "/init")
 	case len(c.Drives) > MaxDrives:
 		return c, fmt.Errorf("appliance: %d drives, at most %d", len(c.Drives), MaxDrives)

@@ -1,7 +1,9 @@
 package appliance
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -18,6 +20,7 @@ var bootModules = []string{"virtio_pci", "virtio_console", "virtio_rng"}
 // initrd is a built file system without a name, and what VM.Load needs to know.
 type initrd struct {
 	file  *os.File
+	size  int64
 	later map[string][]string // module to its closure's files in the guest
 }
 
@@ -45,25 +48,35 @@ func (c Config) buildInitrd() (_ *initrd, err error) {
 	if err := b.Add(guest.ModuleList, []byte(strings.Join(list, "\n")), 0o644); err != nil {
 		return nil, err
 	}
+	index, err := json.Marshal(later)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Add(guest.LaterList, index, 0o644); err != nil {
+		return nil, err
+	}
+	if c.Watchdog > 0 {
+		if err := b.Add(guest.WatchdogFile, []byte(c.Watchdog.String()), 0o644); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.addFiles(b); err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp("", "holdfast-initrd-*")
+	f, err := unnamed()
 	if err != nil {
-		return nil, fmt.Errorf("appliance: %w", err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			_ = f.Close()
 		}
 	}()
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, fmt.Errorf("appliance: %w", err)
-	}
-	if _, err := b.WriteTo(f); err != nil {
+	size, err := b.WriteTo(f)
+	if err != nil {
 		return nil, err
 	}
-	return &initrd{file: f, later: later}, nil
+	return &initrd{file: f, size: size, later: later}, nil
 }
 
 func addModules(b *initramfs.Builder, tree *kmod.Tree, version string, names []string) (files []string, err error) {
@@ -83,8 +96,29 @@ func addModules(b *initramfs.Builder, tree *kmod.Tree, version string, names []s
 	return files, nil
 }
 
+func (c Config) addInit(b *initramfs.Builder) error {
+	if c.InitData != nil {
+		return b.Add(guest.Init, c.InitData, 0o755)
+	}
+	return b.AddFile(guest.Init, c.Init)
+}
+
+// WriteInitrd writes the guest's file system, as a machine gets it.
+func (c Config) WriteInitrd(w io.Writer) (int64, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return 0, err
+	}
+	rd, err := c.buildInitrd()
+	if err != nil {
+		return 0, err
+	}
+	defer rd.file.Close()
+	return io.Copy(w, io.NewSectionReader(rd.file, 0, rd.size))
+}
+
 func (c Config) addFiles(b *initramfs.Builder) error {
-	if err := b.AddFile(guest.Init, c.Init); err != nil {
+	if err := c.addInit(b); err != nil {
 		return err
 	}
 	for _, t := range c.Tools {

@@ -21,6 +21,8 @@ var ErrNoQEMU = errors.New("no QEMU for the appliance")
 const (
 	fdControl = 3
 	fdInitrd  = 4
+	fdKernel  = 5
+	fdDrives  = 6 // the first of those that have a socket
 )
 
 // cmdline keeps the kernel quiet and out of work that a guest of a minute does
@@ -53,7 +55,7 @@ func (c Config) arguments(accel Accel) ([]string, error) {
 		"-machine", "q35,accel=" + string(accel) + ",usb=off,vmport=off,smbus=off,sata=off,graphics=off,hpet=off",
 		"-cpu", "max", "-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.MemoryMB) + "M",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-kernel", c.Kernel.Image, "-initrd", "/dev/fd/" + strconv.Itoa(fdInitrd),
+		"-kernel", "/dev/fd/" + strconv.Itoa(fdKernel), "-initrd", "/dev/fd/" + strconv.Itoa(fdInitrd),
 		"-append", strings.TrimSpace(line + " " + c.Append),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-device", "virtio-serial-pci,max_ports=3",
@@ -68,11 +70,15 @@ func (c Config) arguments(accel Accel) ([]string, error) {
 		args = append(args, "-chardev", "socket,id=port,server=on,wait=off,path="+c.Port.Socket,
 			"-device", "virtserialport,chardev=port,name="+c.Port.Name)
 	}
+	fd := fdDrives
 	for i, d := range c.Drives {
 		node := fmt.Sprintf("drive%d", i)
-		b, err := d.blockdev(node)
+		b, err := d.blockdev(node, fd)
 		if err != nil {
 			return nil, err
+		}
+		if d.Dial != nil {
+			fd++
 		}
 		dev, err := json.Marshal(map[string]any{
 			"driver": "virtio-blk-pci", "drive": node, "serial": d.Serial,
@@ -86,12 +92,12 @@ func (c Config) arguments(accel Accel) ([]string, error) {
 }
 
 // blockdev describes the drive as QEMU's JSON, in which no file name needs quoting.
-func (d Drive) blockdev(node string) ([]byte, error) {
+func (d Drive) blockdev(node string, fd int) ([]byte, error) {
 	format := or(d.Format, "raw")
 	if format != "raw" && format != "qcow2" {
 		return nil, fmt.Errorf("appliance: drive %s: format %q is neither raw nor qcow2", d.Path, d.Format)
 	}
-	file, err := d.protocol()
+	file, err := d.protocol(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +106,11 @@ func (d Drive) blockdev(node string) ([]byte, error) {
 	})
 }
 
-func (d Drive) protocol() (map[string]any, error) {
+func (d Drive) protocol(fd int) (map[string]any, error) {
+	if d.Dial != nil {
+		server := map[string]any{"type": "fd", "str": strconv.Itoa(fd)}
+		return map[string]any{"driver": "nbd", "server": server, "export": d.Export, "read-only": d.ReadOnly}, nil
+	}
 	if strings.HasPrefix(d.Path, "nbd:") || strings.HasPrefix(d.Path, "nbd+unix:") {
 		u, err := nbd.ParseURI(d.Path)
 		if err != nil {
@@ -125,4 +135,10 @@ func (d Drive) protocol() (map[string]any, error) {
 		return nil, err
 	}
 	return map[string]any{"driver": driver, "filename": abs, "read-only": d.ReadOnly, "discard": "unmap"}, nil
+}
+
+// HaveQEMU is nil if there is a QEMU; name is its own, or "" for the usual one.
+func HaveQEMU(name string) error {
+	_, err := findQEMU(name)
+	return err
 }

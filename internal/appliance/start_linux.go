@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -72,7 +73,27 @@ func (c Config) boot(ctx context.Context, qemu string, rd *initrd, accel Accel, 
 	}
 	cmd := exec.Command(qemu, args...)
 	cmd.Stdout, cmd.Stderr = vm.console, vm.messages
-	cmd.ExtraFiles = []*os.File{inner, rd.file}
+	kernel, err := c.openKernel()
+	if err != nil {
+		return nil, errors.Join(err, host.Close(), inner.Close())
+	}
+	defer kernel.Close()
+	cmd.ExtraFiles = []*os.File{inner, rd.file, kernel}
+	for _, d := range c.Drives {
+		if d.Dial == nil {
+			continue
+		}
+		f, err := d.Dial()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("appliance: drive %s: %w", d.Export, err), host.Close(), inner.Close())
+		}
+		defer f.Close() //nolint:gocritic // at most MaxDrives, and QEMU has its own by then
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if u := c.User; u != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+	}
 	cmd.Dir = "/"
 	err = vm.supervise(cmd)
 	_ = inner.Close() // QEMU's copy is the only one: its death ends the session
@@ -88,6 +109,40 @@ func (c Config) boot(ctx context.Context, qemu string, rd *initrd, accel Accel, 
 		return nil, vm.postMortem(fmt.Errorf("appliance (%s): %w", accel, err))
 	}
 	return vm, nil
+}
+
+// openKernel opens the kernel's image, as a copy that everybody may read where it is kept for
+// root and QEMU is somebody else.
+func (c Config) openKernel() (_ *os.File, err error) {
+	f, err := os.Open(c.Kernel.Image)
+	if err != nil {
+		return nil, fmt.Errorf("appliance: kernel: %w", err)
+	}
+	st, err := f.Stat()
+	if err != nil || c.User == nil || st.Mode()&0o004 != 0 {
+		return f, err
+	}
+	defer f.Close()
+	tmp, err := unnamed()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(tmp, f); err != nil {
+		return nil, errors.Join(fmt.Errorf("appliance: kernel: %w", err), tmp.Close())
+	}
+	return tmp, nil
+}
+
+// unnamed makes a file without a name that everybody may read who has a descriptor.
+func unnamed() (*os.File, error) {
+	f, err := os.CreateTemp("", "holdfast-appliance-*")
+	if err != nil {
+		return nil, fmt.Errorf("appliance: %w", err)
+	}
+	if err := errors.Join(os.Remove(f.Name()), f.Chmod(0o444)); err != nil {
+		return nil, errors.Join(fmt.Errorf("appliance: %w", err), f.Close())
+	}
+	return f, nil
 }
 
 // await waits for the guest's hello.
@@ -114,7 +169,6 @@ func (vm *VM) await(ctx context.Context, limit, firstSign time.Duration) error {
 // supervise starts QEMU and reaps it. The child dies with the thread that
 // started it, so that thread stays to wait for it.
 func (vm *VM) supervise(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()

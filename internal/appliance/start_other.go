@@ -5,7 +5,14 @@ package appliance
 import (
 	"context"
 	"errors"
+	"io"
 )
+
+// WriteInitrd says that the appliance needs Linux to run on.
+func (c Config) WriteInitrd(io.Writer) (int64, error) {
+	_, err := Start(context.Background(), c)
+	return 0, err
+}
 
 // Start says that the appliance needs Linux to run on.
 func Start(context.Context, Config) (*VM, error) {

@@ -131,6 +131,12 @@ func (vm *VM) Load(ctx context.Context, names ...string) error {
 	return nil
 }
 
+// Ping asks the guest for nothing but an answer, which holds its watchdog off.
+func (vm *VM) Ping(ctx context.Context) error {
+	_, err := vm.request(ctx, wire.Request{Op: wire.OpPing}, nil, nil, nil)
+	return err
+}
+
 // Console returns the last 64 KiB of the guest's console.
 func (vm *VM) Console() string { return vm.console.String() }
 

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/filearchive"
 	"github.com/holdfast-backup/holdfast/internal/filerestore"
 	"github.com/holdfast-backup/holdfast/internal/filerestore/direct"
 	"github.com/holdfast-backup/holdfast/internal/filerestore/files"
-	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
+	"github.com/holdfast-backup/holdfast/internal/filerestore/vm"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/fsread"
 	"github.com/holdfast-backup/holdfast/internal/image/archive"
@@ -36,10 +37,14 @@ Paths begin with an archive; 'list SNAPSHOT /' shows them. On a disk image follo
   raw/PATH             a file system on all of it
   part/N/PATH          a file system on partition N
   lvm/GROUP/VOLUME/PATH  a file system on a logical volume
+  md/NAME/PATH         a file system on an array of Linux (restore machine)
 
 Understood are GPT and MBR, LVM (linear, striped, RAID 0 and 1, thin), ext2, ext3,
 ext4 and XFS, with what is in their journals, btrfs, NTFS, FAT and exFAT. What is not
-understood is refused by its name, and never shown wrong.
+understood is refused by its name, and never shown wrong: a restore machine reads
+it then, a small virtual machine that has the images as disks and its own kernel
+(--driver auto). It needs QEMU and a kernel package, see 'file-restore appliance',
+takes seconds to start, and stays for the next commands until nobody uses it.
 
 Called by the name proxmox-file-restore, as through a symbolic link, the program
 is this command, and prints errors of list as that one does.`,
@@ -48,7 +53,7 @@ is this command, and prints errors of list as that one does.`,
   holdfast file-restore extract vm/100 /drive-scsi0.img/part/1/etc/hosts -
   holdfast file-restore extract vm/100 /drive-scsi0.img/lvm/vg0/home/anna ./anna`,
 	}
-	cmd.AddCommand(newFileRestoreListCommand(a), newFileRestoreExtractCommand(a))
+	cmd.AddCommand(newFileRestoreListCommand(a), newFileRestoreExtractCommand(a), newFileRestoreStatusCommand(a), newFileRestoreStopCommand(a), newFileRestoreApplianceCommand(a))
 	return cmd
 }
 
@@ -70,6 +75,8 @@ type fileRestoreOptions struct {
 	path     string
 	base64   bool
 	driver   string
+	idle     time.Duration
+	pass     string // file with the passphrase of encrypted volumes
 	cache    string
 	key      keyOptions
 }
@@ -77,10 +84,12 @@ type fileRestoreOptions struct {
 func (o *fileRestoreOptions) flags(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	a.fileRestoreBool(f, &o.base64, "base64", "the path is in base64, as file browsers pass it")
-	f.StringVar(&o.driver, "driver", "direct", "who reads disk images: direct")
+	f.StringVar(&o.driver, "driver", driverAuto, "who reads disk images: direct, vm, or auto")
+	f.DurationVar(&o.idle, "idle", 10*time.Minute, "how long a restore machine that is started stays when nobody uses it")
+	f.StringVar(&o.pass, "passphrase-file", "", "passphrase of encrypted volumes on the images: a file, or - for standard input")
 	f.StringVar(&o.cache, "cache", "128M", "memory for decoded chunks")
 	o.key.readFlags(cmd)
-	complete(cmd, "driver", cobra.FixedCompletions([]string{"direct"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "driver", cobra.FixedCompletions([]string{driverAuto, driverDirect, driverVM}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // fileRestoreBool is a flag that is there or not, and has a value of its own in the
@@ -98,8 +107,16 @@ type fileRestore struct {
 	snap  repo.Snapshot
 	cache *archive.Cache
 	key   keyOptions
+	o     fileRestoreOptions
 	open  []func() error
 }
+
+// Who reads disk images.
+const (
+	driverAuto   = "auto"
+	driverDirect = "direct"
+	driverVM     = "vm"
+)
 
 // withFileRestore opens a snapshot for a job, which gets the path that was asked
 // for, with the name of the archive as the manifest has it.
@@ -108,15 +125,17 @@ func (a *app) withFileRestore(ctx context.Context, o fileRestoreOptions, job fun
 	if err != nil {
 		return err
 	}
-	if o.driver != "direct" && o.driver != "auto" {
-		return usagef("--driver %q is not direct", o.driver)
+	switch o.driver {
+	case driverAuto, driverDirect, driverVM:
+	default:
+		return usagef("--driver %q is not auto, direct or vm", o.driver)
 	}
 	cache, err := cacheSize(o.cache)
 	if err != nil {
 		return err
 	}
 	return a.withSnapshot(ctx, o.snapshot, func(_ repo.Repository, s repo.Snapshot) (err error) {
-		r := &fileRestore{app: a, snap: s, cache: archive.NewCache(cache), key: o.key}
+		r := &fileRestore{app: a, snap: s, cache: archive.NewCache(cache), key: o.key, o: o}
 		defer func() {
 			for _, c := range slices.Backward(r.open) {
 				err = errors.Join(err, c())
@@ -190,33 +209,43 @@ func (r *fileRestore) driver(ctx context.Context, p filerestore.Path) (fileresto
 		}
 		return files.New(r.snap, parts, key, r.cache), nil
 	}
-	found, err := diskFiles(r.snap, nil)
-	if err != nil {
-		return nil, err
+	if r.o.driver == driverVM {
+		return r.machine(ctx)
 	}
-	key, err := r.keyFor(ctx, r.key, show(r.snap.Name()), m, anyEncrypted(found))
-	if err != nil {
-		return nil, err
-	}
-	return r.direct(ctx, key)
-}
-
-// direct opens all images of the snapshot, since a volume may span them.
-func (r *fileRestore) direct(ctx context.Context, key *chunkcrypt.Key) (filerestore.Driver, error) {
-	found, err := diskFiles(r.snap, nil)
+	opened, err := r.disks(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var disks []direct.Disk
+	for _, d := range opened {
+		disks = append(disks, direct.Disk{Archive: string(d.name), Image: d.image})
+	}
+	d := direct.New(disks)
+	if r.o.driver == driverDirect {
+		return d, nil
+	}
+	return &autoDriver{Driver: d, r: r}, nil
+}
+
+// disks opens all images of the snapshot, since a volume may span them.
+func (r *fileRestore) disks(ctx context.Context) (all []*disk, err error) {
+	found, err := diskFiles(r.snap, nil)
+	if err != nil {
+		return nil, err
+	}
+	key, err := r.keyFor(ctx, r.key, show(r.snap.Name()), r.snap.Manifest(), anyEncrypted(found))
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range found {
 		d, err := r.openDisk(ctx, r.snap, f, key, r.cache, diskOptions{})
 		if err != nil {
 			return nil, err
 		}
 		r.open = append(r.open, func() error { return d.close(r.app) })
-		disks = append(disks, direct.Disk{Archive: f.Filename, Image: d.image})
+		all = append(all, d)
 	}
-	return direct.New(disks), nil
+	return all, nil
 }
 
 // tell says what a driver wants users to know.
@@ -228,6 +257,9 @@ func (r *fileRestore) tell(d filerestore.Driver) {
 
 // explainFiles adds what to do.
 func explainFiles(err error) error {
+	if errors.Is(err, vm.ErrLocked) {
+		return hint(err, "--passphrase-file opens it")
+	}
 	if _, ok := errors.AsType[*fsread.UnsupportedError](err); ok {
 		return hint(err, "'holdfast map' makes the image a block device, which a machine that understands it can use")
 	}

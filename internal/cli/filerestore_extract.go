@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/daemon"
 	"github.com/holdfast-backup/holdfast/internal/extract"
 	"github.com/holdfast-backup/holdfast/internal/filemeta"
 	"github.com/holdfast-backup/holdfast/internal/filerestore"
@@ -89,6 +90,9 @@ type fileExtract struct {
 }
 
 func runFileExtract(ctx context.Context, a *app, o fileExtractOptions) error {
+	if child := daemon.Inherited(); child != nil {
+		return a.serveMachine(ctx, o.fileRestoreOptions, child)
+	}
 	if err := o.check(); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/daemon"
 	"github.com/holdfast-backup/holdfast/internal/filerestore"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
@@ -47,6 +48,9 @@ and s for devices, pipes and sockets, and v for what is made up of volumes.`,
 var errListTimeout = errors.New("list not finished in time")
 
 func runFileList(ctx context.Context, a *app, o fileListOptions) error {
+	if child := daemon.Inherited(); child != nil {
+		return a.serveMachine(ctx, o.fileRestoreOptions, child)
+	}
 	if o.timeout > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeoutCause(ctx, time.Duration(o.timeout)*time.Second, errListTimeout)

@@ -34,7 +34,12 @@ func agent(warnings []string) error {
 		Version: wire.Version, Kernel: unix.ByteSliceToString(uts.Release[:]),
 		Uptime: uptime(), Warnings: warnings,
 	}
+	watch, err := newWatchdog()
+	if err != nil {
+		return err
+	}
 	return wire.Serve(port, hello, func(st *wire.Stream) {
+		defer watch.hold()()
 		r, err := answer(st)
 		if err != nil && !errors.Is(err, errPowerOff) {
 			r.Error = err.Error()

@@ -26,8 +26,12 @@ package guest
 
 // The fixed places that host and guest agree on.
 const (
-	Init       = "/init"                  // the program of this package
-	ModuleList = "/etc/holdfast-modules"  // module files to load at boot, one a line, in order
-	Port       = "holdfast.0"             // name of the virtio-serial port
-	Ready      = "holdfast: agent starts" // on the console: the kernel runs and this program too
+	Init       = "/init"                 // the program of this package
+	ModuleList = "/etc/holdfast-modules" // module files to load at boot, one a line, in order
+	LaterList  = "/etc/holdfast-later"   // JSON: names of modules to the files to load for each
+	// WatchdogFile has the time, as Go writes a duration, after which a guest that
+	// nobody asks for anything turns its power off. It need not be there.
+	WatchdogFile = "/etc/holdfast-watchdog"
+	Port         = "holdfast.0"             // name of the virtio-serial port
+	Ready        = "holdfast: agent starts" // on the console: the kernel runs and this program too
 )

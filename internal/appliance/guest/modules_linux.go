@@ -1,9 +1,11 @@
 package guest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +19,26 @@ func loadModules(files []string) (failed []string) {
 		}
 	}
 	return failed
+}
+
+// Load loads modules that the machine was given for later, with what they need:
+// for programs in the guest. A module that was not given may be a part of the
+// kernel: it is left to whoever needs it to find out.
+func Load(names ...string) error {
+	b, err := os.ReadFile(LaterList)
+	if err != nil {
+		return err
+	}
+	var later map[string][]string
+	if err := json.Unmarshal(b, &later); err != nil {
+		return fmt.Errorf("%s: %w", LaterList, err)
+	}
+	for _, n := range names {
+		if failed := loadModules(later[n]); failed != nil {
+			return errors.New(strings.Join(failed, "; "))
+		}
+	}
+	return nil
 }
 
 func loadModule(name string) error {

@@ -43,6 +43,8 @@ func answer(st *wire.Stream) (wire.Result, error) {
 			return wire.Result{}, errors.New(strings.Join(failed, "; "))
 		}
 		return wire.Result{}, nil
+	case wire.OpPing:
+		return wire.Result{}, nil
 	case wire.OpPowerOff:
 		unix.Sync()
 		return wire.Result{}, errPowerOff

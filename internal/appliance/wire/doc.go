@@ -65,6 +65,7 @@ const (
 	OpMount    = "mount"    // Source, Path, FSType, Flags, Data
 	OpUnmount  = "unmount"  // Path
 	OpLoad     = "load"     // Modules: files, in order
+	OpPing     = "ping"     // nothing: the guest answers
 	OpPowerOff = "poweroff" // syncs; the result comes before the power goes
 )
 

@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/holdfast-backup/holdfast/internal/daemon"
+	"github.com/holdfast-backup/holdfast/internal/filerestore"
+	"github.com/holdfast-backup/holdfast/internal/filerestore/direct"
+	"github.com/holdfast-backup/holdfast/internal/filerestore/vm"
+	"github.com/holdfast-backup/holdfast/internal/fsread"
+)
+
+// autoDriver has the restore machine answer what is not understood without it.
+type autoDriver struct {
+	*direct.Driver
+	r *fileRestore
+
+	mu      sync.Mutex
+	machine filerestore.Driver
+}
+
+// fallBack opens the machine for what direct could not do because of why. Where there
+// can be no machine, why is the error.
+func (d *autoDriver) fallBack(ctx context.Context, why error) (filerestore.Driver, error) {
+	if _, ok := errors.AsType[*fsread.UnsupportedError](why); !ok {
+		return nil, why
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.machine != nil {
+		return d.machine, nil
+	}
+	if err := vm.Possible(); err != nil {
+		return nil, hint(why, "a restore machine could read it: %v", err)
+	}
+	d.r.say("%v: the restore machine answers", why)
+	m, err := d.r.machine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.machine = m
+	return m, nil
+}
+
+func (d *autoDriver) List(ctx context.Context, p filerestore.Path) ([]filerestore.Entry, error) {
+	all, err := d.Driver.List(ctx, p)
+	if err == nil {
+		return all, nil
+	}
+	m, err := d.fallBack(ctx, err)
+	if err != nil {
+		return nil, err
+	}
+	return m.List(ctx, p)
+}
+
+func (d *autoDriver) Open(ctx context.Context, p filerestore.Path, o filerestore.OpenOptions) (filerestore.Part, error) {
+	part, err := d.Driver.Open(ctx, p, o)
+	if err == nil {
+		return part, nil
+	}
+	m, err := d.fallBack(ctx, err)
+	if err != nil {
+		return nil, err
+	}
+	return m.Open(ctx, p, o)
+}
+
+func (d *autoDriver) Notices() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.Driver.Notices()
+	if d.machine != nil {
+		all = append(all, d.machine.Notices()...)
+	}
+	return all
+}
+
+// machineName is that of the snapshot's machine.
+func (r *fileRestore) machineName() (string, error) {
+	where, err := r.identity()
+	if err != nil {
+		return "", err
+	}
+	n := r.snap.Name()
+	ns := n.NS.String()
+	n.NS = ""
+	return vm.Name(where, ns, n.String()), nil
+}
+
+// machine finds the snapshot's restore machine or has one started: this program runs once
+// more, in the background, with the same arguments, and becomes [app.serveMachine].
+func (r *fileRestore) machine(ctx context.Context) (filerestore.Driver, error) {
+	if err := vm.Possible(); err != nil {
+		return nil, explainMachine(err)
+	}
+	name, err := r.machineName()
+	if err != nil {
+		return nil, err
+	}
+	c, started, err := vm.Ensure(ctx, "", name, func(ctx context.Context) error {
+		code, err := daemon.Background(ctx, r.descriptors(r.key)...)
+		if err == nil {
+			err = ended(code)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if started {
+		st, err := c.Status(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		r.say("restore machine started in %.1f s (%s, kernel %s); it ends when unused for %v, or with 'holdfast file-restore stop'", st.Boot, st.Accel, st.Kernel, r.o.idle)
+	}
+	return c.Driver(), nil
+}
+
+// serveMachine is the process in the background.
+func (a *app) serveMachine(ctx context.Context, o fileRestoreOptions, child *daemon.Child) error {
+	return a.withFileRestore(ctx, o, func(r *fileRestore, _ filerestore.Path) error {
+		name, err := r.machineName()
+		if err != nil {
+			return err
+		}
+		opened, err := r.disks(ctx)
+		if err != nil {
+			return err
+		}
+		var disks []vm.Disk
+		for _, d := range opened {
+			disks = append(disks, vm.Disk{Archive: string(d.name), Image: d.image})
+		}
+		self, err := vm.Self()
+		if err != nil {
+			return err
+		}
+		done := func() {}
+		defer func() { done() }()
+		err = vm.Serve(ctx, name, disks, vm.Options{
+			Appliance: self, Idle: o.idle, Log: a.log(),
+			Ready: func() (err error) {
+				done, err = a.toBackground(child, "file-restore")
+				return err
+			},
+		})
+		return explainMachine(err)
+	})
+}
