@@ -1,6 +1,9 @@
 package pagebuf
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // Pool keeps freed buffers for the next one who needs one of about that size. It
 // is safe for concurrent use.
@@ -21,14 +24,13 @@ const (
 	poolFit  = 4 << 20 // a buffer of up to so many bytes is not too large for anything
 )
 
-// Get returns a buffer of at least n bytes. It holds what it held before.
+// Get returns a buffer of at least n bytes. It holds what it held before. The one
+// that was used last comes first: the processor's caches may still have it.
 func (p *Pool) Get(n int) (*Buffer, error) {
 	p.mu.Lock()
-	for i, b := range p.spare {
+	for i, b := range slices.Backward(p.spare) {
 		if have := len(b.Bytes()); have >= n && have <= max(4*n, poolFit) {
-			last := len(p.spare) - 1
-			p.spare[i], p.spare[last] = p.spare[last], nil
-			p.spare = p.spare[:last]
+			p.spare = slices.Delete(p.spare, i, i+1)
 			p.kept -= int64(have)
 			p.mu.Unlock()
 			return b, nil
