@@ -72,7 +72,7 @@ func (s *site) round(ctx context.Context, p *process, from source, n int, res *r
 	}
 	for _, job := range []string{jobFirst, jobSecond, jobRestore} {
 		for _, w := range ways {
-			if err := s.timed(ctx, from, job, w.name, w.on, res); err != nil {
+			if err := s.timed(ctx, p, from, job, w.name, w.on, res); err != nil {
 				return fmt.Errorf("%s of the %s, %s: %w", job, from.name, w.name, err)
 			}
 		}
@@ -81,16 +81,13 @@ func (s *site) round(ctx context.Context, p *process, from source, n int, res *r
 			if err != nil {
 				return err
 			}
-			seconds, err := plainTLS(full - empty)
-			if err != nil {
-				return err
+			for _, limited := range []string{jobFirst, jobRestore} {
+				used, err := plainTLS(full - empty)
+				if err != nil {
+					return err
+				}
+				res.addCost(limited+" of the "+from.name, "tls", used)
 			}
-			res.add(jobFirst+" of the "+from.name, "tls", seconds)
-			seconds, err = plainTLS(full - empty)
-			if err != nil {
-				return err
-			}
-			res.add(jobRestore+" of the "+from.name, "tls", seconds)
 		}
 	}
 	if _, err := s.configured(ctx, "datastore", "remove", store); err != nil {
@@ -99,8 +96,8 @@ func (s *site) round(ctx context.Context, p *process, from source, n int, res *r
 	return errors.Join(os.RemoveAll(s.path(store)), os.RemoveAll(s.path("repo")))
 }
 
-// timed runs one job and notes its wall time.
-func (s *site) timed(ctx context.Context, from source, job, way string, on func(...string) measure.Command, res *results) error {
+// timed runs one job and notes its wall time, and the processor time of both ends.
+func (s *site) timed(ctx context.Context, p *process, from source, job, way string, on func(...string) measure.Command, res *results) error {
 	out := s.path("out")
 	args := []string{"restore", "host/bench/latest", from.archive, out}
 	if job != jobRestore {
@@ -108,11 +105,22 @@ func (s *site) timed(ctx context.Context, from source, job, way string, on func(
 		args = []string{"backup", from.archive + ":" + from.path, "--backup-type", "host", "--backup-id", "bench", "--backup-time", at}
 	}
 	syscall.Sync()
+	before, err := p.processor()
+	if err != nil {
+		return err
+	}
 	_, used, err := on(args...).Run(ctx)
 	if err != nil {
 		return err
 	}
-	res.add(job+" of the "+from.name, way, used.Seconds)
+	after, err := p.processor()
+	if err != nil {
+		return err
+	}
+	if way == "server" {
+		used.CPU += after - before
+	}
+	res.addCost(job+" of the "+from.name, way, used)
 	if job != jobRestore {
 		return nil
 	}

@@ -16,6 +16,7 @@
 // Beside it as many bytes as the first backup stored go over one plain TLS
 // connection from memory to nowhere: the limit of one core at each end. A job is
 // held to 1.25 times what the directory needs, or to that limit if it is slower.
+// The processor time of both ends is told too, for they share the cores.
 //
 // # Memory
 //
@@ -58,7 +59,7 @@ func main() {
 	flag.StringVar(&o.bench, "bench", "bench/work/bench", "the program of make bench, which makes the input")
 	flag.StringVar(&o.work, "work", "bench/work/server-files", "directory for input and repositories (10 GiB); what is in it goes")
 	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
-	flag.IntVar(&o.rounds, "rounds", 3, "rounds")
+	flag.IntVar(&o.rounds, "rounds", 4, "rounds, even in number: what comes second is slower")
 	flag.IntVar(&o.snapshots, "snapshots", 10000, "snapshots to list")
 	flag.Int64Var(&o.noise, "noise", 1024, "MiB of incompressible data over the long line")
 	flag.Parse()

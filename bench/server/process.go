@@ -69,6 +69,23 @@ func (p *process) stop() error {
 	}
 }
 
+// processor is how many seconds of processor time the server has had.
+func (p *process) processor() (float64, error) {
+	const ticks = 100 // a second, in what Linux tells processes
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), ") ") // behind the name
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/PID/stat: %q", b)
+	}
+	user, err := strconv.ParseFloat(fields[11], 64)
+	system, serr := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / ticks, errors.Join(err, serr)
+}
+
 // memory is a line of the server's status: VmRSS, or VmHWM for the most so far.
 func (p *process) memory(line string) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

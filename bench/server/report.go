@@ -23,6 +23,7 @@ type results struct {
 	snapshots  int
 	order      []string
 	seconds    map[string]map[string][]float64
+	processor  map[string]map[string][]float64 // seconds too
 	idle, busy int64
 }
 
@@ -36,6 +37,18 @@ func (r *results) add(job, way string, seconds float64) {
 	}
 	r.seconds[job][way] = append(r.seconds[job][way], seconds)
 	fmt.Printf("%-34s %-10s %8.3f s\n", job, way, seconds)
+}
+
+// addCost notes the processor time too.
+func (r *results) addCost(job, way string, used measure.Cost) {
+	r.add(job, way, used.Seconds)
+	if r.processor == nil {
+		r.processor = map[string]map[string][]float64{}
+	}
+	if r.processor[job] == nil {
+		r.processor[job] = map[string][]float64{}
+	}
+	r.processor[job][way] = append(r.processor[job][way], used.CPU)
 }
 
 func (r *results) median(job, way string) float64 { return measure.Median(r.seconds[job][way]) }
@@ -78,6 +91,7 @@ func (r *results) write(w io.Writer) {
 		"the loopback without the line. The line holds %.2f million bytes there and back.\n\n",
 		r.noise, lineRate/1e6, float64(r.noise)/lineRate, r.median(jobFar, "server"), r.median(jobNear, "server"), lineRate*roundTrip.Seconds()/1e6)
 
+	r.writeProcessor(w)
 	fmt.Fprint(w, "Median in seconds, least–greatest in brackets:\n\n| job | directory | server | plain TLS |\n|---|---|---|---|\n")
 	for _, job := range r.order {
 		fmt.Fprintf(w, "| %s |", job)
@@ -89,6 +103,24 @@ func (r *results) write(w io.Writer) {
 			}
 		}
 		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w)
+}
+
+// writeProcessor shows what both ends take of the cores that they share. No way
+// through a server is faster than the directory's work and that of TLS, divided by
+// the cores.
+func (r *results) writeProcessor(w io.Writer) {
+	fmt.Fprintf(w, "Processor time in seconds, median, client and server together. The last column is that of the directory and of plain TLS,\n"+
+		"divided by %d cores: no server on the same machine is faster than that, in seconds of wall time.\n\n"+
+		"| job | directory | server | plain TLS, both ends | bound |\n|---|---|---|---|---|\n", r.machine.Cores)
+	for _, job := range r.order {
+		of := r.processor[job]
+		if len(of["tls"]) == 0 {
+			continue
+		}
+		directory, tls := measure.Median(of["directory"]), measure.Median(of["tls"])
+		fmt.Fprintf(w, "| %s | %.2f | %.2f | %.2f | %.2f |\n", job, directory, measure.Median(of["server"]), tls, (directory+tls)/float64(r.machine.Cores))
 	}
 	fmt.Fprintln(w)
 }

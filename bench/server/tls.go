@@ -12,35 +12,45 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"syscall"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
 )
 
 // plainTLS sends n bytes over one TLS connection on the loopback, from memory to
-// nowhere, and returns the seconds that took. One core encrypts and another one
-// decrypts.
-func plainTLS(n int64) (seconds float64, err error) {
+// nowhere, and returns what that took, both ends together. One core encrypts and
+// another one decrypts.
+func plainTLS(n int64) (used measure.Cost, err error) {
 	conf, err := selfSigned()
 	if err != nil {
-		return 0, err
+		return used, err
 	}
 	l, err := tls.Listen("tcp", "127.0.0.1:0", conf)
 	if err != nil {
-		return 0, err
+		return used, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	sent := make(chan error, 1)
 	go func() { sent <- send(l, n) }()
 	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
 	if err != nil {
-		return 0, err
+		return used, err
 	}
-	begin := time.Now()
+	begin, before := time.Now(), processor()
 	got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, 1<<20))
-	seconds = time.Since(begin).Seconds()
+	used.Seconds, used.CPU = time.Since(begin).Seconds(), processor()-before
 	if got != n {
 		err = errors.Join(err, io.ErrUnexpectedEOF)
 	}
-	return seconds, errors.Join(err, c.Close(), <-sent)
+	return used, errors.Join(err, c.Close(), <-sent)
+}
+
+// processor is how many seconds of processor time this process has had.
+func processor() float64 {
+	var r syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano()).Seconds()
 }
 
 // send sends n zeros to who comes first.
