@@ -44,7 +44,8 @@
 //   - backup_handle_log_file never fails: what goes wrong is in the log.
 //   - restore_vm_cleanup releases what restore_vm_volume_init opened and nobody
 //     closed; both cleanups may be repeated.
-//   - A killed service leaves no archive, only what [Storage.Prepare] removes.
+//   - A killed service leaves no archive, only what [Storage.Prepare] removes, and
+//     mounts, which [SweepScratch] removes.
 //
 // # When a bitmap may be used
 //
@@ -71,7 +72,7 @@
 //	              regions; what is stored is punched out. "block-device" is the same
 //	              over a device, trimmed only where the caller says so
 //	directory     a container's tree, walked by a process with the container's rights
-//	              that this one talks to ([Walker])
+//	              that this one talks to ([RunWalker], [Walkers])
 //	qemu-img      restore: one read-only file for each disk, through FUSE
 //	tar, directory restore of a container
 //
@@ -95,6 +96,17 @@
 // argument), not-found, protected, needed, corrupt, cancelled, failed. Unknown
 // arguments are refused, unknown keys of answers are to be ignored: later
 // versions add some. {"id":2,"call":"cancel","args":{"id":1}} ends a call.
+//
+// # Errors
+//
+// [ErrUsage], [ErrBase], [ErrAborted], those of a [Storage], and what the system
+// says. A walker shows the service's errors as [RemoteError].
+//
+// # Memory
+//
+// That of one backup in the storage; the longest line of a caller; of dirty regions
+// 16 bytes each, and 2 MiB for granules that are consumed in part. A walk holds a
+// frame of at most 8 MiB.
 //
 // # Source
 //
