@@ -177,13 +177,13 @@ func TestLiveRestoreGoesOnAfterACrash(t *testing.T) {
 	}
 }
 
-func TestReadsOfAGuestWaitForALiveRestoreToBeResumed(t *testing.T) {
+func TestCopyThatGaveUpIsBegunAnew(t *testing.T) {
 	s, snap := liveSite(t)
 	o := s.live()
 	o.Patience = time.Second
 	s.slowly(snap, o)
 	m := s.attach(o)
-	m.Wait(func() bool { return s.virsh("blockjob", m.Name, "vda", "--info") == "" }) // the copy gave up
+	m.Wait(func() bool { return s.virsh("blockjob", m.Name, "vda", "--info") == "" })
 	s.resume(snap, o)
 	s.wantLive(m, snap, o, nil)
 }
@@ -255,4 +255,25 @@ func TestSecondLiveRestoreOfTheSameDomainIsRefused(t *testing.T) {
 	if !errors.Is(second, libvirt.ErrBusy) {
 		t.Errorf("err = %v", second)
 	}
+}
+
+// QEMU writes the header of a file that needs nothing behind it any more before
+// the tables of what it copied last. If it dies in between, the file looks
+// complete and is not.
+func TestFileThatOnlyLooksCompleteGetsItsRest(t *testing.T) {
+	s, snap := liveSite(t)
+	o := s.live()
+	o.Rate = 1 << 16
+	var m *libvirttest.Domain
+	o.Progress = func(done, _ int64) {
+		if m == nil && done > 0 {
+			m = s.attach(o)
+			m.Crash()
+			libvirttest.Run(t, "qemu-img", "rebase", "-u", "-f", "qcow2", "-b", "", m.Disks[0].Path)
+		}
+	}
+	if _, err := s.conn.RestoreLive(t.Context(), snap, o); err != nil {
+		t.Fatal(err)
+	}
+	s.wantLive(m, snap, o, nil)
 }

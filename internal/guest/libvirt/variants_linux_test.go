@@ -171,3 +171,24 @@ func TestCleanupTakesAwayWhatARunLeftThatDied(t *testing.T) {
 	wantBitmaps(t, m, 0, 0)
 	wantBitmaps(t, m, 1, 0)
 }
+
+func TestBrokenBitmapOfOneDiskGoesWithItsCheckpoint(t *testing.T) {
+	s := newSite(t)
+	m := s.define()
+	m.Start()
+	m.IO(0, "write -P 0x11 0 1M")
+	s.backup(m)
+	m.Stop() // only now are the bitmaps in the files
+	m.Start()
+	m.IO(0, "write -P 0x12 1M 64k")
+	base := m.Checkpoints()[0]
+	m.Crash()
+	for _, what := range []string{"--remove", "--add"} { // of vdb nothing was written
+		libvirttest.Run(t, "qemu-img", "bitmap", what, m.Disks[1].Path, base)
+	}
+	m.Start()
+	wantModes(t, s.backup(m), guest.MissingRecreated, guest.Reuse)
+	m.Stop()
+	wantBitmaps(t, m, 0, 1)
+	wantBitmaps(t, m, 1, 1)
+}
