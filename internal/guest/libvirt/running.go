@@ -200,8 +200,9 @@ func (g *Guest) freeze(def *domxml.Domain) (frozen bool, err error) {
 func (p *running) open(ctx context.Context) error {
 	for _, w := range p.want {
 		o := nbdclient.Options{Patience: -1} // an export that went away does not come back
-		context := nbd.QEMUDirtyBitmap + changedBitmap
+		context := ""
 		if w.mode == guest.Reuse {
+			context = nbd.QEMUDirtyBitmap + changedBitmap
 			o.Contexts = []string{context}
 		}
 		im, err := nbdclient.Open(ctx, nbd.URI{Socket: p.site.socket(), Export: w.Target}, o)
@@ -209,11 +210,9 @@ func (p *running) open(ctx context.Context) error {
 			return fmt.Errorf("disk %s of domain %s: %w", w.Target, p.g.dom.Name, err)
 		}
 		p.exports = append(p.exports, im)
-		d := guest.Disk{Name: w.name(), Image: im, Mode: w.mode, Bitmap: w.bitmap(p.req), Why: w.why}
-		if w.mode == guest.Reuse {
-			if d.Image, err = im.ChangedBy(context); err != nil {
-				return err
-			}
+		d := guest.Disk{Name: w.name(), Mode: w.mode, Bitmap: w.bitmap(p.req), Why: w.why}
+		if d.Image, err = guest.Fleeced(im, context); err != nil { // see there why not im alone
+			return err
 		}
 		p.disks = append(p.disks, d)
 	}
