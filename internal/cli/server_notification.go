@@ -33,9 +33,9 @@ HOLDFAST_NOTIFICATION_SECRET, or that with _FILE, _FD or _CMD behind it.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return runServerNoticeList(a, o) },
 	}, &cobra.Command{
-		Use:     "remove TYPE NAME",
-		Short:   "Remove a target or a matcher",
-		Long:    `Removes a target with its secrets, or a matcher. A target that a matcher names
+		Use:   "remove TYPE NAME",
+		Short: "Remove a target or a matcher",
+		Long: `Removes a target with its secrets, or a matcher. A target that a matcher names
 stays.`,
 		Example: `  holdfast server notification remove matcher failures`,
 		Args:    exactly(2),
