@@ -5,6 +5,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/fsread/btrfs"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ext"
 	"github.com/holdfast-backup/holdfast/internal/fsread/fat"
+	"github.com/holdfast-backup/holdfast/internal/fsread/iso9660"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ntfs"
 	"github.com/holdfast-backup/holdfast/internal/fsread/xfs"
 	"github.com/holdfast-backup/holdfast/internal/image"
@@ -14,12 +15,13 @@ type opener func(image.Image) (fsread.FS, error)
 
 // openers by what signatures call it.
 var openers = map[string]opener{
-	"btrfs": as(btrfs.Open),
-	"ext4":  as(ext.Open),
-	"exfat": as(fat.OpenEx),
-	"ntfs":  as(ntfs.Open),
-	"vfat":  as(fat.Open),
-	"xfs":   as(func(img image.Image) (*xfs.FS, error) { return xfs.Open(img, xfs.Options{}) }),
+	"btrfs":   as(btrfs.Open),
+	"ext4":    as(ext.Open),
+	"exfat":   as(fat.OpenEx),
+	"iso9660": as(iso9660.Open),
+	"ntfs":    as(ntfs.Open),
+	"vfat":    as(fat.Open),
+	"xfs":     as(func(img image.Image) (*xfs.FS, error) { return xfs.Open(img, xfs.Options{}) }),
 }
 
 // as makes an opener of one that gives its own type.
