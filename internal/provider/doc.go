@@ -66,8 +66,8 @@
 // # Mechanisms
 //
 //	nbd           an export on a unix socket for each disk: read over several
-//	              connections; with a bitmap its dirty regions, otherwise what is
-//	              allocated; what is stored is trimmed, in whole granules of 4 MiB
+//	              connections; with a bitmap its dirty regions, otherwise all of it;
+//	              what is stored is trimmed, in whole granules of 4 MiB
 //	file-handle   a file for each disk, by its path or descriptor, and its dirty
 //	              regions; what is stored is punched out. "block-device" is the same
 //	              over a device, trimmed only where the caller says so
