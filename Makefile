@@ -28,7 +28,8 @@ help: ## this list
 
 build: ## bin/holdfast for this machine: one static file
 	@echo "holdfast $(VERSION): $(KIND)"
-	@$(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/holdfast ./cmd/holdfast
+	@CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -tags netgo,osusergo -ldflags '-s -w' -o internal/filerestore/vm/initbin/init ./internal/filerestore/vm/initprog
+	@$(GO) build -trimpath -tags '$(TAGS),initbin' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/holdfast ./cmd/holdfast
 
 pam: ## bin/holdfast-pam: checks passwords of this machine's users for the server (Linux)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/holdfast-pam ./cmd/holdfast-pam

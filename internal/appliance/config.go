@@ -44,6 +44,10 @@ type Config struct {
 
 	// User is who QEMU runs as; nil: as this process. Only root can choose.
 	User *User
+	// Compress makes the guest's file system smaller, by gzip: every kernel knows it, as
+	// one stream, which the frames of a fast zstd encoder are not. Unpacking takes the
+	// guest a little longer.
+	Compress bool
 	// Watchdog lets the guest turn its power off when the host has not asked it
 	// for anything, [VM.Ping] included, for so long; 0: it has none.
 	Watchdog time.Duration

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -72,7 +73,7 @@ func (c Config) buildInitrd() (_ *initrd, err error) {
 			_ = f.Close()
 		}
 	}()
-	size, err := b.WriteTo(f)
+	size, err := c.writeTo(f, b)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +95,23 @@ func addModules(b *initramfs.Builder, tree *kmod.Tree, version string, names []s
 		files = append(files, name)
 	}
 	return files, nil
+}
+
+func (c Config) writeTo(f *os.File, b *initramfs.Builder) (size int64, err error) {
+	if !c.Compress {
+		return b.WriteTo(f)
+	}
+	z, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := b.WriteTo(z); err != nil {
+		return 0, err
+	}
+	if err := z.Close(); err != nil {
+		return 0, err
+	}
+	return f.Seek(0, io.SeekCurrent)
 }
 
 func (c Config) addInit(b *initramfs.Builder) error {

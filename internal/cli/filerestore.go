@@ -108,6 +108,7 @@ type fileRestore struct {
 	cache *archive.Cache
 	key   keyOptions
 	o     fileRestoreOptions
+	path  filerestore.Path
 	open  []func() error
 }
 
@@ -146,6 +147,7 @@ func (a *app) withFileRestore(ctx context.Context, o fileRestoreOptions, job fun
 				return err
 			}
 		}
+		r.path = p
 		return job(r, p)
 	})
 }
@@ -209,7 +211,7 @@ func (r *fileRestore) driver(ctx context.Context, p filerestore.Path) (fileresto
 		}
 		return files.New(r.snap, parts, key, r.cache), nil
 	}
-	if r.o.driver == driverVM {
+	if r.o.driver == driverVM || r.o.driver == driverAuto && r.o.pass != "" {
 		return r.machine(ctx)
 	}
 	opened, err := r.disks(ctx)

@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/daemon"
@@ -117,7 +121,38 @@ func (r *fileRestore) machine(ctx context.Context) (filerestore.Driver, error) {
 		}
 		r.say("restore machine started in %.1f s (%s, kernel %s); it ends when unused for %v, or with 'holdfast file-restore stop'", st.Boot, st.Accel, st.Kernel, r.o.idle)
 	}
+	if err := r.unlockVolumes(ctx, c); err != nil {
+		return nil, err
+	}
 	return c.Driver(), nil
+}
+
+// unlockVolumes opens encrypted volumes with the passphrase that was given, if any. One
+// line end behind it is none of it.
+func (r *fileRestore) unlockVolumes(ctx context.Context, c *vm.Client) error {
+	if r.o.pass == "" {
+		return nil
+	}
+	in := io.Reader(os.Stdin)
+	if r.o.pass != "-" {
+		f, err := os.Open(r.o.pass)
+		if err != nil {
+			return fmt.Errorf("--passphrase-file: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	const most = 8 << 20 // a key file, as cryptsetup takes it
+	pass, err := io.ReadAll(io.LimitReader(in, most))
+	if err != nil {
+		return fmt.Errorf("--passphrase-file: %w", err)
+	}
+	pass = bytes.TrimSuffix(pass, []byte("\n"))
+	err = c.Unlock(ctx, r.path, pass)
+	if errors.Is(err, vm.ErrPassphrase) {
+		return usage(err)
+	}
+	return err
 }
 
 // serveMachine is the process in the background.

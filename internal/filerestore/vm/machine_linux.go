@@ -71,7 +71,8 @@ func (a Appliance) Config() (appliance.Config, error) {
 	}
 	c := appliance.Config{
 		Kernel: k, Init: a.Init, InitData: a.InitData, QEMU: a.QEMU, Accel: a.Accel, MemoryMB: a.MemoryMB, Watchdog: watchdog,
-		Files: []appliance.File{{Name: "/etc/lvm/lvm.conf", Content: []byte(inside.LVMConfig)}},
+		Compress: true,
+		Files:    []appliance.File{{Name: "/etc/lvm/lvm.conf", Content: []byte(inside.LVMConfig)}},
 	}
 	tree, err := kmod.Open(k.Modules)
 	if err != nil {

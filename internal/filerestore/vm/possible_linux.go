@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/holdfast-backup/holdfast/internal/appliance"
+	"github.com/holdfast-backup/holdfast/internal/filerestore/vm/initbin"
 )
 
 // Possible says what is missing for a machine on this host.
@@ -16,8 +17,11 @@ func Possible() error {
 	return err
 }
 
-// Self is the appliance whose /init is this program.
+// Self is the appliance whose /init came with this program, or is this program.
 func Self() (Appliance, error) {
+	if program := initbin.Program(); program != nil {
+		return Appliance{InitData: program}, nil
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return Appliance{}, fmt.Errorf("find this program's own file: %w", err)

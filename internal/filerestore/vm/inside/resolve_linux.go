@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -126,7 +127,7 @@ func (m *machine) buckets(v volume, f detect.Finding, base filerestore.Path, who
 		if len(arrays) > 0 {
 			bucket(filerestore.BucketMD, "")
 		}
-		if len(v.members(lvmType)) > 0 || len(arrays)+len(locked) > 0 && m.hasGroups() {
+		if len(v.members(lvmType)) > 0 || len(arrays)+len(locked) > 0 && m.groupsBehind() {
 			bucket(filerestore.BucketLVM, "")
 		}
 	}
@@ -136,10 +137,13 @@ func (m *machine) buckets(v volume, f detect.Finding, base filerestore.Path, who
 	return items, nil
 }
 
-// hasGroups reports whether there is any volume group.
-func (m *machine) hasGroups() bool {
-	all, err := m.logicals()
-	return err == nil && len(all) > 0
+// groupsBehind reports whether arrays or what is unlocked are members of volume groups.
+func (m *machine) groupsBehind() bool {
+	if _, err := m.arrays(); err != nil {
+		m.notice("md: %v", err)
+	}
+	out, err := lvm("pvs", "--noheadings", "-o", "pv_name")
+	return err == nil && (bytes.Contains(out, []byte("/dev/md")) || bytes.Contains(out, []byte("/dev/mapper/luks-")))
 }
 
 // The members that lead further.

@@ -65,6 +65,7 @@ func (r *Reader) next() (*pxar.Entry, error) {
 		}
 		r.data, r.zeros = nil, 0
 	}
+	r.data, r.zeros, r.ferr = nil, 0, nil
 	for {
 		kind, b, err := readFrame(r.r, r.buf)
 		if err != nil {
@@ -138,8 +139,7 @@ func (r *Reader) entry(b []byte) (*pxar.Entry, error) {
 		}
 	}
 	if e.Kind == pxar.File {
-		r.file, r.left, r.ferr = true, e.Size, nil
-		r.data, r.zeros = nil, 0
+		r.file, r.left = true, e.Size
 	}
 	return e, nil
 }

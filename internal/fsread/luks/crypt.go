@@ -1,0 +1,122 @@
+package luks
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/sha1" //nolint:gosec // the format's
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"strings"
+
+	"golang.org/x/crypto/xts"
+
+	"github.com/holdfast-backup/holdfast/internal/fsread"
+)
+
+func hashNamed(name string) (func() hash.Hash, error) {
+	switch name {
+	case "sha1":
+		return sha1.New, nil
+	case "sha256":
+		return sha256.New, nil
+	case "sha512":
+		return sha512.New, nil
+	}
+	return nil, fsread.Unsupported(layer, "hash %q", name)
+}
+
+func stretch(name string, passphrase, salt []byte, rounds, size int) ([]byte, error) {
+	h, err := hashNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	if rounds <= 0 || rounds > maxRounds || size <= 0 || size > maxKey {
+		return nil, fsread.Corrupt(layer, "%d rounds for %d bytes", rounds, size)
+	}
+	return pbkdf2.Key(h, string(passphrase), salt, rounds, size)
+}
+
+// decrypt decrypts sectors of 512 bytes in place, numbered from 0.
+func decrypt(name string, key, b []byte) error {
+	cipherName, mode, _ := strings.Cut(name, "-")
+	if cipherName != "aes" {
+		return fsread.Unsupported(layer, "cipher %q for keys", name)
+	}
+	sector := func(f func(n uint64, p []byte)) {
+		for i := 0; i < len(b); i += 512 {
+			f(uint64(i/512), b[i:i+512])
+		}
+	}
+	if mode == "xts-plain64" || mode == "xts-plain" {
+		x, err := xts.NewCipher(aes.NewCipher, key)
+		if err != nil {
+			return fsread.Corrupt(layer, "a key of %d bytes for %s", len(key), name)
+		}
+		sector(func(n uint64, p []byte) { x.Decrypt(p, p, n) })
+		return nil
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return fsread.Corrupt(layer, "a key of %d bytes for %s", len(key), name)
+	}
+	number := func(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
+	iv := func(n uint64) []byte { return append(number(n), make([]byte, 8)...) }
+	switch mode {
+	case "cbc-plain", "cbc-plain64":
+	case "cbc-essiv:sha256":
+		sum := sha256.Sum256(key)
+		salt, err := aes.NewCipher(sum[:])
+		if err != nil {
+			return fmt.Errorf("luks: %w", err)
+		}
+		plain := iv
+		iv = func(n uint64) []byte {
+			v := plain(n)
+			salt.Encrypt(v, v)
+			return v
+		}
+	default:
+		return fsread.Unsupported(layer, "cipher %q for keys", name)
+	}
+	sector(func(n uint64, p []byte) { cipher.NewCBCDecrypter(block, iv(n)).CryptBlocks(p, p) })
+	return nil
+}
+
+// merge puts a key together from its stripes.
+func merge(stripes []byte, size int, name string) ([]byte, error) {
+	h, err := hashNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	d := make([]byte, size)
+	for len(stripes) > size {
+		xor(d, stripes)
+		diffuse(d, h)
+		stripes = stripes[size:]
+	}
+	xor(d, stripes)
+	return d, nil
+}
+
+func xor(d, s []byte) {
+	for i := range d {
+		d[i] ^= s[i]
+	}
+}
+
+// diffuse replaces each piece of the length of a digest by the digest of its number
+// and itself.
+func diffuse(d []byte, h func() hash.Hash) {
+	n := h().Size()
+	for i := 0; i*n < len(d); i++ {
+		piece := d[i*n : min(len(d), (i+1)*n)]
+		s := h()
+		_ = binary.Write(s, binary.BigEndian, uint32(i)) // a hash does not fail
+		s.Write(piece)
+		copy(piece, s.Sum(nil))
+	}
+}
