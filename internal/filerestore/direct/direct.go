@@ -86,7 +86,7 @@ func (d *Driver) disk(name string) (*volume, error) {
 func (d *Driver) assemble() []*lvm.Group {
 	var all []*lvm.Volume
 	for _, k := range d.disks {
-		for _, v := range k.members() {
+		for _, v := range k.members(lvmMember) {
 			if pv, err := lvm.Read(v.img); err == nil {
 				v.uuid = pv.UUID
 				all = append(all, pv)
@@ -251,7 +251,10 @@ func (d *Driver) buckets(v *volume, base filerestore.Path, whole bool) ([]filere
 	case detect.Swap, detect.Nothing:
 		return nil, fmt.Errorf("%s holds no files, but %s: %w", base, v.note(), fs.ErrNotExist)
 	}
-	lvms := len(v.members()) > 0
+	if whole && len(v.members(raidMember)) > 0 { // listed here, and read in a machine
+		all = append(all, bucket(filerestore.BucketMD))
+	}
+	lvms := len(v.members(lvmMember)) > 0
 	if lvms && whole {
 		all = append(all, bucket(filerestore.BucketLVM))
 	}

@@ -11,8 +11,11 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
-// lvmMember is what detect calls a physical volume.
-const lvmMember = "LVM2_member"
+// What detect calls physical volumes, and members of arrays.
+const (
+	lvmMember  = "LVM2_member"
+	raidMember = "linux_raid_member"
+)
 
 // volume is an image, or a part of one, and what is on it.
 type volume struct {
@@ -68,12 +71,13 @@ func (v *volume) readTable() ([]*volume, error) {
 	return all, nil
 }
 
-// members are the physical volumes of LVM on v, itself or its partitions.
-func (v *volume) members() (all []*volume) {
+// members are the members of a kind, such as the physical volumes of LVM, that v is itself
+// or has as partitions.
+func (v *volume) members(kind string) (all []*volume) {
 	f, err := v.look()
 	switch {
 	case err != nil:
-	case f.Type == lvmMember:
+	case f.Type == kind:
 		return []*volume{v}
 	case f.Class == detect.Table:
 		parts, err := v.partitions()
@@ -81,7 +85,7 @@ func (v *volume) members() (all []*volume) {
 			return nil
 		}
 		for _, p := range parts {
-			if f, err := p.look(); err == nil && f.Type == lvmMember {
+			if f, err := p.look(); err == nil && f.Type == kind {
 				all = append(all, p)
 			}
 		}

@@ -226,7 +226,7 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 		for _, p := range []string{
 			"/scsi0.img.fidx", "/scsi0.img.fidx/part", "/scsi0.img.fidx/part/1", "/scsi0.img.fidx/part/1/etc", "/scsi0.img.fidx/part/1/etc/hosts",
 			"/scsi1.img.fidx", "/scsi1.img.fidx/raw/etc", "/scsi2.img.fidx", "/scsi2.img.fidx/lvm",
-			"/scsi2.img.fidx/lvm/the-group/the-root", "/scsi2.img.fidx/lvm/the-group/thin",
+			"/scsi2.img.fidx/lvm/the-group/the-root", "/scsi2.img.fidx/lvm/the-group/thin", "/scsi3.img.fidx",
 		} {
 			if want, got := listing(t, readers, p), listing(t, d, p); got != want {
 				t.Errorf("%s:\n%s\nwant\n%s", p, got, want)
