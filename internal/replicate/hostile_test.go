@@ -1,10 +1,12 @@
 package replicate_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"path"
+	"sync"
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
@@ -130,16 +132,19 @@ func TestAHostileSourceBringsNothingWrong(t *testing.T) {
 	if err = errors.Join(err, closer.Close(), foreign.Close()); err != nil {
 		t.Fatal(err)
 	}
-	var other []byte
+	var mu sync.Mutex // several workers ask for chunks
+	var other []byte  // the first one that was asked for
 	for _, tc := range []struct {
 		name string
 		l    liar
 	}{
 		{"another chunk", liar{chunk: func(_ digest.Digest, raw []byte, err error) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if other == nil {
-				other = append(other, raw...)
+				other = bytes.Clone(raw)
 			}
-			return other, err
+			return bytes.Clone(other), err
 		}}},
 		{"a chunk cut off", liar{chunk: func(_ digest.Digest, raw []byte, err error) ([]byte, error) { return raw[:len(raw)/2], err }}},
 		{"an empty chunk", liar{chunk: func(_ digest.Digest, raw []byte, err error) ([]byte, error) { return raw[:0], err }}},
