@@ -34,17 +34,18 @@ restored or mounted for it, and it needs no privilege.
 
 Paths begin with an archive; 'list SNAPSHOT /' shows them. On a disk image follow
 
-  raw/PATH             a file system on all of it
-  part/N/PATH          a file system on partition N
+  raw/PATH               a file system on all of it
+  part/N/PATH            a file system on partition N
   lvm/GROUP/VOLUME/PATH  a file system on a logical volume
-  md/NAME/PATH         a file system on an array of Linux (restore machine)
+  md/NAME/PATH           a file system on an array of Linux (restore machine)
 
-Understood are GPT and MBR, LVM (linear, striped, RAID 0 and 1, thin), ext2, ext3,
-ext4 and XFS, with what is in their journals, btrfs, NTFS, FAT and exFAT. What is not
-understood is refused by its name, and never shown wrong: a restore machine reads
-it then, a small virtual machine that has the images as disks and its own kernel
-(--driver auto). It needs QEMU and a kernel package, see 'file-restore appliance',
-takes seconds to start, and stays for the next commands until nobody uses it.
+Understood are GPT and MBR, LVM (linear, striped, RAID 0 and 1, thin), ext2,
+ext3, ext4 and XFS, with what is in their journals, btrfs, NTFS, FAT, exFAT and
+ISO 9660. What is not understood is refused by its name, and never shown wrong:
+a restore machine reads it then, a small virtual machine that has the images as
+disks and its own kernel (--driver auto). It needs QEMU and a kernel package,
+see 'file-restore appliance', takes seconds to start, and stays for the next
+commands until nobody uses it.
 
 Called by the name proxmox-file-restore, as through a symbolic link, the program
 is this command, and prints errors of list as that one does.`,

@@ -22,6 +22,8 @@ func newFileRestoreStatusCommand(a *app) *cobra.Command {
 		Short: "List the restore machines that run",
 		Long: `Lists the restore machines of this user: for each its name, how it runs, how long,
 and when it ends unless somebody uses it. Asking for it is no use.`,
+		Example: `  holdfast file-restore status
+  holdfast file-restore status --output-format json`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runFileStatus(cmd.Context(), a) },
 	}
@@ -65,8 +67,10 @@ func newFileRestoreStopCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "stop NAME",
 		Short: "End a restore machine",
-		Long: `Ends the restore machine with this name, as 'file-restore status' shows it, or all of
-them with "all". What is being fetched from it breaks off.`,
+		Long: `Ends the restore machine with this name, as 'file-restore status' shows it, or
+all of them with "all". What is being fetched from it breaks off.`,
+		Example: `  holdfast file-restore status
+  holdfast file-restore stop all`,
 		Args: exactly(1),
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 			names, _ := vm.Names(cmd.Context(), "")
@@ -101,20 +105,26 @@ func newFileRestoreApplianceCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "appliance",
 		Short: "Show and build what a restore machine is made of",
-		Long: `A restore machine is made of a kernel package of Debian that is installed here or lies
-in the cache, its modules, this program, and lvm where it is installed. It is put
-together in memory at each start, in a fraction of a second.`,
+		Long: `A restore machine is made of a kernel package of Debian that is installed here
+or lies in the cache, its modules, this program, and lvm where it is installed.
+It is put together in memory at each start, in a fraction of a second.`,
+		Example: `  holdfast file-restore appliance info`,
 	}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "info", Short: "Show what a restore machine would be made of", Args: exactly(0),
+			Long: `Shows which kernel a restore machine would have, and which programs of this host
+go into it.`,
+			Example: `  holdfast file-restore appliance info
+  holdfast file-restore appliance info --output-format json`,
 			RunE: func(*cobra.Command, []string) error { return runAppliance(a, "") },
 		},
 		&cobra.Command{
 			Use: "build FILE", Short: "Write the machine's file system to a file", Args: exactly(1),
-			Long: `Writes the initial RAM file system of a restore machine, a cpio archive, to look at it or to
-start it by other means.`,
-			RunE: func(_ *cobra.Command, args []string) error { return runAppliance(a, args[0]) },
+			Long: `Writes the initial RAM file system of a restore machine, a cpio archive, to look
+at it or to start it by other means.`,
+			Example: `  holdfast file-restore appliance build initrd.img`,
+			RunE:    func(_ *cobra.Command, args []string) error { return runAppliance(a, args[0]) },
 		},
 	)
 	return cmd
