@@ -319,8 +319,37 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 	})
+	t.Run("more trees than it sends at a time are refused", func(t *testing.T) {
+		var open []filerestore.Part
+		defer func() {
+			for _, p := range open {
+				_ = p.Close()
+			}
+		}()
+		for range maxTrees { // none is read to its end, so that all wait
+			p, err := d.Open(t.Context(), path(t, "/scsi0.img.fidx/part/1"), filerestore.OpenOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, p)
+		}
+		if _, err := d.Open(t.Context(), path(t, "/scsi0.img.fidx/part/1"), filerestore.OpenOptions{}); err == nil || !strings.Contains(err.Error(), "try again later") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("a caller who is out of time is told so", func(t *testing.T) {
+		late := errors.New("out of time")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(late)
+		if _, err := d.List(ctx, path(t, "/scsi0.img.fidx")); !errors.Is(err, late) {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("a machine that dies is told of and forgotten", func(t *testing.T) {
 		p, err := d.Open(t.Context(), path(t, "/scsi0.img.fidx/part/1"), filerestore.OpenOptions{})
+		for err != nil && strings.Contains(err.Error(), "try again later") { // those from above are on their way out
+			p, err = d.Open(t.Context(), path(t, "/scsi0.img.fidx/part/1"), filerestore.OpenOptions{})
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
