@@ -22,14 +22,25 @@ type mem struct{ *bytes.Reader }
 
 func open(b []byte) mem { return mem{bytes.NewReader(b)} }
 
-// sfdisk makes a disk with a table.
-func sfdisk(t testing.TB, size int64, script string, options ...string) string {
+// sfdisk makes an image with a partition table. Of sectors that are not of 512
+// bytes it hears from a loop device alone.
+func sfdisk(t testing.TB, size int64, script string, sector int) string {
 	t.Helper()
 	img := fsreadtest.Make(t, size)
-	cmd := exec.Command("/usr/sbin/sfdisk", append(options, "-q", img)...)
+	device := img
+	if sector != 512 {
+		fsreadtest.Root(t)
+		device = strings.TrimSpace(fsreadtest.Run(t, "losetup", "-f", "--show", "-b", fmt.Sprint(sector), img))
+		defer fsreadtest.Run(t, "losetup", "-d", device)
+	}
+	path, err := exec.LookPath("sfdisk")
+	if err != nil {
+		path = "/usr/sbin/sfdisk"
+	}
+	cmd := exec.Command(path, "-q", "--no-reread", "--no-tell-kernel", device)
 	cmd.Stdin = strings.NewReader(script)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		fsreadtest.Lack(t, fmt.Sprintf("sfdisk: %v: %s", err, out))
+		t.Fatalf("sfdisk: %v: %s", err, out)
 	}
 	return img
 }
@@ -58,7 +69,7 @@ func TestTablesAreReadAsLibblkidReadsThem(t *testing.T) {
 		{"GPT without partitions", "label: gpt\n", 512},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			img := sfdisk(t, 64*mib, tc.script, "--sector-size", fmt.Sprint(tc.sector))
+			img := sfdisk(t, 64*mib, tc.script, tc.sector)
 			compare(t, img, tc.sector, 0)
 		})
 	}
@@ -83,7 +94,12 @@ func compare(t *testing.T, img string, sector, notices int) *ptable.Table {
 		t.Errorf("read:\n%spartx:\n%s", got.String(), w)
 	}
 	var id, kind string
-	for line := range strings.Lines(fsreadtest.Run(t, "blkid", "-p", "-o", "export", "-S", fmt.Sprint(sector), img)) {
+	device := img
+	if sector != 512 {
+		device = strings.TrimSpace(fsreadtest.Run(t, "losetup", "-r", "-f", "--show", "-b", fmt.Sprint(sector), img))
+		defer fsreadtest.Run(t, "losetup", "-d", device)
+	}
+	for line := range strings.Lines(fsreadtest.Run(t, "blkid", "-p", "-o", "export", device)) {
 		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
 		switch k {
 		case "PTUUID":
@@ -139,7 +155,7 @@ func read(t *testing.T, img string) []byte {
 
 func TestGPTWithADamagedStartIsReadFromItsEnd(t *testing.T) {
 	for _, sector := range []int{512, 4096} {
-		whole := read(t, sfdisk(t, 64*mib, gpt, "--sector-size", fmt.Sprint(sector)))
+		whole := read(t, sfdisk(t, 64*mib, gpt, sector))
 		want, err := ptable.Read(open(whole))
 		if err != nil || len(want.Partitions) != 3 {
 			t.Fatal(err)
@@ -160,7 +176,7 @@ func TestGPTWithADamagedStartIsReadFromItsEnd(t *testing.T) {
 }
 
 func TestHybridDiskIsAGPTDisk(t *testing.T) {
-	img := sfdisk(t, 64*mib, gpt)
+	img := sfdisk(t, 64*mib, gpt, 512)
 	fsreadtest.Run(t, "sgdisk", "-h", "1:2", img)
 	got, err := ptable.Read(fsreadtest.OpenFile(t, img))
 	if err != nil || got.Kind != ptable.GPT || len(got.Partitions) != 3 {
@@ -170,7 +186,7 @@ func TestHybridDiskIsAGPTDisk(t *testing.T) {
 
 // A disk that once had a GPT and got an MBR after that.
 func TestGPTWithoutItsProtectiveEntryDoesNotCount(t *testing.T) {
-	b := read(t, sfdisk(t, 64*mib, gpt))
+	b := read(t, sfdisk(t, 64*mib, gpt, 512))
 	b[446+4] = 0x83
 	got, err := ptable.Read(open(b))
 	if err != nil || got.Kind != ptable.MBR || len(got.Partitions) != 1 {
@@ -179,7 +195,7 @@ func TestGPTWithoutItsProtectiveEntryDoesNotCount(t *testing.T) {
 }
 
 func TestChainOfLogicalPartitionsEnds(t *testing.T) {
-	whole := read(t, sfdisk(t, 64*mib, sevenLogical))
+	whole := read(t, sfdisk(t, 64*mib, sevenLogical, 512))
 	le := binary.LittleEndian
 	links := []int{8192 * 512}
 	for {
@@ -213,7 +229,7 @@ func TestChainOfLogicalPartitionsEnds(t *testing.T) {
 }
 
 func TestLeftoversInAChainAreNoPartitions(t *testing.T) {
-	whole := read(t, sfdisk(t, 64*mib, sevenLogical))
+	whole := read(t, sfdisk(t, 64*mib, sevenLogical, 512))
 	entry := whole[8192*512+446+2*16:]
 	entry[4] = 0x83
 	binary.LittleEndian.PutUint32(entry[8:], 100)
@@ -226,7 +242,7 @@ func TestLeftoversInAChainAreNoPartitions(t *testing.T) {
 }
 
 func TestPartitionsBehindTheEndAreCutOrLeftOut(t *testing.T) {
-	img := sfdisk(t, 64*mib, "label: dos\nstart=2048, size=40960\nstart=63488, size=40960\nstart=122880, size=2048\n")
+	img := sfdisk(t, 64*mib, "label: dos\nstart=2048, size=40960\nstart=63488, size=40960\nstart=122880, size=2048\n", 512)
 	if err := os.Truncate(img, 32*mib); err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +266,7 @@ func TestDisksWithoutATable(t *testing.T) {
 func FuzzTable(f *testing.F) {
 	var disks [][]byte
 	for _, script := range []string{"label: dos\nsize=1MiB, type=83\nsize=6MiB, type=5\nsize=1MiB\nsize=1MiB\nsize=1MiB\n", gpt[:strings.Index(gpt, "size")] + "size=1MiB\nsize=1MiB\n"} {
-		b, err := os.ReadFile(sfdisk(f, 8*mib, script))
+		b, err := os.ReadFile(sfdisk(f, 8*mib, script, 512))
 		if err != nil {
 			f.Fatal(err)
 		}
