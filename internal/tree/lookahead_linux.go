@@ -121,7 +121,7 @@ func (l *lookAhead) flush(keep bool) error {
 	if same {
 		padding -= l.held.used
 	}
-	if padding*100 > total*maxPadding {
+	if padding > pxar.HeaderSize && padding*100 > total*maxPadding { // a marker is never worth it
 		if err := l.release(); err != nil {
 			return err
 		}

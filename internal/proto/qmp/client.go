@@ -65,30 +65,42 @@ func NewClient(ctx context.Context, conn net.Conn) (*Client, error) {
 	return c, nil
 }
 
-// greet reads the greeting.
+// leftovers bounds what may come before the greeting.
+const leftovers = 64
+
+// greet reads the greeting. Before it may come what QEMU had to say to the one who
+// was connected before, and could not.
 func (c *Client) greet(ctx context.Context, dec *Decoder) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, greetingWait, ErrSilent)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Now()) })
-	raw, err := dec.Next()
+	m, err := greeting(dec)
 	if !stop() && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(err, io.EOF) {
-		return ErrClosed
-	}
 	if err != nil {
 		return err
-	}
-	m, err := ParseMessage(raw)
-	if err != nil {
-		return err
-	}
-	if m.Greeting == nil {
-		return fmt.Errorf("%w: no greeting", ErrProtocol)
 	}
 	c.version = *m.Greeting
 	return nil
+}
+
+func greeting(dec *Decoder) (Message, error) {
+	for n := range leftovers {
+		raw, err := dec.Next()
+		switch {
+		case errors.Is(err, io.EOF) && n > 0:
+			return Message{}, fmt.Errorf("%w: no greeting", ErrProtocol)
+		case errors.Is(err, io.EOF):
+			return Message{}, ErrClosed
+		case err != nil:
+			return Message{}, err
+		}
+		if m, err := ParseMessage(raw); err != nil || m.Greeting != nil {
+			return m, err
+		}
+	}
+	return Message{}, fmt.Errorf("%w: no greeting", ErrProtocol)
 }
 
 // Version is that of QEMU.

@@ -207,6 +207,24 @@ func TestRefusesWhatIsNotTheProtocol(t *testing.T) {
 	}
 }
 
+// What QEMU could not say to the one before comes first.
+func TestAnswersToTheOneBeforeAreNoGreeting(t *testing.T) {
+	here, there := net.Pipe()
+	go func() {
+		_, _ = io.WriteString(there, `{"return": {}, "id": 7}`+"\n"+`{"event": "STOP"}`+"\n"+greeting)
+		line := make([]byte, 256)
+		_, _ = there.Read(line)
+		_, _ = io.WriteString(there, `{"return": {}, "id": 1}`+"\n")
+	}()
+	c, err := qmp.NewClient(t.Context(), here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzMessages(f *testing.F) {
 	f.Add([]byte(greeting + `{"return": [], "id": 1}{"event":"STOP"}` + "\n" + `{"error":{"class":"a","desc":"b"}}`))
 	f.Add([]byte(`{"return": null}`))
