@@ -81,7 +81,7 @@ var rooms = []room{
 	{dir: "internal/mount", may: work + " internal/filearchive internal/filemeta"},
 	{dir: "internal/guest", may: work + " internal/proto"},
 	{dir: "internal/provider", may: work + " internal/proto internal/guest internal/tree internal/exclude internal/kernel/fusefile"}, // what a platform calls
-	{dir: "internal/provider/carry", may: work + " internal/provider internal/tree"}, // archives go from one storage to another
+	{dir: "internal/provider/carry", may: work + " internal/provider internal/tree"},                                                 // archives go from one storage to another
 	{dir: "internal/provider/repostore", may: work + " internal/provider internal/guest internal/tree internal/filearchive internal/mount"},
 	{dir: "internal/provider/dirstore", may: work + " internal/provider internal/provider/carry internal/tree internal/extract internal/exclude internal/filemeta internal/keystore"},
 	{dir: "internal/filerestore", may: work + " internal/filearchive internal/filemeta internal/browse internal/extract internal/proto internal/fsread internal/appliance"},

@@ -57,7 +57,7 @@ func (f fake) Lookup(dir fsread.ID, name string) (fsread.Entry, error) {
 }
 func (f fake) Readlink(id fsread.ID) (string, error)    { return f[id.Number].target, nil }
 func (f fake) Xattrs(fsread.ID) ([]fsread.Xattr, error) { return nil, nil }
-func (f fake) Open(id fsread.ID) (image.Image, error) { return mem(f[id.Number].content), nil }
+func (f fake) Open(id fsread.ID) (image.Image, error)   { return mem(f[id.Number].content), nil }
 
 func name(name string, number uint64) fsread.Entry {
 	return fsread.Entry{Name: name, ID: fsread.ID{Number: number}}
