@@ -1,8 +1,10 @@
 package fsread
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
@@ -48,4 +50,29 @@ func LookupFunc(f FS, dir ID, wanted func(Entry) bool) (Entry, error) {
 	return Entry{}, ErrNotExist
 }
 
-var errFound = fmt.Errorf("found")
+// LookupFolded is [LookupLinear] for names whose case does not count: the one that is
+// written exactly so wins over the first that differs in case.
+func LookupFolded(f FS, dir ID, name string) (Entry, error) {
+	var exact, other *Entry
+	err := f.ReadDir(dir, func(e Entry) error {
+		switch {
+		case e.Name == name:
+			exact = &e
+			return errFound
+		case other == nil && strings.EqualFold(e.Name, name):
+			other = &e
+		}
+		return nil
+	})
+	switch {
+	case exact != nil:
+		return *exact, nil
+	case err != nil:
+		return Entry{}, err
+	case other != nil:
+		return *other, nil
+	}
+	return Entry{}, ErrNotExist
+}
+
+var errFound = errors.New("found")

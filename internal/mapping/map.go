@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/image"
 	"github.com/holdfast-backup/holdfast/internal/kernel/holders"
+	"github.com/holdfast-backup/holdfast/internal/kernel/process"
 )
 
 // endTimeout bounds every clean-up that nobody else bounds.
@@ -71,7 +72,7 @@ func mapIt(ctx context.Context, s Spec) (_ *Mapping, err error) {
 	if m.lock, err = m.acquire(ctx); err != nil {
 		return nil, err
 	}
-	start, _ := startTime(os.Getpid())
+	start, _ := process.Start(os.Getpid())
 	m.rec = Record{
 		ID: newID(), Name: s.Name, Repository: s.Repository, Namespace: s.Namespace, Snapshot: s.Snapshot, Archive: s.Archive,
 		Mode: s.Mode, Size: s.Image.Size(), ReadOnly: s.ReadOnly, PID: os.Getpid(), StartTime: start, Created: time.Now().UTC().Truncate(time.Second),

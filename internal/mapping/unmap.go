@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/kernel/process"
 )
 
 // UnmapOptions says how to unmap.
@@ -72,7 +74,7 @@ func unmap(ctx context.Context, dir string, r Record, o UnmapOptions) error {
 		if !o.Force {
 			return fmt.Errorf("the process of %s (%d) does not answer; it may be starting, or hang (force kills it): %w", r.Name, r.PID, err)
 		}
-		if err := r.kill(); err != nil {
+		if err := process.Kill(r.PID, r.StartTime); err != nil {
 			return err
 		}
 	case a.Busy:
@@ -84,7 +86,7 @@ func unmap(ctx context.Context, dir string, r Record, o UnmapOptions) error {
 		if !o.Force {
 			return fmt.Errorf("%s: %w", r.Name, err)
 		}
-		if err := r.kill(); err != nil {
+		if err := process.Kill(r.PID, r.StartTime); err != nil {
 			return err
 		}
 		lastResort(r)

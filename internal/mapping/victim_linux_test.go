@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/kernel/process"
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-backup/holdfast/internal/kernel/fusemount"
@@ -242,7 +243,7 @@ func TestStrangerWithTheSameNumberIsNotKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
-	start, err := startTime(stranger.Process.Pid)
+	start, err := process.Start(stranger.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +251,7 @@ func TestStrangerWithTheSameNumberIsNotKilled(t *testing.T) {
 	if r.alive() {
 		t.Error("taken for the daemon")
 	}
-	if err := r.kill(); err != nil {
+	if err := process.Kill(r.PID, r.StartTime); err != nil {
 		t.Error(err)
 	}
 	if err := stranger.Process.Signal(syscall.Signal(0)); err != nil {

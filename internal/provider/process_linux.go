@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/holdfast-backup/holdfast/internal/kernel/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,20 +32,14 @@ func ProcessOf(pidFile string) (string, error) {
 }
 
 func processName(pid int) (string, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	start, err := process.Start(pid)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("process of the machine: %w", err)
 	}
-	// The name of the program is in parentheses and may hold any byte. The start
-	// is field 22; the one behind the name is field 3.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
-		return "", fmt.Errorf("process of the machine: /proc/%d/stat has %d fields", pid, len(fields)+2)
-	}
-	return fmt.Sprintf("%d-%s", pid, fields[19]), nil
+	return fmt.Sprintf("%d-%d", pid, start), nil
 }
 
 // processBehind names the process that listens on a unix socket.

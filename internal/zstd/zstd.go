@@ -1,5 +1,6 @@
-// Package zstd compresses and decompresses whole buffers with Zstandard
-// (RFC 8878). It is the only package that knows a zstd library.
+// Package zstd compresses and decompresses with Zstandard (RFC 8878): whole
+// buffers, and, as frames behind each other, a stream that is written. It is the
+// only package that knows a zstd library.
 //
 // # Two back ends
 //

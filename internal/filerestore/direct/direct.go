@@ -383,11 +383,3 @@ func plural(n int, what string) string {
 	}
 	return strconv.Itoa(n) + " " + what + "s"
 }
-
-// Types says what is on which volume, for status: "drive-scsi0.img.fidx part/1".
-func (d *Driver) Types() (all []string) {
-	for _, k := range d.disks {
-		all = append(all, k.name+": "+k.note())
-	}
-	return all
-}

@@ -11,11 +11,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/kernel/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -168,49 +167,17 @@ func short(name string) string {
 func (r *registry) socket(name string) string { return filepath.Join(r.dir, short(name)+".sock") }
 
 func newMachine(socket string) (machine, error) {
-	start, err := startTime(os.Getpid())
+	start, err := process.Start(os.Getpid())
 	return machine{PID: os.Getpid(), Start: start, Ticket: rand.Text(), Socket: socket}, err
 }
 
-// startTime is when a process began, in ticks since boot: with its number the identity
-// of a process.
-func startTime(pid int) (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	s := string(b) // the second field may hold spaces and brackets
-	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
-	}
-	return strconv.ParseUint(fields[22-3], 10, 64)
-}
-
 // alive reports whether the process is the one with that number.
-func (m machine) alive() bool {
-	start, err := startTime(m.PID)
-	return err == nil && start == m.Start
-}
+func (m machine) alive() bool { return process.Runs(m.PID, m.Start) }
 
-// kill ends the machine's process, and no other that has its number by now.
+// kill ends the machine's process, and waits a while for its end.
 func (m machine) kill() error {
-	if m.PID <= 1 || m.PID == os.Getpid() {
-		return fmt.Errorf("process %d is not to be killed", m.PID)
-	}
-	fd, err := unix.PidfdOpen(m.PID, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("process %d: %w", m.PID, err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	if !m.alive() { // compared after the number was pinned
-		return nil
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process %d: %w", m.PID, err)
+	if err := process.Kill(m.PID, m.Start); err != nil {
+		return err
 	}
 	for end := time.Now().Add(5 * time.Second); m.alive() && time.Now().Before(end); time.Sleep(lockPoll) {
 	}

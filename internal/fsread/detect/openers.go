@@ -21,7 +21,7 @@ var openers = map[string]opener{
 	"iso9660": as(iso9660.Open),
 	"ntfs":    as(ntfs.Open),
 	"vfat":    as(fat.Open),
-	"xfs":     as(func(img image.Image) (*xfs.FS, error) { return xfs.Open(img, xfs.Options{}) }),
+	"xfs":     as(xfs.Open),
 }
 
 // as makes an opener of one that gives its own type.

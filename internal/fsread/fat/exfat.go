@@ -325,7 +325,9 @@ func (f *ExFS) directory(id fsread.ID) (c *chain, flag uint64, err error) {
 }
 
 // Lookup finds a name, written exactly or in other case.
-func (f *ExFS) Lookup(dir fsread.ID, name string) (fsread.Entry, error) { return lookup(f, dir, name) }
+func (f *ExFS) Lookup(dir fsread.ID, name string) (fsread.Entry, error) {
+	return fsread.LookupFolded(f, dir, name)
+}
 
 // Readlink refuses: there are no symbolic links.
 func (f *ExFS) Readlink(fsread.ID) (string, error) { return "", errNoLinks }

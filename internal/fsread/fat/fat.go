@@ -218,28 +218,8 @@ func (f *FS) ReadDir(dir fsread.ID, each func(fsread.Entry) error) error {
 }
 
 // Lookup finds a name, written exactly or in other case.
-func (f *FS) Lookup(dir fsread.ID, name string) (fsread.Entry, error) { return lookup(f, dir, name) }
-
-func lookup(f fsread.FS, dir fsread.ID, name string) (fsread.Entry, error) {
-	var exact, other *fsread.Entry
-	err := f.ReadDir(dir, func(e fsread.Entry) error {
-		switch {
-		case exact == nil && e.Name == name:
-			exact = &e
-		case other == nil && strings.EqualFold(e.Name, name):
-			other = &e
-		}
-		return nil
-	})
-	switch {
-	case exact != nil:
-		return *exact, nil
-	case err != nil:
-		return fsread.Entry{}, err
-	case other != nil:
-		return *other, nil
-	}
-	return fsread.Entry{}, fsread.ErrNotExist
+func (f *FS) Lookup(dir fsread.ID, name string) (fsread.Entry, error) {
+	return fsread.LookupFolded(f, dir, name)
 }
 
 // Readlink refuses: there are no symbolic links.

@@ -2,7 +2,6 @@ package fat_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/fsread"
 	"github.com/holdfast-backup/holdfast/internal/fsread/fat"
 	"github.com/holdfast-backup/holdfast/internal/fsread/fsreadtest"
-	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
 // tree is a directory with names and sizes that FAT can have: path → content, nil
@@ -292,7 +290,7 @@ func TestAnExFATReadsBack(t *testing.T) {
 
 func TestSomethingElseIsNotTakenForIt(t *testing.T) {
 	for _, b := range [][]byte{nil, make([]byte, 100), make([]byte, 1<<20), bytes.Repeat([]byte{0xff}, 4096)} {
-		img := mem(b)
+		img := fsreadtest.Mem(b)
 		if _, err := fat.Open(img); !errors.Is(err, fsread.ErrOther) {
 			t.Errorf("%d bytes: %v", len(b), err)
 		}
@@ -302,15 +300,6 @@ func TestSomethingElseIsNotTakenForIt(t *testing.T) {
 	}
 }
 
-// mem is an image in memory.
-type mem []byte
-
-func (m mem) Size() int64 { return int64(len(m)) }
-
-func (m mem) ReadAt(p []byte, off int64) (int, error) { return bytes.NewReader(m).ReadAt(p, off) }
-
-var _ image.Image = mem(nil)
-
 // A flip of bytes anywhere may change what is read; it may not end in a panic, a
 // loop or a broken contract.
 func FuzzOpen(f *testing.F) {
@@ -319,18 +308,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(uint8(2), uint64(3), uint16(3))
 	seeds := [][]byte{}
 	for _, name := range []string{"fat12", "fat32", "exfat"} {
-		b, err := os.ReadFile(filepath.Join("testdata", name+".img.gz")) // mkfs.vfat, mkfs.exfat, some files
-		if err != nil {
-			f.Fatal(err)
-		}
-		z, err := gzip.NewReader(bytes.NewReader(b))
-		if err == nil {
-			b, err = io.ReadAll(z)
-		}
-		if err != nil {
-			f.Fatal(err)
-		}
-		seeds = append(seeds, b)
+		seeds = append(seeds, fsreadtest.Unpack(f, filepath.Join("testdata", name+".img.gz"))) // mkfs.vfat, mkfs.exfat, some files
 	}
 	f.Fuzz(func(t *testing.T, which uint8, seed uint64, flips uint16) {
 		img := bytes.Clone(seeds[int(which)%len(seeds)])
@@ -342,10 +320,10 @@ func FuzzOpen(f *testing.F) {
 			}
 			img[at] = byte(r.Uint32())
 		}
-		if v, err := fat.Open(mem(img)); err == nil {
+		if v, err := fat.Open(fsreadtest.Mem(img)); err == nil {
 			fsreadtest.Exhaust(t, v, fsreadtest.Budget{Files: 500, Bytes: 64 << 10})
 		}
-		if v, err := fat.OpenEx(mem(img)); err == nil {
+		if v, err := fat.OpenEx(fsreadtest.Mem(img)); err == nil {
 			fsreadtest.Exhaust(t, v, fsreadtest.Budget{Files: 500, Bytes: 64 << 10})
 		}
 	})

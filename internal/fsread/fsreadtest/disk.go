@@ -1,6 +1,7 @@
 package fsreadtest
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,7 +87,16 @@ func Mount(t testing.TB, img, options string) (dir string, unmount func()) {
 		// have. So all is written before it goes here; a file system that was shut
 		// down refuses that.
 		_ = exec.Command("mount", "-o", "remount,ro", dir).Run()
-		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+		// A program that another test starts holds our files until it runs.
+		var out []byte
+		var err error
+		for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			out, err = exec.Command("umount", dir).CombinedOutput()
+			if err == nil || !bytes.Contains(out, []byte("busy")) || time.Now().After(end) {
+				break
+			}
+		}
+		if err != nil {
 			t.Errorf("umount %s: %v: %s", dir, err, out)
 		}
 		release(t, img)

@@ -1,7 +1,6 @@
 package iso9660
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/fsread"
@@ -207,24 +206,10 @@ func (f *FS) tell(r record, each func(fsread.Entry) error) error {
 
 // Lookup finds a name; in other case where the names are not those of Rock Ridge.
 func (f *FS) Lookup(dir fsread.ID, name string) (fsread.Entry, error) {
-	e, err := fsread.LookupLinear(f, dir, name)
-	if err == nil || f.rock || !errors.Is(err, fsread.ErrNotExist) {
-		return e, err
+	if f.rock {
+		return fsread.LookupLinear(f, dir, name)
 	}
-	var found *fsread.Entry
-	err = f.ReadDir(dir, func(e fsread.Entry) error {
-		if found == nil && strings.EqualFold(e.Name, name) {
-			found = &e
-		}
-		return nil
-	})
-	if found != nil {
-		return *found, nil
-	}
-	if err == nil {
-		err = fsread.ErrNotExist
-	}
-	return fsread.Entry{}, err
+	return fsread.LookupFolded(f, dir, name)
 }
 
 // Readlink reads the target of a symbolic link.

@@ -2,7 +2,6 @@ package iso9660_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -129,27 +128,10 @@ func TestJolietAndPlainNamesAreRead(t *testing.T) {
 	}
 }
 
-// mem is an image in memory.
-type mem []byte
-
-func (m mem) Size() int64 { return int64(len(m)) }
-
-func (m mem) ReadAt(p []byte, off int64) (int, error) { return bytes.NewReader(m).ReadAt(p, off) }
-
 // A change of bytes anywhere may change what is read; it may not end in a panic, a
 // loop or a broken contract.
 func FuzzOpen(f *testing.F) {
-	b, err := os.ReadFile(filepath.Join("testdata", "small.iso.gz")) // genisoimage -R -J -no-pad
-	if err != nil {
-		f.Fatal(err)
-	}
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err == nil {
-		b, err = io.ReadAll(z)
-	}
-	if err != nil {
-		f.Fatal(err)
-	}
+	b := fsreadtest.Unpack(f, filepath.Join("testdata", "small.iso.gz")) // genisoimage -R -J -no-pad
 	for i := range uint64(8) {
 		f.Add(i, uint16(1<<i))
 	}
@@ -165,7 +147,7 @@ func FuzzOpen(f *testing.F) {
 		for range flips {
 			img[min(len(img)-1, used[r.IntN(len(used))]+r.IntN(128))] = byte(r.Uint32() >> (8 * r.IntN(4)))
 		}
-		if fs, err := iso9660.Open(mem(img)); err == nil {
+		if fs, err := iso9660.Open(fsreadtest.Mem(img)); err == nil {
 			fsreadtest.Exhaust(t, fs, fsreadtest.Budget{Files: 400, Bytes: 64 << 10})
 		}
 	})

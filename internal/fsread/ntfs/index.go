@@ -118,25 +118,7 @@ func (f *FS) entries(dir uint64, b []byte, each func(fsread.Entry) error) error 
 
 // Lookup finds a name, written exactly or in other case.
 func (f *FS) Lookup(dir fsread.ID, name string) (fsread.Entry, error) {
-	var exact, other *fsread.Entry
-	err := f.ReadDir(dir, func(e fsread.Entry) error {
-		switch {
-		case exact == nil && e.Name == name:
-			exact = &e
-		case other == nil && strings.EqualFold(e.Name, name):
-			other = &e
-		}
-		return nil
-	})
-	switch {
-	case exact != nil:
-		return *exact, nil
-	case err != nil:
-		return fsread.Entry{}, err
-	case other != nil:
-		return *other, nil
-	}
-	return fsread.Entry{}, fsread.ErrNotExist
+	return fsread.LookupFolded(f, dir, name)
 }
 
 // kindOf is what a name's copy of the attributes says for sure.

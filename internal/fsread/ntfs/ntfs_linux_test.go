@@ -2,7 +2,6 @@ package ntfs_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -232,36 +231,12 @@ func TestNamesAreFoundInAnyCase(t *testing.T) {
 	}
 }
 
-// mem is an image in memory.
-type mem []byte
-
-func (m mem) Size() int64 { return int64(len(m)) }
-
-func (m mem) ReadAt(p []byte, off int64) (int, error) { return bytes.NewReader(m).ReadAt(p, off) }
-
 func TestSomethingElseIsNotTakenForIt(t *testing.T) {
-	for _, b := range []mem{nil, make(mem, 100), make(mem, 1<<20)} {
+	for _, b := range []fsreadtest.Mem{nil, make(fsreadtest.Mem, 100), make(fsreadtest.Mem, 1<<20)} {
 		if _, err := ntfs.Open(b); !errors.Is(err, fsread.ErrOther) {
 			t.Errorf("%d bytes: %v", len(b), err)
 		}
 	}
-}
-
-// seed is a volume of mkntfs with some files of every form.
-func seed(t testing.TB) mem {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", "ntfs.img.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err == nil {
-		b, err = io.ReadAll(z)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // A change of bytes anywhere may change what is read; it may not end in a panic, a
@@ -270,8 +245,8 @@ func FuzzOpen(f *testing.F) {
 	for i := range uint64(8) {
 		f.Add(i, uint16(1<<i))
 	}
-	img := seed(f)
-	var used []int // sectors that hold something
+	img := fsreadtest.Unpack(f, filepath.Join("testdata", "ntfs.img.gz")) // mkntfs, and files of every form
+	var used []int                                                        // sectors that hold something
 	for at := 0; at < len(img); at += 512 {
 		if bytes.Count(img[at:at+512], []byte{0}) < 512 {
 			used = append(used, at)
@@ -283,7 +258,7 @@ func FuzzOpen(f *testing.F) {
 		for range flips {
 			b[used[r.IntN(len(used))]+r.IntN(512)] = byte(r.Uint32() >> (r.IntN(4) * 8))
 		}
-		if v, err := ntfs.Open(mem(b)); err == nil {
+		if v, err := ntfs.Open(fsreadtest.Mem(b)); err == nil {
 			fsreadtest.Exhaust(t, v, fsreadtest.Budget{Files: 400, Bytes: 64 << 10})
 		}
 	})

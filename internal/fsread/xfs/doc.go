@@ -26,8 +26,9 @@
 //
 // # Unclean images
 //
-// See Replay in log.go: the log of an image of a running machine is applied in
-// memory before anything is read.
+// The log of an image of a running machine is applied in memory before anything is
+// read. What it holds of operations that were to go on is refused: the kernel would
+// finish them.
 //
 // # Refused
 //

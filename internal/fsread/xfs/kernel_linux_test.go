@@ -40,7 +40,7 @@ func TestEveryVariantReadsAsTheKernelReadsIt(t *testing.T) {
 			fsreadtest.Tree(t, dir, "--big", "1")
 			extra(t, filepath.Join(dir, "extra"))
 			unmount()
-			f, err := xfs.Open(fsreadtest.OpenFile(t, img), xfs.Options{})
+			f, err := xfs.Open(fsreadtest.OpenFile(t, img))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestVersion4ReadsAsItWasFilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			mkfs := append([]string{"mkfs.xfs", "-q", "-f", "-m", "crc=0,finobt=0", "-l", "size=64m", "-L", "a label", "-p", proto}, v.mkfs...)
-			f, err := xfs.Open(fsreadtest.OpenFile(t, fsreadtest.Make(t, 600*mib, mkfs...)), xfs.Options{})
+			f, err := xfs.Open(fsreadtest.OpenFile(t, fsreadtest.Make(t, 600*mib, mkfs...)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +198,7 @@ func TestALogIsAppliedAsTheKernelAppliesIt(t *testing.T) {
 			shutDown(t, dir, v.flush)
 			unmount()
 
-			f, err := xfs.Open(fsreadtest.OpenFile(t, img), xfs.Options{})
+			f, err := xfs.Open(fsreadtest.OpenFile(t, img))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -54,10 +54,6 @@ type logRecord struct {
 
 // recover applies the log.
 func (f *FS) recover() error {
-	if f.ignore {
-		f.about.Notices = append(f.about.Notices, "what is in the log is not applied")
-		return nil
-	}
 	if f.logBlocks == 0 || f.logStart == 0 {
 		return fsread.Unsupported(layer, "a log on another device")
 	}

@@ -31,7 +31,6 @@ type FS struct {
 	v5       bool
 	fileType bool // directories know what their entries are
 	nrext64  bool
-	ignore   bool // the log is not looked at
 	newer    overlay
 
 	block     int64
@@ -63,13 +62,20 @@ func seal(raw []byte) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Options say how a file system is opened.
-type Options struct {
-	IgnoreLog bool // as "mount -o norecovery": what is in the log is not there
+// Open opens img if it holds an XFS, and gives fsread.ErrOther else.
+func Open(img image.Image) (*FS, error) {
+	f, err := open(img)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.recover(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
-// Open opens img if it holds an XFS, and gives fsread.ErrOther else.
-func Open(img image.Image, o Options) (*FS, error) {
+// open is Open without what is in the log.
+func open(img image.Image) (*FS, error) {
 	if img.Size() < 512 {
 		return nil, fsread.ErrOther
 	}
@@ -80,14 +86,8 @@ func Open(img image.Image, o Options) (*FS, error) {
 	if string(b[:4]) != "XFSB" {
 		return nil, fsread.ErrOther
 	}
-	f := &FS{img: img, cache: map[uint64]*inode{}, ignore: o.IgnoreLog}
-	if err := f.super(b); err != nil {
-		return nil, err
-	}
-	if err := f.recover(); err != nil {
-		return nil, err
-	}
-	return f, nil
+	f := &FS{img: img, cache: map[uint64]*inode{}}
+	return f, f.super(b)
 }
 
 // super reads the superblock.

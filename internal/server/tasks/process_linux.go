@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
+	ps "github.com/holdfast-backup/holdfast/internal/kernel/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,37 +17,13 @@ type process struct {
 
 func thisProcess() process {
 	pid := os.Getpid()
-	start, _ := startOf(pid) // 0 where /proc is not mounted
+	start, _ := ps.Start(pid) // 0 where /proc is not mounted
 	return process{pid, start}
-}
-
-// startOf returns when a process began.
-func startOf(pid int) (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The name of the program, in parentheses, may hold anything.
-	_, rest, _ := cutLast(string(b), ")")
-	fields := strings.Fields(rest)
-	const at = 22 - 3 // the state, behind the name, is field 3
-	if len(fields) <= at {
-		return 0, errors.New("/proc/PID/stat has too few fields")
-	}
-	return strconv.ParseUint(fields[at], 10, 64)
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
 
 // running reports whether a process lives.
 func running(p process) bool {
-	start, err := startOf(p.pid)
-	return err == nil && start == p.start
+	return ps.Runs(p.pid, p.start)
 }
 
 // lockFile waits for a lock on a file and returns how to release it.
