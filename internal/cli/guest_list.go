@@ -56,6 +56,9 @@ func runGuestList(ctx context.Context, a *app, sockets []string) error {
 		}
 		all = append(all, guestJSON{s, d})
 	}
+	if len(all) == 0 && len(errs) > 0 {
+		return errors.Join(errs...)
+	}
 	t := ui.Table{Columns: []ui.Column{
 		{Title: "GUEST"},
 		{Title: "STATE"},

@@ -134,7 +134,10 @@ func (d *Driver) resolve(p filerestore.Path) (place, error) {
 		}
 		bucket := names[0]
 		base, names = base.Join(bucket), names[1:]
-		if bucket == filerestore.BucketRaw && f.Class == detect.FileSystem {
+		if bucket == filerestore.BucketRaw {
+			if f.Class != detect.FileSystem {
+				return place{}, fmt.Errorf("%s: what is on the disk is %s, and no file system: %w", base, v.note(), fs.ErrNotExist)
+			}
 			return d.file(v, base, names)
 		}
 		next, used, entries, err := d.enter(v, bucket, base, names)
@@ -249,7 +252,7 @@ func (d *Driver) buckets(v *volume, base filerestore.Path, whole bool) ([]filere
 		all = append(all, bucket(filerestore.BucketPart))
 	case detect.Member:
 	case detect.Swap, detect.Nothing:
-		return nil, fmt.Errorf("%s holds no files, but %s: %w", base, v.note(), fs.ErrNotExist)
+		return nil, fmt.Errorf("%s holds no files: what is on it is %s: %w", base, v.note(), fs.ErrNotExist)
 	}
 	if whole && len(v.members(raidMember)) > 0 { // listed here, and read in a machine
 		all = append(all, bucket(filerestore.BucketMD))

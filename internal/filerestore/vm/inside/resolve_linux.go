@@ -120,7 +120,7 @@ func (m *machine) buckets(v volume, f detect.Finding, base filerestore.Path, who
 	case f.Class == detect.Table:
 		bucket(filerestore.BucketPart, "")
 	case f.Class != detect.Member:
-		return nil, fmt.Errorf("%s holds no files, but %s: %w", base, v.note(), fs.ErrNotExist)
+		return nil, fmt.Errorf("%s holds no files: what is on it is %s: %w", base, v.note(), fs.ErrNotExist)
 	}
 	if whole {
 		arrays, locked := v.members(raidType), v.members(luksType)
