@@ -10,6 +10,9 @@ import (
 
 func TestOnlyWhatDeadProcessesLeftIsSwept(t *testing.T) {
 	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("only root mounts")
+		}
 		t.Skip("only root mounts")
 	}
 	root := t.TempDir()
