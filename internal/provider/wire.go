@@ -119,10 +119,7 @@ func (c *connection) line(ctx context.Context, all *sync.WaitGroup, line []byte)
 		c.fail(r.ID, err)
 		return
 	}
-	all.Go(func() {
-		defer done()
-		c.answer(call, r)
-	})
+	all.Go(func() { c.answer(call, r, done) })
 }
 
 // begin notes a call, so that it can be cancelled.
@@ -161,12 +158,16 @@ func (c *connection) cancel(r request) {
 	c.send(answer{ID: r.ID, Result: struct{}{}})
 }
 
-// answer does a call and sends what it gives.
-func (c *connection) answer(ctx context.Context, r request) {
+// answer does a call and sends what it gives. It is over before that: who has the
+// answer may use the id anew.
+func (c *connection) answer(ctx context.Context, r request, done func()) {
 	log := func(level Level, text string) {
 		c.send(answer{ID: r.ID, Log: &logFrame{level, text}})
 	}
-	result, err := c.service.Call(ctx, log, r.Call, r.Args)
+	result, err := func() (any, error) {
+		defer done()
+		return c.service.Call(ctx, log, r.Call, r.Args)
+	}()
 	if err != nil {
 		c.fail(r.ID, err)
 		return
