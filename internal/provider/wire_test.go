@@ -274,7 +274,7 @@ func (l limited) Open(context.Context, provider.Archive) (provider.Source, error
 // An answer ends its call: the next one may come at once and have the same id.
 func TestAnIdIsFreeWhenItsAnswerIsThere(t *testing.T) {
 	c := dial(t, &fake{})
-	for n := range 2000 {
+	for n := range 30000 {
 		c.send(`{"id": 1, "call": "no_such_call"}`)
 		v := c.answer()
 		if e, _ := v["error"].(map[string]any); e == nil || !strings.Contains(e["message"].(string), "no call") {
