@@ -75,7 +75,7 @@ var rooms = []room{
 	{dir: "internal/proto/readerv1", may: face + " internal/proto internal/proto/repoerr"},
 	{dir: "internal/repo/remote", may: face + " internal/secret internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
 	{dir: "internal/fsread", may: images, std: noWire},
-	{dir: "internal/scsi", may: formats},
+	{dir: "internal/scsi", may: formats + " internal/kernel"},
 	{dir: "internal/appliance", may: work + " internal/proto"},
 	{dir: "internal/mapping", may: work + " internal/proto internal/kernel/fusefile"},
 	{dir: "internal/mount", may: work + " internal/filearchive internal/filemeta"},
@@ -123,6 +123,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"go.yaml.in/yaml", "internal/idmap", "containers are configured in YAML"},
 	{"github.com/minio/minio-go", "internal/datastore internal/vfs", "S3 is a kind of repository"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
+	{"github.com/google/uuid", "internal/format internal/tape internal/cli internal/server", "tapes and media sets are named by UUIDs"},
 	{"github.com/beevik/etree", "internal/guest/libvirt", "definitions of domains are changed, and kept otherwise"},
 }
 

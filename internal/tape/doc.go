@@ -1,0 +1,40 @@
+// Package tape is what a tape drive and a changer are for those who use them:
+// two interfaces, the errors that they share, and the stream of one tape file
+// on top of the drive's blocks.
+//
+// A tape is a row of files, numbered from 0, each ended by a filemark. Every
+// block has 256 KiB (internal/format/tapefile); what the files mean is
+// internal/tape/job's business. Drives are LTO drives over SCSI (tape/lto) and
+// directories in the form of the reference's virtual drive (tape/dirdrive);
+// changers are SCSI medium changers and people (tape/changer).
+//
+// # What is on the medium
+//
+// A write that returned may still be in the drive's buffer. Only after
+// [Drive.Sync] may anyone rely on it, and no catalog names a file before.
+// Every drive tells of the early warning before the physical end: from then on
+// there is room to finish what is begun, and for no more.
+//
+// # Errors
+//
+// The sentinels below are wrapped with where it happened. A scsi.TransportError
+// leaves the position unknown: only Rewind and Locate make it known again.
+package tape
+
+import "errors"
+
+// The kinds of failure that users of a drive tell apart.
+var (
+	ErrNoMedium       = errors.New("no medium is loaded")
+	ErrFilemark       = errors.New("a filemark")          // ReadBlock met the end of the file, the position is behind it
+	ErrEndOfData      = errors.New("the end of the data") // nothing was written behind this position
+	ErrFull           = errors.New("the medium is full")  // the physical end: what was being written is not there
+	ErrWriteProtected = errors.New("the medium is write protected")
+	ErrKey            = errors.New("the data is encrypted and its key is not loaded")
+	ErrForeign        = errors.New("not written by this program") // a block without the expected header
+	ErrIncomplete     = errors.New("the file was given up by its writer")
+	ErrBusy           = errors.New("another program uses the device")
+	ErrUnsupported    = errors.New("the device cannot do this")
+	ErrNoSuchSlot     = errors.New("there is no such slot")
+	ErrNoSuchMedium   = errors.New("no medium with this label is there")
+)
