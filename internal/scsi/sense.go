@@ -48,8 +48,8 @@ type Sense struct {
 // Code is the additional sense code with its qualifier, as 0x3a00.
 func (s *Sense) Code() uint16 { return uint16(s.ASC)<<8 | uint16(s.ASCQ) }
 
-// Is reports whether the sense has this key and code.
-func (s *Sense) Is(k Key, code uint16) bool { return s.Key == k && s.Code() == code }
+// Says reports whether the sense has this key and code.
+func (s *Sense) Says(k Key, code uint16) bool { return s.Key == k && s.Code() == code }
 
 // AsSense is the sense in err, if there is one.
 func AsSense(err error) (*Sense, bool) { return errors.AsType[*Sense](err) }
