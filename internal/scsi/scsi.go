@@ -1,26 +1,9 @@
 package scsi
 
 import (
+	"errors"
 	"fmt"
-	"time"
 )
-
-// Direction says which way the data of a command goes, seen from the host.
-type Direction int
-
-const (
-	None Direction = iota // no data
-	In                    // from the device
-	Out                   // to the device
-)
-
-// Command is one command for a device.
-type Command struct {
-	CDB     []byte // 6 to 16 bytes
-	Dir     Direction
-	Data    []byte        // what is sent, or room for what comes
-	Timeout time.Duration // after it the transport gives up, and nobody knows what the device did
-}
 
 // Transport carries commands to one logical unit, one at a time in the order
 // of the calls; it may be used by several goroutines. A running command cannot
@@ -99,3 +82,23 @@ func (e *TransportError) Error() string {
 }
 
 func (e *TransportError) Unwrap() error { return e.Err }
+
+// WithOp has an error of this package name the command that it came of, where
+// its maker could not know. What is none of them becomes a TransportError.
+func WithOp(err error, op Opcode) error {
+	if err == nil {
+		return nil
+	}
+	if s, ok := errors.AsType[*Sense](err); ok {
+		named := *s
+		named.Op = op
+		return &named
+	}
+	if s, ok := errors.AsType[*StatusError](err); ok {
+		return &StatusError{op, s.Status}
+	}
+	if t, ok := errors.AsType[*TransportError](err); ok {
+		return &TransportError{op, t.Timeout, t.Err}
+	}
+	return &TransportError{Op: op, Err: err}
+}
