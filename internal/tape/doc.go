@@ -13,7 +13,17 @@
 // A write that returned may still be in the drive's buffer. Only after
 // [Drive.Sync] may anyone rely on it, and no catalog names a file before.
 // Every drive tells of the early warning before the physical end: from then on
-// there is room to finish what is begun, and for no more.
+// there is room for a last block and a filemark, and for no more.
+//
+// # Streams
+//
+// A [Writer] and a [Reader] are one tape file as a stream of bytes. Between
+// stream and drive lies a ring of [RingBlocks] blocks outside the heap, 16 MiB,
+// with a goroutine at the drive's end: a drive stops, and a tape with it, when
+// data comes too slowly for a moment. What is in the ring when the early
+// warning comes is dropped, so the warning needs no room for it; [Writer.Written]
+// says what is on the tape. Nothing is ever written twice: a block of which
+// nobody knows whether it was written ends the file.
 //
 // # Errors
 //
@@ -31,7 +41,10 @@ var (
 	ErrFull           = errors.New("the medium is full")  // the physical end: what was being written is not there
 	ErrWriteProtected = errors.New("the medium is write protected")
 	ErrKey            = errors.New("the data is encrypted and its key is not loaded")
-	ErrForeign        = errors.New("not written by this program") // a block without the expected header
+	ErrEarly          = errors.New("the end of the medium is near") // what follows belongs on another one
+	ErrForeign        = errors.New("not written by this program")   // a block without the expected header
+	ErrSequence       = errors.New("blocks are missing or doubled")
+	ErrAborted        = errors.New("the file has no last block") // its writer or the drive failed
 	ErrIncomplete     = errors.New("the file was given up by its writer")
 	ErrBusy           = errors.New("another program uses the device")
 	ErrUnsupported    = errors.New("the device cannot do this")

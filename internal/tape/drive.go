@@ -6,10 +6,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
+	"github.com/holdfast-backup/holdfast/internal/format/tapefile"
 )
 
 // BlockSize is the length of every block on a tape, in bytes.
-const BlockSize = 256 << 10
+const BlockSize = tapefile.BlockSize
 
 // Drive is an open drive. It belongs to one user at a time and is not safe for
 // concurrent use. Cancelling a context ends waiting and polling, never a
@@ -37,9 +38,6 @@ type Drive interface {
 	WriteFilemark() (early bool, err error)
 	// Sync returns when all that was written is on the medium.
 	Sync(ctx context.Context) error
-	// Ahead is how many blocks may be handed over before the answer to the
-	// first is looked at: what fits behind the early warning. 0: none.
-	Ahead() int
 
 	// Format makes the medium empty. With fast it may leave old data behind the
 	// new end of data.
