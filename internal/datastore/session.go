@@ -27,6 +27,7 @@ type Session struct {
 	previous *Snapshot // nil: none
 	newGroup bool
 	mending  *mending // nil: the snapshot is new
+	refill   *Refill  // nil: it is a backup, not a copy that comes back
 
 	chunks, plain, encoded, duplicates atomic.Uint64
 
@@ -45,14 +46,15 @@ func (s *Store) Begin(ctx context.Context, b repo.Begin) (repo.Session, error) {
 	if err := b.Snapshot.Check(); err != nil {
 		return nil, err
 	}
-	ses, err := s.begin(ctx, b)
+	ses, err := s.begin(ctx, b, (*Session).pickPrevious)
 	if err != nil {
 		return nil, fmt.Errorf("start backup %s: %w", b.Snapshot, err)
 	}
 	return ses, nil
 }
 
-func (s *Store) begin(ctx context.Context, b repo.Begin) (_ *Session, err error) {
+// begin takes what a session needs; base decides on its previous snapshot.
+func (s *Store) begin(ctx context.Context, b repo.Begin, base func(*Session, context.Context) error) (_ *Session, err error) {
 	n := b.Snapshot
 	if err := s.needNamespace(n.NS); err != nil {
 		return nil, err
@@ -75,7 +77,7 @@ func (s *Store) begin(ctx context.Context, b repo.Begin) (_ *Session, err error)
 	if err := ses.makeGroup(b.Owner, b.Benchmark); err != nil {
 		return nil, err
 	}
-	if err := ses.pickPrevious(ctx); err != nil {
+	if err := base(ses, ctx); err != nil {
 		return nil, err
 	}
 	if ses.own, err = s.lockSnapshot(n, lockExclusive); err != nil {
@@ -292,6 +294,11 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 		if v := m.VerifyState(); v != nil && v.State == manifest.VerifyFailed {
 			return fmt.Errorf("the previous snapshot %s, whose chunks it shares, was found damaged meanwhile; "+
 				"the next backup stores them again", b.previous.name)
+		}
+	}
+	if b.refill != nil {
+		if err := b.refill.whole(ctx, b.name); err != nil {
+			return err
 		}
 	}
 	lost, err := b.store.lost(ctx)

@@ -105,6 +105,35 @@ type Mender interface {
 	Mend(ctx context.Context, s names.Snapshot) (Session, error)
 }
 
+// Refiller is a Repository that takes back what is kept elsewhere: chunks first,
+// in any order, then the snapshots that name them.
+type Refiller interface {
+	Refill(ctx context.Context) (Refill, error)
+}
+
+// Refill is backups on their way back. Has and Put are safe for concurrent use.
+type Refill interface {
+	// Has reports whether a sound chunk is stored. No garbage collection removes
+	// it before Close.
+	Has(ctx context.Context, d digest.Digest) (bool, error)
+	// Put stores an encoded chunk. stored is false when a sound one was there.
+	Put(ctx context.Context, d digest.Digest, raw []byte) (stored bool, err error)
+	// Begin starts a snapshot that may be older than others of its group. The
+	// session has no previous one, and its Finish fails with ErrChunkMissing if
+	// a chunk is not there that an index names.
+	Begin(ctx context.Context, b Begin) (RefillSession, error)
+	Close() error
+}
+
+// RefillSession is a Session that takes indexes as they are.
+type RefillSession interface {
+	Session
+	// PutIndex stores all bytes of an index, and returns what a manifest says of
+	// it: the size of the archive and the checksum. Bytes that are no index are
+	// a *CorruptError.
+	PutIndex(ctx context.Context, name names.Archive, r io.Reader) (size uint64, csum digest.Digest, err error)
+}
+
 // Mover is a Repository in which backups can change their namespace.
 type Mover interface {
 	// MoveGroup moves a group. With merge its snapshots join a group of the same
