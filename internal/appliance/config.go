@@ -16,8 +16,8 @@ const (
 	AccelTCG  Accel = "tcg" // QEMU's emulation, everywhere
 )
 
-// MaxDrives is how many drives a machine can have.
-const MaxDrives = 20
+// MaxDrives is how many drives a machine can have: eight in each of 16 slots.
+const MaxDrives = 128
 
 // Config describes a machine.
 type Config struct {

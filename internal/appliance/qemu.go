@@ -25,6 +25,9 @@ const (
 	fdDrives  = 6 // the first of those that have a socket
 )
 
+// firstSlot is the first slot of the bus that has drives; devices without an address are below.
+const firstSlot = 8
+
 // cmdline keeps the kernel quiet and out of work that a guest of a minute does
 // not need. It matters under TCG, where each million instructions is a millisecond.
 const cmdline = "console=ttyS0 quiet panic=-1 rdinit=" + guest.Init +
@@ -80,8 +83,10 @@ func (c Config) arguments(accel Accel) ([]string, error) {
 		if d.Dial != nil {
 			fd++
 		}
+		// Eight functions share a slot of the root bus: no further bridge or controller is needed.
 		dev, err := json.Marshal(map[string]any{
 			"driver": "virtio-blk-pci", "drive": node, "serial": d.Serial,
+			"addr": fmt.Sprintf("%x.%x", firstSlot+i/8, i%8), "multifunction": true,
 		})
 		if err != nil {
 			return nil, err

@@ -31,7 +31,7 @@ func ctx(t *testing.T) context.Context {
 
 func TestMachine(t *testing.T) {
 	vm := appliancetest.Start(t, appliancetest.Spec{
-		Tools: []string{"cat", "sleep", "sh", "echo", "ps"}, MemoryMB: 256,
+		Tools: []string{"cat", "sleep", "sh", "echo", "ps", "dd"}, MemoryMB: 256,
 	})
 	t.Logf("%s under %s: ready after %v, %.1f s of it in the guest's kernel", vm.Hello.Kernel, vm.Accel, vm.Boot, vm.Hello.Uptime)
 	if vm.Boot > bootLimit { // the host may be busy for a moment
@@ -49,6 +49,17 @@ func TestMachine(t *testing.T) {
 	t.Run("a module that was not given is named", func(t *testing.T) {
 		if err := vm.Load(ctx(t), "nbd"); err == nil || !strings.Contains(err.Error(), "nbd") {
 			t.Fatalf("err = %v", err)
+		}
+	})
+	t.Run("a command that takes all memory is ended, and the machine goes on", func(t *testing.T) {
+		r, err := vm.Run(ctx(t), appliance.Cmd{Args: []string{
+			"sh", "-c", "echo 1 >/proc/sys/vm/overcommit_memory; exec dd if=/dev/zero of=/dev/null bs=400M count=1",
+		}})
+		if err != nil || r.Signal != "killed" || !strings.Contains(vm.Console(), "Out of memory") {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if err := vm.Ping(ctx(t)); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("a panic of the guest's kernel is told", func(t *testing.T) { kernelPanic(t, vm) }) // the last one

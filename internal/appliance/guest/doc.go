@@ -14,7 +14,8 @@
 //
 // It finds the virtio-serial port named [Port] by /sys/class/virtio-ports and
 // serves the protocol of [wire] on it. Commands run in a session of their own, so
-// that a cancelled request kills all that it started. Nothing in the guest waits for
+// that a cancelled request kills all that it started. When memory is short, the kernel
+// ends commands before the agent. Nothing in the guest waits for
 // a network: there is none.
 //
 // # Errors

@@ -73,6 +73,7 @@ func run(st *wire.Stream) (wire.Result, error) {
 	if err := cmd.Start(); err != nil {
 		return wire.Result{}, err
 	}
+	spareMe(cmd.Process.Pid, "0") // children have it from the agent
 	// Not waited for: it ends with the stream, which ends with the command.
 	go func() {
 		_, _ = io.Copy(stdin, st.Reader(wire.In))
