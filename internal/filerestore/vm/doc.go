@@ -43,8 +43,9 @@
 // # Life
 //
 // A machine that nobody used for [Options.Idle] ends. The supervisor asks it for a sign
-// of life every 10 seconds, and ends it when there is none for a minute; the guest has a
-// watchdog of its own and turns its power off when nobody asks.
+// of life every 10 seconds, and ends it when there is none for a minute: callers hear
+// of it. The guest has a watchdog of its own and turns its power off when nobody asks for
+// 3 minutes. Where the host has not the memory for another machine, none is started.
 //
 // # What is believed
 //

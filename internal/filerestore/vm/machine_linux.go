@@ -39,6 +39,8 @@ type Options struct {
 	Idle  time.Duration // the machine ends when unused for so long; 0: 10 minutes
 	Ready func() error  // called as soon as the machine answers
 	Log   *slog.Logger  // nil: nothing
+
+	paced pace // the zero pace: usual
 }
 
 // Appliance says what the machine is made of.
@@ -51,14 +53,18 @@ type Appliance struct {
 	Accel    appliance.Accel
 }
 
-// The guest is given up without an answer to a ping for aliveWait; it ends by itself when
-// nobody asks for watchdog.
-const (
-	pingEvery = 10 * time.Second
-	aliveWait = time.Minute
-	watchdog  = 3 * time.Minute
-	maxStderr = 4 << 10
-)
+// pace is how supervisor and guest look after each other: the guest is pinged, given up
+// when it does not answer for alive, and ends by itself when nobody asks for watchdog.
+type pace struct{ ping, alive, watchdog time.Duration }
+
+func (o Options) pace() pace {
+	if o.paced == (pace{}) {
+		return pace{ping: 10 * time.Second, alive: time.Minute, watchdog: 3 * time.Minute}
+	}
+	return o.paced
+}
+
+const maxStderr = 4 << 10
 
 // tools are the host's programs that a machine has, where they are installed.
 var tools = []string{"lvm"}
@@ -70,9 +76,8 @@ func (a Appliance) Config() (appliance.Config, error) {
 		return appliance.Config{}, err
 	}
 	c := appliance.Config{
-		Kernel: k, Init: a.Init, InitData: a.InitData, QEMU: a.QEMU, Accel: a.Accel, MemoryMB: a.MemoryMB, Watchdog: watchdog,
-		Compress: true,
-		Files:    []appliance.File{{Name: "/etc/lvm/lvm.conf", Content: []byte(inside.LVMConfig)}},
+		Kernel: k, Init: a.Init, InitData: a.InitData, QEMU: a.QEMU, Accel: a.Accel, MemoryMB: a.MemoryMB, Compress: true,
+		Files: []appliance.File{{Name: "/etc/lvm/lvm.conf", Content: []byte(inside.LVMConfig)}},
 	}
 	tree, err := kmod.Open(k.Modules)
 	if err != nil {
@@ -108,11 +113,12 @@ func start(ctx context.Context, disks []Disk, o Options) (_ *guestVM, err error)
 		return nil, err
 	}
 	if c.MemoryMB == 0 {
-		if c.MemoryMB = 320; len(disks) >= 10 {
-			c.MemoryMB = 448
-		}
+		c.MemoryMB = memoryFor(len(disks))
 	}
-	c.User = nobody()
+	if err := roomFor(c.MemoryMB); err != nil {
+		return nil, err
+	}
+	c.User, c.Watchdog = nobody(), o.pace().watchdog
 	g := &guestVM{memoryMB: c.MemoryMB}
 	defer func() {
 		if err != nil {
@@ -128,7 +134,8 @@ func start(ctx context.Context, disks []Disk, o Options) (_ *guestVM, err error)
 		archives[serial] = d.Archive
 		exports = append(exports, &nbdserver.Export{Name: serial, Image: o, Align: 512})
 	}
-	server := nbdserver.New(nbdserver.Options{Exports: exports, Log: o.Log})
+	// Twice: a machine that does not start with KVM is started once more.
+	server := nbdserver.New(nbdserver.Options{Exports: exports, Log: o.Log, MaxConnections: 2 * len(exports)})
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var conns sync.WaitGroup
 	g.close = append(g.close, func() error {
@@ -213,6 +220,9 @@ func (g *guestVM) ask(ctx context.Context, op string, call []byte, w io.Writer) 
 	if err != nil {
 		if text := stderr.String(); text != "" {
 			err = fmt.Errorf("%w: %s", err, text)
+		}
+		if r.Signal != "" && strings.Contains(g.Console(), "Out of memory: Killed process") {
+			err = fmt.Errorf("its memory of %d MiB was not enough: %w", g.memoryMB, err)
 		}
 		return fmt.Errorf("the restore machine gave no whole answer: %w", err)
 	}

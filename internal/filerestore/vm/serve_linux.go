@@ -24,6 +24,8 @@ const (
 	maxTrees   = 8
 	maxCall    = 8 << 20
 	readHeader = 10 * time.Second
+	// partingWait is how long callers of a machine that ends may take to hear of it.
+	partingWait = 2 * time.Second
 )
 
 // Status is what a supervisor says of its machine.
@@ -40,15 +42,25 @@ type Status struct {
 	Error   string  `json:"error,omitempty"` // it does not answer
 }
 
+// guestMachine is what a supervisor needs of its machine.
+type guestMachine interface {
+	ask(ctx context.Context, op string, call []byte, answer io.Writer) error
+	Ping(ctx context.Context) error
+	Console() string
+	Done() <-chan struct{}
+	Close() error
+}
+
 // supervisor serves the calls of one machine.
 type supervisor struct {
-	name    string
 	ticket  string
-	vm      *guestVM
-	disks   int
+	vm      guestMachine
+	about   Status // what does not change
 	started time.Time
 	idle    time.Duration
+	pace    pace
 
+	ended  context.Context //nolint:containedctx // calls that are under way end with it, for its reason
 	end    context.CancelCauseFunc
 	trees  chan struct{} // a token for each that is fetched
 	mu     sync.Mutex
@@ -57,8 +69,11 @@ type supervisor struct {
 	due    time.Time
 }
 
-// errStopped ends a supervisor as it is meant to.
-var errStopped = errors.New("stopped")
+// errStopped and errUnused end a supervisor as it is meant to.
+var (
+	errStopped = errors.New("it was stopped")
+	errUnused  = errors.New("nobody used it")
+)
 
 // Serve starts the machine of a snapshot and serves it until it is stopped, unused
 // for too long, dead, or ctx ends. Its disks are read until it returns.
@@ -97,16 +112,25 @@ func Serve(ctx context.Context, name string, disks []Disk, o Options) (err error
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	s := &supervisor{
-		name: name, ticket: self.Ticket, vm: g, disks: len(disks), started: began, idle: o.Idle,
-		end: end, trees: make(chan struct{}, maxTrees),
+		ticket: self.Ticket, vm: g, started: began, idle: o.Idle, pace: o.pace(),
+		about: Status{
+			Name: name, PID: os.Getpid(), Boot: g.boot.Seconds(), Accel: string(g.Accel), Kernel: g.Hello.Kernel,
+			Memory: g.memoryMB, Disks: len(disks),
+		},
+		ended: ctx, end: end, trees: make(chan struct{}, maxTrees),
 	}
-	return s.serve(ctx, ln, o.Ready)
+	return s.serve(ln, o.Ready)
 }
 
-func (s *supervisor) serve(ctx context.Context, ln net.Listener, ready func() error) error {
+// windUp starts the clock of a machine that nobody uses.
+func (s *supervisor) windUp() (stop func() bool) {
 	s.timer = time.AfterFunc(s.idle, s.unused)
-	defer s.timer.Stop()
 	s.touch(0)
+	return s.timer.Stop
+}
+
+func (s *supervisor) serve(ln net.Listener, ready func() error) error {
+	defer s.windUp()()
 	server := &http.Server{Handler: s, ReadHeaderTimeout: readHeader, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 		if !ours(c) {
 			_ = c.Close()
@@ -120,33 +144,39 @@ func (s *supervisor) serve(ctx context.Context, ln net.Listener, ready func() er
 		err = ready()
 	}
 	if err == nil {
-		err = s.watch(ctx)
+		err = s.watch()
 	}
-	_ = server.Close() // cuts what is under way
+	s.end(err)
+	_ = s.vm.Close() // what is asked of it ends now
+	wait, cancel := context.WithTimeout(context.WithoutCancel(s.ended), partingWait)
+	defer cancel()
+	_ = server.Shutdown(wait) // callers hear why
+	_ = server.Close()
 	<-served
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, errStopped) || errors.Is(err, errUnused) {
 		return nil
 	}
 	return err
 }
 
 // watch waits for the end: of the machine, or because somebody wants it.
-func (s *supervisor) watch(ctx context.Context) error {
-	tick := time.NewTicker(pingEvery)
+func (s *supervisor) watch() error {
+	tick := time.NewTicker(s.pace.ping)
 	defer tick.Stop()
 	for {
 		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-s.ended.Done():
+			return context.Cause(s.ended)
 		case <-s.vm.Done():
 			return fmt.Errorf("the restore machine ended by itself; its console ends with:\n%s", last(s.vm.Console()))
 		case <-tick.C:
-			alive, cancel := context.WithTimeoutCause(ctx, aliveWait, fmt.Errorf("no sign of life in %v", aliveWait))
+			alive, cancel := context.WithTimeoutCause(s.ended, s.pace.alive, fmt.Errorf("no sign of life in %v", s.pace.alive))
 			err := s.vm.Ping(alive)
+			hangs := alive.Err() != nil
 			cancel()
-			if err != nil && ctx.Err() == nil {
+			if err != nil && hangs && s.ended.Err() == nil {
 				return fmt.Errorf("the restore machine hangs: %w", err)
-			}
+			} // else it has ended, or is to
 		}
 	}
 }
@@ -158,7 +188,7 @@ func (s *supervisor) unused() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active == 0 && !time.Now().Before(s.due) {
-		s.end(errStopped)
+		s.end(errUnused)
 	}
 }
 
@@ -231,11 +261,10 @@ func (s *supervisor) status(w http.ResponseWriter, r *http.Request) {
 		left = s.idle
 	}
 	s.mu.Unlock()
+	out := s.about
+	out.Uptime, out.Timeout = time.Since(s.started).Seconds(), left.Seconds()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]Status{"data": {
-		Name: s.name, PID: os.Getpid(), Uptime: time.Since(s.started).Seconds(), Timeout: left.Seconds(), Boot: s.vm.boot.Seconds(),
-		Accel: string(s.vm.Accel), Kernel: s.vm.Hello.Kernel, Memory: s.vm.memoryMB, Disks: s.disks,
-	}})
+	_ = json.NewEncoder(w).Encode(map[string]Status{"data": out})
 }
 
 // ask passes a call to the guest, and its answer on as it comes.
@@ -247,7 +276,11 @@ func (s *supervisor) ask(w http.ResponseWriter, r *http.Request, op string) {
 	}
 	w.Header().Set("Trailer", trailer)
 	w.Header().Set("Content-Type", "application/octet-stream")
-	if err := s.vm.ask(r.Context(), op, call, flushed{w, http.NewResponseController(w)}); err != nil {
+	err = s.vm.ask(r.Context(), op, call, flushed{w, http.NewResponseController(w)})
+	if err != nil && s.ended.Err() != nil { // it says so in a longer way
+		err = fmt.Errorf("the restore machine is no more: %w", context.Cause(s.ended))
+	}
+	if err != nil {
 		w.Header().Set(trailer, line(err))
 	}
 }

@@ -10,13 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/appliance"
 	"github.com/holdfast-backup/holdfast/internal/appliance/appliancetest"
@@ -138,32 +136,6 @@ func fill(t *testing.T, volumes []string) {
 	}
 }
 
-// served starts the machine of disks in this process. ended gives Serve's error.
-func served(t *testing.T, disks []Disk) (dir string, ended <-chan error) {
-	t.Helper()
-	if err := Possible(); err != nil {
-		appliancetest.Lack(t, err)
-	}
-	dir, err := os.MkdirTemp("/tmp", "hf") //nolint:usetesting // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	program := appliancetest.Build(t, initprog)
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		done <- Serve(ctx, "name", disks, Options{Appliance: Appliance{Init: program}, Dir: dir, Ready: func() error { close(ready); return nil }})
-	}()
-	select {
-	case <-ready:
-	case err := <-done:
-		t.Fatal(err)
-	}
-	t.Cleanup(cancel)
-	return dir, done
-}
-
 func path(t *testing.T, s string) filerestore.Path {
 	t.Helper()
 	p, err := filerestore.ParsePath(s)
@@ -211,10 +183,10 @@ func tarOf(t *testing.T, d filerestore.Driver, s string) []byte {
 
 func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 	disks := makeImages(t)
-	dir, ended := served(t, disks)
-	c, started, err := Ensure(t.Context(), dir, "name", func(context.Context) error { return errors.New("it runs already") })
-	if err != nil || started {
-		t.Fatal(started, err)
+	m := newServing(t, disks, Options{})
+	c, _, err := Ensure(t.Context(), m.dir, "name", m.start)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var plain []direct.Disk
 	for _, d := range disks {
@@ -282,9 +254,9 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 		}
 	})
 	t.Run("a wrong ticket opens nothing", func(t *testing.T) {
-		m := c.m
-		m.Ticket = "another"
-		wrong := newClient("name", m)
+		other := c.m
+		other.Ticket = "another"
+		wrong := newClient("name", other)
 		if _, err := wrong.Status(t.Context(), true); err == nil || !strings.Contains(err.Error(), "ticket") {
 			t.Errorf("%v", err)
 		}
@@ -354,7 +326,7 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer p.Close()
-		killQEMU(t)
+		signalQEMU(t, syscall.SIGKILL)
 		for err == nil {
 			if _, err = p.Next(); err == nil {
 				_, err = io.Copy(io.Discard, p)
@@ -363,10 +335,10 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 		if errors.Is(err, io.EOF) { // all of it was on its way already
 			t.Log("the stream was whole")
 		}
-		if err := <-ended; err == nil || !strings.Contains(err.Error(), "ended by itself") {
+		if err := <-m.ended; err == nil || !strings.Contains(err.Error(), "ended by itself") {
 			t.Errorf("%v", err)
 		}
-		if names, err := Names(t.Context(), dir); err != nil || len(names) > 0 {
+		if names, err := Names(t.Context(), m.dir); err != nil || len(names) > 0 {
 			t.Errorf("%v, %v", names, err)
 		}
 		if _, err := d.List(t.Context(), path(t, "/scsi0.img.fidx")); err == nil {
@@ -375,8 +347,8 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 	})
 }
 
-// killQEMU kills the child of this process that is a QEMU.
-func killQEMU(t *testing.T) {
+// signalQEMU sends a signal to the child of this process that is a QEMU.
+func signalQEMU(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	lists, err := filepath.Glob("/proc/self/task/*/children")
 	if err != nil {
@@ -391,7 +363,7 @@ func killQEMU(t *testing.T) {
 			line, err := os.ReadFile("/proc/" + f + "/cmdline")
 			if err == nil && bytes.Contains(line, []byte("holdfast-appliance")) {
 				pid, err := strconv.Atoi(f)
-				if err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL)); err != nil {
+				if err = errors.Join(err, syscall.Kill(pid, s)); err != nil {
 					t.Fatal(err)
 				}
 				return
@@ -399,67 +371,4 @@ func killQEMU(t *testing.T) {
 		}
 	}
 	t.Fatal("no QEMU is a child of this process")
-}
-
-func TestNamesAreThoseOfUnits(t *testing.T) {
-	const want = `qemu_root\x40pam\x4010.0.0.5\x3astore1\x3aprod-vm-100-2024\x2d05\x2d01T10\x3a00\x3a00Z`
-	if got := Name("root@pam@10.0.0.5:store1", "prod", "vm/100/2024-05-01T10:00:00Z"); got != want {
-		t.Errorf("%s", got)
-	}
-	if got := escape(".hidden"); got != `\x2ehidden` {
-		t.Errorf("%s", got)
-	}
-}
-
-func TestEntriesOfDeadProcessesAreDropped(t *testing.T) {
-	reg, err := openRegistry(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := newMachine("/nowhere")
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := self
-	other.Start++ // another process had this number
-	if err := reg.change(t.Context(), func(all map[string]machine) { all["dead"], all["alive"] = other, self }); err != nil {
-		t.Fatal(err)
-	}
-	names, err := Names(t.Context(), reg.dir)
-	if err != nil || !slices.Equal(names, []string{"alive"}) {
-		t.Errorf("%v, %v", names, err)
-	}
-	if err := os.WriteFile(filepath.Join(reg.dir, mapFile), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Names(t.Context(), reg.dir); err == nil || !strings.Contains(err.Error(), "damaged") {
-		t.Errorf("%v", err)
-	}
-}
-
-func TestASecondCallerWaitsForTheFirst(t *testing.T) {
-	dir := t.TempDir()
-	begun, finish := make(chan struct{}), make(chan struct{})
-	first := make(chan error, 1)
-	go func() {
-		_, _, err := Ensure(context.Background(), dir, "n", func(context.Context) error {
-			close(begun)
-			<-finish
-			return errors.New("the first failed")
-		})
-		first <- err
-	}()
-	<-begun
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, _, err := Ensure(ctx, dir, "n", nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v", err)
-	}
-	close(finish)
-	if err := <-first; err == nil || err.Error() != "the first failed" {
-		t.Errorf("%v", err)
-	}
-	if _, _, err := Ensure(t.Context(), dir, "n", func(context.Context) error { return fs.ErrPermission }); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("%v", err)
-	}
 }
