@@ -76,6 +76,7 @@ var rooms = []room{
 	{dir: "internal/repo/remote", may: face + " internal/secret internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
 	{dir: "internal/fsread", may: images, std: noWire},
 	{dir: "internal/scsi", may: formats + " internal/kernel"},
+	{dir: "internal/scsi/vtl", may: storage + " internal/scsi", std: noWire}, // a virtual tape library
 	{dir: "internal/appliance", may: work + " internal/proto"},
 	{dir: "internal/mapping", may: work + " internal/proto internal/kernel/fusefile"},
 	{dir: "internal/mount", may: work + " internal/filearchive internal/filemeta"},

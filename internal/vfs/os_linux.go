@@ -80,9 +80,16 @@ func (o *OS) Close() error {
 }
 
 // Open implements [FS].
-func (o *OS) Open(name string) (File, error) {
+func (o *OS) Open(name string) (File, error) { return o.open(name, unix.O_RDONLY) }
+
+// OpenWrite is Open for reading and writing. It is not in [FS] because a
+// datastore changes no file in place; others do, and sync what they changed by
+// File.Sync.
+func (o *OS) OpenWrite(name string) (File, error) { return o.open(name, unix.O_RDWR) }
+
+func (o *OS) open(name string, access int) (File, error) {
 	// O_NONBLOCK: opening a FIFO must not wait for its writer.
-	fd, err := o.openAt(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := o.openAt(name, access|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, unix.ELOOP) {
 			err = fmt.Errorf("%w: %w", ErrNotRegular, err)

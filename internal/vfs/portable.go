@@ -51,8 +51,15 @@ func (p *portable) Dir() string { return p.dir }
 func (p *portable) Close() error { return p.root.Close() }
 
 // Open implements [FS].
-func (p *portable) Open(name string) (File, error) {
-	f, err := p.open(name, os.O_RDONLY)
+func (p *portable) Open(name string) (File, error) { return p.openFile(name, os.O_RDONLY) }
+
+// OpenWrite is Open for reading and writing. It is not in [FS] because a
+// datastore changes no file in place; others do, and sync what they changed by
+// File.Sync.
+func (p *portable) OpenWrite(name string) (File, error) { return p.openFile(name, os.O_RDWR) }
+
+func (p *portable) openFile(name string, access int) (File, error) {
+	f, err := p.open(name, access)
 	if err != nil {
 		return nil, p.fail("open", name, err)
 	}
