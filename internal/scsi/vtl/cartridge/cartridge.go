@@ -148,6 +148,9 @@ func (c *Cartridge) Objects() uint64 { return c.flushed + uint64(len(c.pending))
 // Pending is the number of objects that a power cut may lose.
 func (c *Cartridge) Pending() int { return len(c.pending) }
 
+// PendingBytes is how much that is.
+func (c *Cartridge) PendingBytes() int64 { return c.waiting }
+
 // Marks is the number of filemarks.
 func (c *Cartridge) Marks() uint64 { return c.marks }
 

@@ -7,6 +7,10 @@ import (
 
 const entrySize = 32
 
+// Overhead is what an object takes of the capacity besides its bytes; an
+// encrypted one takes some more.
+const Overhead = entrySize + sealOverhead
+
 // Kinds of objects.
 const (
 	kindBlock     = 1
