@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/holdfast-backup/holdfast/internal/fsread/lzo"
 	"github.com/holdfast-backup/holdfast/internal/zstd"
 )
 
@@ -77,7 +78,7 @@ func unlzo(b []byte, n, sector int64) ([]byte, bool) {
 			return nil, false
 		}
 		piece := make([]byte, sector)
-		got, ok := lzo1x(piece, b[at:at+size])
+		got, ok := lzo.Decompress(piece, b[at:at+size])
 		if !ok {
 			return nil, false
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/fsread/fat"
 	"github.com/holdfast-backup/holdfast/internal/fsread/iso9660"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ntfs"
+	"github.com/holdfast-backup/holdfast/internal/fsread/squashfs"
 	"github.com/holdfast-backup/holdfast/internal/fsread/xfs"
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
@@ -15,13 +16,14 @@ type opener func(image.Image) (fsread.FS, error)
 
 // openers by what signatures call it.
 var openers = map[string]opener{
-	"btrfs":   as(btrfs.Open),
-	"ext4":    as(ext.Open),
-	"exfat":   as(fat.OpenEx),
-	"iso9660": as(iso9660.Open),
-	"ntfs":    as(ntfs.Open),
-	"vfat":    as(fat.Open),
-	"xfs":     as(xfs.Open),
+	"btrfs":    as(btrfs.Open),
+	"ext4":     as(ext.Open),
+	"exfat":    as(fat.OpenEx),
+	"iso9660":  as(iso9660.Open),
+	"ntfs":     as(ntfs.Open),
+	"squashfs": as(squashfs.Open),
+	"vfat":     as(fat.Open),
+	"xfs":      as(xfs.Open),
 }
 
 // as makes an opener of one that gives its own type.

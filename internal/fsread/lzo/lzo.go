@@ -1,10 +1,21 @@
-package btrfs
+// Package lzo decompresses LZO1X, which btrfs and squashfs have for blocks of data.
+//
+// # Layout
+//
+// A row of instructions: literals to copy, or a distance and a length of what came
+// before, until the one that says the end.
+//
+// # Source
+//
+// Linux: Documentation/staging/lzo.rst.
+package lzo
 
-// lzo1x decompresses LZO1X into dst, and says how much came out. The format is a
-// row of instructions: literals to copy, or a distance and a length of what came
-// before. See Linux, Documentation/staging/lzo.rst.
-func lzo1x(dst, src []byte) (n int, ok bool) {
-	d := lzo{dst: dst, src: src}
+import "encoding/binary"
+
+// Decompress writes what src holds into dst, and says how much came out. It is not ok
+// if src is no LZO1X from its first to its last byte, or has more than fits into dst.
+func Decompress(dst, src []byte) (n int, ok bool) {
+	d := decoder{dst: dst, src: src}
 	if len(src) == 0 {
 		return 0, false
 	}
@@ -75,13 +86,13 @@ func lzo1x(dst, src []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// lzo is a decompression on its way.
-type lzo struct {
+// decoder is a decompression on its way.
+type decoder struct {
 	dst, src []byte
 	at, n    int
 }
 
-func (d *lzo) next() (int, bool) {
+func (d *decoder) next() (int, bool) {
 	if d.at >= len(d.src) {
 		return 0, false
 	}
@@ -89,16 +100,16 @@ func (d *lzo) next() (int, bool) {
 	return int(d.src[d.at-1]), true
 }
 
-func (d *lzo) word() (int, bool) {
+func (d *decoder) word() (int, bool) {
 	if d.at+2 > len(d.src) {
 		return 0, false
 	}
 	d.at += 2
-	return int(le.Uint16(d.src[d.at-2:])), true
+	return int(binary.LittleEndian.Uint16(d.src[d.at-2:])), true
 }
 
 // length is one that goes on in further bytes if it is 0: each zero is 255 more.
-func (d *lzo) length(n, most int) (int, bool) {
+func (d *decoder) length(n, most int) (int, bool) {
 	if n > 0 {
 		return n, true
 	}
@@ -114,7 +125,7 @@ func (d *lzo) length(n, most int) (int, bool) {
 	}
 }
 
-func (d *lzo) literals(n int) bool {
+func (d *decoder) literals(n int) bool {
 	if n > len(d.src)-d.at || n > len(d.dst)-d.n {
 		return false
 	}
@@ -123,7 +134,7 @@ func (d *lzo) literals(n int) bool {
 	return true
 }
 
-func (d *lzo) match(back, n int) bool {
+func (d *decoder) match(back, n int) bool {
 	if back > d.n || n > len(d.dst)-d.n {
 		return false
 	}
