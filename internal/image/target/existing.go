@@ -34,29 +34,42 @@ func OpenExisting(path string, size int64) (*File, error) {
 	if err != nil {
 		return nil, existingError(path, err)
 	}
-	t := &File{f: f, path: path, size: size}
-	if device {
-		err = t.checkDevice()
-	} else {
-		err = t.checkRegular()
-	}
+	t, err := existing(f, path, size, true)
 	if err != nil {
 		_ = f.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// NewExisting makes a target of the first size bytes of an open file or block
+// device, which nobody else uses, and owns it from then on; after an error the
+// caller still does.
+func NewExisting(f *os.File, size int64) (*File, error) { return existing(f, f.Name(), size, false) }
+
+func existing(f *os.File, path string, size int64, exact bool) (*File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, existingError(path, err)
+	}
+	t := &File{f: f, path: path, size: size}
+	if info.Mode()&fs.ModeDevice != 0 {
+		err = t.checkDevice()
+	} else {
+		err = t.checkRegular(info, exact)
+	}
+	if err != nil {
 		return nil, err
 	}
 	t.direct = openDirect(f)
 	return t, nil
 }
 
-func (f *File) checkRegular() error {
-	info, err := f.f.Stat()
-	if err != nil {
-		return existingError(f.path, err)
-	}
+func (f *File) checkRegular(info fs.FileInfo, exact bool) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("cannot restore onto %s: it was exchanged for something else just now", f.path)
 	}
-	if info.Size() != f.size {
+	if info.Size() < f.size || exact && info.Size() > f.size {
 		return fmt.Errorf("cannot restore onto %s: it has %d bytes and the image has %d: "+
 			"set its size first (truncate -s %d) or restore to a new file", f.path, info.Size(), f.size, f.size)
 	}

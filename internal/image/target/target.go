@@ -153,6 +153,14 @@ func (f *File) ExtentAt(off int64) (image.Extent, error) {
 	return image.FileExtent(f.f, off, f.size)
 }
 
+// Sync makes durable what was written to an existing file or device so far.
+func (f *File) Sync() error {
+	if err := f.f.Sync(); err != nil {
+		return f.failed("sync", -1, err)
+	}
+	return nil
+}
+
 // Finish makes everything durable and, for a new file, shows it under its name.
 // Nothing can be read or written afterwards.
 func (f *File) Finish() error {
@@ -163,8 +171,8 @@ func (f *File) Finish() error {
 		if err := f.finishFresh(); err != nil {
 			return err
 		}
-	} else if err := f.f.Sync(); err != nil {
-		return f.failed("sync", -1, err)
+	} else if err := f.Sync(); err != nil {
+		return err
 	}
 	f.done = true
 	return nil

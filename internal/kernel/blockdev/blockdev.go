@@ -59,6 +59,16 @@ func Discard(f *os.File, off, n int64) error {
 	return wrap("discard", f, off, n, discard(f, off, n))
 }
 
+// DropCache makes the kernel forget what it has cached of a device, after writing
+// what it has not written: a device on top of it, or another machine, may have changed
+// the medium. It does what this process may: what others use can stay.
+func DropCache(f *os.File) error {
+	if err := dropCache(f); err != nil {
+		return fmt.Errorf("drop the cache of %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
 func wrap(what string, f *os.File, off, n int64, err error) error {
 	if err == nil {
 		return nil

@@ -49,6 +49,18 @@ func zeroOut(f *os.File, off, n int64) error { return rangeIoctl(f, unix.BLKZERO
 
 func discard(f *os.File, off, n int64) error { return rangeIoctl(f, unix.BLKDISCARD, off, n) }
 
+// dropCache flushes and invalidates by ioctl; who may not do that can still drop
+// clean pages.
+func dropCache(f *os.File) error {
+	return control(f, func(fd uintptr) error {
+		err := ioctl(fd, unix.BLKFLSBUF, nil)
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+			err = errors.Join(unix.Fsync(int(fd)), unix.Fadvise(int(fd), 0, 0, unix.FADV_DONTNEED))
+		}
+		return err
+	})
+}
+
 func rangeIoctl(f *os.File, req uintptr, off, n int64) error {
 	r := [2]uint64{uint64(off), uint64(n)}
 	return control(f, func(fd uintptr) error { return ioctl(fd, req, unsafe.Pointer(&r)) })

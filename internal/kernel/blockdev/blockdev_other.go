@@ -14,3 +14,5 @@ func punchZeros(*os.File, int64, int64) error { return errors.ErrUnsupported }
 func zeroOut(*os.File, int64, int64) error { return errors.ErrUnsupported }
 
 func discard(*os.File, int64, int64) error { return errors.ErrUnsupported }
+
+func dropCache(*os.File) error { return errors.ErrUnsupported }
