@@ -73,7 +73,7 @@ func Open(d Disk, dir string) (_ *Cartridge, err error) {
 			err = fmt.Errorf("cartridge %s: %w", dir, err)
 		}
 	}()
-	if c.Memory, err = loadMemory(d, dir); err != nil {
+	if c.Memory, err = Look(d, dir); err != nil {
 		return nil, err
 	}
 	if c.index, err = d.OpenWrite(dir + "/index"); err != nil {

@@ -50,7 +50,8 @@ func (m *Memory) check() error {
 	return nil
 }
 
-func loadMemory(d Disk, dir string) (m Memory, err error) {
+// Look reads the memory of a cartridge that may be open, as it was last saved.
+func Look(d Disk, dir string) (m Memory, err error) {
 	f, err := d.Open(dir + "/" + memoryFile)
 	if err != nil {
 		return m, err

@@ -22,9 +22,9 @@ const (
 
 // activity is what others may see while a command runs.
 type activity struct {
-	now                          doing
-	until                        time.Time // of what goes on after its command ended
-	present, threaded, protected bool
+	now                                     doing
+	until                                   time.Time // of what goes on after its command ended
+	present, threaded, protected, prevented bool
 }
 
 func (d *Drive) update(change func(a *activity)) {

@@ -24,7 +24,6 @@ type Drive struct {
 	cart      *cartridge.Cartridge // nil: none in the drive
 	threaded  bool
 	pos       uint64 // number of the object that comes next
-	prevented bool
 	attention spc.Attentions
 	deferred  *scsi.Sense
 	options   options
@@ -58,17 +57,17 @@ func New(cfg Config) (*Drive, error) {
 
 // switchOn is the state after power came.
 func (d *Drive) switchOn() {
-	d.prevented, d.deferred, d.pos = false, nil, 0
+	d.deferred, d.pos = nil, 0
+	d.update(func(a *activity) { a.prevented = false })
 	d.options = defaults()
 	d.crypt = encryption{}
 	d.attention.Add(spc.PowerOn)
 }
 
-// Serial is its serial number.
-func (d *Drive) Serial() string { return d.cfg.Serial }
-
 // Identity is who it says that it is.
-func (d *Drive) Identity() spc.Identity { return d.id }
+func (d *Drive) Identity() (vendor, product, serial string) {
+	return d.id.Vendor, d.id.Product, d.id.Serial
+}
 
 // command is one row of the table of commands.
 type command struct {

@@ -40,7 +40,7 @@ func (d *Drive) Remove() (*cartridge.Cartridge, error) {
 	switch {
 	case d.cart == nil:
 		return nil, ErrEmpty
-	case d.prevented:
+	case d.peek().prevented:
 		return nil, ErrPrevented
 	}
 	if err := d.unthread(); err != nil {
@@ -52,17 +52,11 @@ func (d *Drive) Remove() (*cartridge.Cartridge, error) {
 	return c, nil
 }
 
-// State is what a changer sees of a drive.
-type State struct {
-	Full, Threaded, Prevented bool
-}
-
-// State tells what is in the drive.
-func (d *Drive) State() State {
-	d.run.Lock()
-	defer d.run.Unlock()
-	d.settle()
-	return State{d.cart != nil, d.threaded, d.prevented}
+// State tells whether a medium is threaded, and whether the drive was told to
+// hold it back. It does not wait for the command that runs.
+func (d *Drive) State() (threaded, prevented bool) {
+	a := d.peek()
+	return a.threaded, a.prevented
 }
 
 // PowerCut takes the power away and gives it back. Of what is in the buffer, the
@@ -202,7 +196,7 @@ func (d *Drive) loadUnload(r *request) (int, error) {
 		return 0, spc.Sense(scsi.NotReady, 0x3a00)
 	case load:
 		return 0, d.load(immed)
-	case d.prevented:
+	case d.peek().prevented:
 		return 0, spc.Sense(scsi.IllegalRequest, 0x5302)
 	}
 	d.await()
@@ -228,6 +222,6 @@ func (d *Drive) prevent(r *request) (int, error) {
 	if r.cdb[4] > 1 {
 		return 0, spc.BadField()
 	}
-	d.prevented = r.cdb[4] == 1
+	d.update(func(a *activity) { a.prevented = r.cdb[4] == 1 })
 	return 0, nil
 }
