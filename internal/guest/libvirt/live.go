@@ -225,7 +225,7 @@ func (c *Conn) ResumeLive(ctx context.Context, snap repo.Snapshot, st LiveState,
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	dom, err := c.lookup(st.UUID)
+	dom, err := c.staying(ctx, st.UUID)
 	if errors.Is(err, ErrNoDomain) {
 		dom, err = c.startLive(st)
 	}
@@ -233,6 +233,31 @@ func (c *Conn) ResumeLive(ctx context.Context, snap repo.Snapshot, st LiveState,
 		return r, err
 	}
 	return st.restored(), c.finishLive(ctx, dom, st, o)
+}
+
+// staying looks a domain up. One that is not defined and whose QEMU ended is
+// still found for a moment before libvirt forgets it: that moment is waited for.
+func (c *Conn) staying(ctx context.Context, uuid string) (lv.Domain, error) {
+	for {
+		dom, err := c.lookup(uuid)
+		if err != nil {
+			return dom, err
+		}
+		persistent, perr := c.l.DomainIsPersistent(dom)
+		active, aerr := c.l.DomainIsActive(dom)
+		switch {
+		case is(perr, lv.ErrNoDomain), is(aerr, lv.ErrNoDomain): // it went meanwhile: the next lookup says so
+		case perr != nil || aerr != nil:
+			return dom, fmt.Errorf("domain %s: %w", dom.Name, errors.Join(perr, aerr))
+		case persistent != 0 || active != 0:
+			return dom, nil
+		}
+		select {
+		case <-ctx.Done():
+			return dom, context.Cause(ctx)
+		case <-time.After(lookLive):
+		}
+	}
 }
 
 // archive is the archive of a disk, checked.
