@@ -40,6 +40,9 @@ type Clock interface {
 // Options say how a library is opened. The zero value is a good one.
 type Options struct {
 	Clock Clock // nil: the real one
+	// Wrap decorates a unit before it is handed out, as package fault does; it may
+	// be nil.
+	Wrap func(u Unit) target.Unit
 }
 
 // Library is an open library. It is safe for concurrent use.
@@ -50,6 +53,7 @@ type Library struct {
 	lock    vfs.Unlocker
 	drives  []*drive.Drive
 	changer *changer.Changer // nil: there is none
+	units   []Unit
 
 	mu     sync.Mutex     // guards what follows, and who adds and removes cartridges
 	loaded map[int]string // by drive, where there is no changer
@@ -167,6 +171,7 @@ func OpenOn(d cartridge.Disk, o Options) (_ *Library, err error) {
 	if err := l.makeUnits(o, st.Places, media); err != nil {
 		return nil, err
 	}
+	l.listUnits(o)
 	return l, l.fill(st.Places)
 }
 
@@ -281,15 +286,21 @@ func readFile(d cartridge.Disk, name string) ([]byte, error) {
 }
 
 // Units lists the units: the changer first, if there is one, then the drives.
-func (l *Library) Units() []Unit {
-	var list []Unit
+func (l *Library) Units() []Unit { return slices.Clone(l.units) }
+
+// listUnits makes the list. Each unit is decorated once.
+func (l *Library) listUnits(o Options) {
 	if l.changer != nil {
-		list = append(list, Unit{"changer", l.cfg.Changer.Serial, l.changer})
+		l.units = append(l.units, Unit{"changer", l.cfg.Changer.Serial, l.changer})
 	}
 	for n, d := range l.drives {
-		list = append(list, Unit{fmt.Sprintf("drive%d", n), l.cfg.Drives[n].Serial, d})
+		l.units = append(l.units, Unit{fmt.Sprintf("drive%d", n), l.cfg.Drives[n].Serial, d})
 	}
-	return list
+	for i, u := range l.units {
+		if o.Wrap != nil {
+			l.units[i].Unit = o.Wrap(u)
+		}
+	}
 }
 
 // Config is what the library is made of.

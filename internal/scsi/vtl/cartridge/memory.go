@@ -33,6 +33,7 @@ type Memory struct {
 	Loads     uint64         `json:"loads,omitempty"`
 	Written   int64          `json:"written,omitempty"` // bytes in its life
 	Read      int64          `json:"read,omitempty"`
+	Changes   uint64         `json:"changes,omitempty"`   // loads in which something was written
 	Formatted uint64         `json:"formatted,omitempty"` // how often
 	Drives    []string       `json:"drives,omitempty"`    // vendor and serial of the last drives, the latest first
 	Host      map[int][]byte `json:"host,omitempty"`      // attributes that hosts wrote

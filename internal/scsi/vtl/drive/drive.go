@@ -60,7 +60,7 @@ func (d *Drive) switchOn() {
 	d.deferred, d.pos = nil, 0
 	d.update(func(a *activity) { a.prevented = false })
 	d.options = defaults()
-	d.crypt = encryption{}
+	d.crypt.clear()
 	d.attention.Add(spc.PowerOn)
 }
 
@@ -158,6 +158,13 @@ func (d *Drive) table() map[scsi.Opcode]command {
 		scsi.ModeSense6:                {run: d.modeSense},
 		scsi.ModeSelect6:               {run: d.modeSelect},
 		scsi.LogSense:                  {run: d.logSense},
+		scsi.ReadAttribute:             {run: d.readAttribute, medium: true},
+		scsi.WriteAttribute:            {run: d.writeAttribute, medium: true},
+		scsi.ReportDensitySupport:      {run: d.reportDensity},
+	}
+	if !d.cfg.Quirks.NoEncryption {
+		t[scsi.SecurityProtocolIn] = command{run: d.securityIn}
+		t[scsi.SecurityProtocolOut] = command{run: d.securityOut}
 	}
 	if d.cfg.Generation >= 5 {
 		t[scsi.FormatMedium] = command{run: d.formatMedium, medium: true}

@@ -77,6 +77,15 @@ func (d *Drive) PowerCut(keep int) error {
 	return err
 }
 
+// Defer makes the drive tell of an error in something it took earlier: the next
+// command is not carried out, and answered with it.
+func (d *Drive) Defer(s scsi.Sense) {
+	d.run.Lock()
+	defer d.run.Unlock()
+	s.Deferred = true
+	d.deferred = &s
+}
+
 // Close flushes what is in the buffer and closes the cartridge.
 func (d *Drive) Close() error {
 	d.run.Lock()
@@ -133,7 +142,7 @@ func (d *Drive) unthread() error {
 	d.usage.unload(&d.cart.Memory)
 	d.threaded, d.pos = false, 0
 	if d.crypt.clearOnDemount {
-		d.crypt = encryption{}
+		d.crypt.clear()
 	}
 	d.update(func(a *activity) { a.threaded = false })
 	return errors.Join(err, d.cart.SaveMemory())

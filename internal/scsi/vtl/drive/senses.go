@@ -44,12 +44,15 @@ func (d *Drive) readError(err error) error {
 	return d.diskError(err)
 }
 
-// writeError is what it says while writing. A disk that is full is no medium
-// that is full: another cartridge would not help.
+// writeError is what it says while writing: of earlier commands where what they
+// wrote is lost too. A disk that is full is no medium that is full: another
+// cartridge would not help.
 func (d *Drive) writeError(error) error {
 	d.usage.writeFailed++
 	d.alerts.raise(alertWrite)
-	return spc.Sense(scsi.MediumError, 0x0c00)
+	s := spc.Sense(scsi.MediumError, 0x0c00)
+	s.Deferred = d.cart.Pending() > 1
+	return s
 }
 
 // diskError is what it says where neither is told apart.

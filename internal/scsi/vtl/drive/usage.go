@@ -18,5 +18,8 @@ func (u *usage) read(n int)  { u.reads += int64(n); u.blocksRead++ }
 func (u *usage) unload(m *cartridge.Memory) {
 	m.Written += u.written
 	m.Read += u.reads
+	if u.written > 0 {
+		m.Changes++
+	}
 	*u = usage{}
 }
