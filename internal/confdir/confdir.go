@@ -44,7 +44,7 @@
 //
 // # Errors
 //
-// [ErrBusy] is wrapped when a lock was not free for 10 seconds, [ErrChanged] when a
+// [ErrBusy] is wrapped when a lock was not free in time, [ErrChanged] when a
 // digest is of another content. Errors of the system name the file. A content of
 // more than 16 MiB is keystore.ErrTooLarge.
 package confdir
@@ -186,7 +186,7 @@ func (d Dir) Change(ctx context.Context, f File, edit func(old []byte) ([]byte, 
 // ChangeAll is the same for several files that have one lock. They are replaced one
 // after the other, in their order; a crash may leave the later ones as they were.
 func (d Dir) ChangeAll(ctx context.Context, files []File, edit func(old [][]byte) ([][]byte, error)) (err error) {
-	unlock, err := d.lock(ctx, files[0].Lock)
+	unlock, err := d.Lock(ctx, files[0].Lock, lockTime)
 	if err != nil {
 		return fmt.Errorf("%s: %w", files[0].Name, err)
 	}

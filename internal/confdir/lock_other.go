@@ -5,8 +5,10 @@ package confdir
 import (
 	"context"
 	"errors"
+	"time"
 )
 
-func (d Dir) lock(context.Context, string) (func() error, error) {
+// Lock says that there are no locks here.
+func (d Dir) Lock(context.Context, string, time.Duration) (func() error, error) {
 	return nil, errors.New("the configuration of a server can be changed on Unix systems only: its locks are theirs")
 }

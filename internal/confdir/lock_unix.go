@@ -15,15 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes a lock, for which it waits.
-func (d Dir) lock(ctx context.Context, name string) (unlock func() error, err error) {
+// Lock takes the exclusive lock of a name, which is that of a lock file, and waits
+// for it; with no time to wait it tries once. The file is made if it is missing,
+// and stays.
+func (d Dir) Lock(ctx context.Context, name string, wait time.Duration) (unlock func() error, err error) {
 	f, err := d.openLock(filepath.Join(d.path, name))
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, lockTime, fmt.Errorf("%w, and has held the lock %s for %v", ErrBusy, name, lockTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w, and has held the lock %s for %v", ErrBusy, name, wait))
 	defer cancel()
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
@@ -32,7 +34,7 @@ func (d Dir) lock(ctx context.Context, name string) (unlock func() error, err er
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
 		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, errors.Join(context.Cause(ctx), f.Close())
 		}

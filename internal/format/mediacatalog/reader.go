@@ -33,9 +33,19 @@ type Reader struct {
 // NewReader reads from the start of a log.
 func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, 64<<10)} }
 
+// Resume reads on at an offset in a log, where it is in a state.
+func Resume(r io.Reader, off int64, s State) *Reader {
+	n := NewReader(r)
+	n.off, n.good, n.state, n.sound = off, off, s, s
+	return n
+}
+
 // Good is the length of the part that is known to be good. It never lies within a
 // record or an archive.
 func (r *Reader) Good() int64 { return r.good }
+
+// Offset is where reading has come to, or has ended.
+func (r *Reader) Offset() int64 { return r.off }
 
 // State is the state of the good part, for who cuts the log there and goes on.
 func (r *Reader) State() State { return r.sound }

@@ -69,7 +69,12 @@ func (o *object) label() (Label, error) {
 }
 
 // MarshalJSON implements json.Marshaler with the keys of the tape.
-func (l Label) MarshalJSON() ([]byte, error) { return canonjson.AppendCanonical(nil, l.tree()) }
+func (l Label) MarshalJSON() ([]byte, error) {
+	if err := l.Check(); err != nil {
+		return nil, err
+	}
+	return canonjson.AppendCanonical(nil, l.tree())
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *Label) UnmarshalJSON(b []byte) (err error) {
@@ -159,7 +164,12 @@ func (o *object) setLabel() (SetLabel, error) {
 }
 
 // MarshalJSON implements json.Marshaler with the keys of the tape.
-func (l SetLabel) MarshalJSON() ([]byte, error) { return canonjson.AppendCanonical(nil, l.tree()) }
+func (l SetLabel) MarshalJSON() ([]byte, error) {
+	if err := checkName("pool", l.Pool); err != nil {
+		return nil, err
+	}
+	return canonjson.AppendCanonical(nil, l.tree())
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *SetLabel) UnmarshalJSON(b []byte) (err error) {
