@@ -140,11 +140,17 @@ func (g *Group) findSnapshots() {
 	}
 }
 
-// shown reports a volume that LVM shows: also the store of a snapshot, in the
-// place of the volume that ties it to its origin.
+// shown reports a volume that LVM shows, if there can be something of a user on it: a
+// pool has nothing but other volumes. Also the store of a snapshot, in the place of the
+// volume that ties it to its origin.
 func (g *Group) shown(s *section) bool {
 	_, store := g.stores[s.name]
-	return !g.hidden[s.name] && (store || s.has("status", "VISIBLE"))
+	return !g.hidden[s.name] && !isPool(s) && (store || s.has("status", "VISIBLE"))
+}
+
+func isPool(s *section) bool {
+	kind, err := s.sub("segment1").string("type")
+	return err == nil && strings.HasSuffix(kind, "-pool")
 }
 
 func (g *Group) addPhysical(s *section) error {
