@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,20 +73,56 @@ func (c *Client) Unlock(ctx context.Context, p filerestore.Path, passphrase []by
 }
 
 func (c *Client) unlockOne(ctx context.Context, d *Driver, p filerestore.Path, passphrase []byte) error {
-	body, err := c.call(ctx, http.MethodPost, "header", inside.CallFor(p))
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	head, err := io.ReadAll(io.LimitReader(body, inside.HeaderSize))
-	if err != nil {
-		return err
-	}
-	v, err := luks.Unlock(bytes.NewReader(head), passphrase)
+	v, err := luks.Unlock(&header{ctx: ctx, c: c, p: p}, passphrase)
 	if err != nil {
 		return err
 	}
 	call := inside.CallFor(p)
 	call.Crypt = &inside.Crypt{Cipher: v.Cipher, Key: v.Key, Offset: v.Offset, SectorSize: v.SectorSize}
 	return d.items(ctx, "unlock", call, func(inside.Item) error { return nil })
+}
+
+// headerPiece is how much of a header is asked for at a time: a slot with a key, of those that
+// cryptsetup makes, or what describes all of them.
+const headerPiece = 512 << 10
+
+// header is the start of an encrypted volume in the machine. It keeps one piece.
+type header struct {
+	ctx   context.Context //nolint:containedctx // io.ReaderAt has none
+	c     *Client
+	p     filerestore.Path
+	at    int64 // of piece
+	piece []byte
+}
+
+// ReadAt reads what a passphrase is tried on.
+func (h *header) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		from := off + int64(n)
+		if h.piece == nil || from < h.at || from >= h.at+int64(len(h.piece)) {
+			if err := h.fetch(from &^ (headerPiece - 1)); err != nil {
+				return n, err
+			}
+		}
+		if from >= h.at+int64(len(h.piece)) {
+			return n, io.EOF
+		}
+		n += copy(p[n:], h.piece[from-h.at:])
+	}
+	return n, nil
+}
+
+func (h *header) fetch(at int64) error {
+	call := inside.CallFor(h.p)
+	call.Offset, call.Length = at, headerPiece
+	body, err := h.c.call(h.ctx, http.MethodPost, "header", call)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, headerPiece))
+	if err == nil {
+		h.at, h.piece = at, b
+	}
+	return err
 }

@@ -74,7 +74,7 @@ func (m *machine) listLocked(item func(Item) error) error {
 	return nil
 }
 
-// header sends the start of the first locked volume on a path.
+// header sends a piece of the start of the first locked volume on a path.
 func (m *machine) header(c Call, w io.Writer) error {
 	m.stop = true
 	at, err := m.resolve(c.Path())
@@ -89,7 +89,11 @@ func (m *machine) header(c Call, w io.Writer) error {
 		return err
 	}
 	defer d.Close()
-	_, err = io.Copy(w, io.NewSectionReader(d, 0, min(d.size, HeaderSize)))
+	if c.Offset < 0 || c.Length < 0 {
+		return fmt.Errorf("%d bytes at %d are no piece", c.Length, c.Offset)
+	}
+	piece := io.NewSectionReader(d, 0, min(d.size, HeaderSize))
+	_, err = io.Copy(w, io.NewSectionReader(piece, c.Offset, c.Length))
 	return err
 }
 

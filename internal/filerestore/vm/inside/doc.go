@@ -9,7 +9,7 @@
 //	list    JSON values [Item], the last of which has End
 //	tree    a stream of package treewire
 //	locked  as list: each entry's name is the path of an encrypted volume that is locked
-//	header  the first bytes of such a volume, see [HeaderSize]
+//	header  a piece of the first bytes of such a volume, see [HeaderSize]
 //	unlock  as list, of no entries
 //
 // A question that hangs, or takes all memory, is a process that can be killed, and
@@ -51,7 +51,9 @@ type Call struct {
 	Name     []byte   `json:"name,omitempty"` // of tree: what a file is called
 	Follow   bool     `json:"follow,omitempty"`
 	Metadata bool     `json:"metadata,omitempty"`
-	Crypt    *Crypt   `json:"crypt,omitempty"` // of unlock
+	Crypt    *Crypt   `json:"crypt,omitempty"`  // of unlock
+	Offset   int64    `json:"offset,omitempty"` // of header
+	Length   int64    `json:"length,omitempty"`
 }
 
 // Crypt is how an encrypted volume is to be mapped.
