@@ -12,7 +12,7 @@ import (
 func TestNodes(t *testing.T) {
 	vm := appliancetest.Start(t, appliancetest.Spec{
 		Modules:  []string{"sg", "st", "ch", "uio", "configfs", "target_core_user", "tcm_loop"},
-		Tools:    []string{"sh", "dd", "wc", "lsscsi", "sg_inq", "sg_turs", "sg_modes", "sg_logs", "mt", "mtx"},
+		Tools:    []string{"sh", "dd", "wc", "lsscsi", "sg_inq", "sg_turs", "sg_modes", "sg_logs", "mt-st", "mtx"},
 		MemoryMB: 1024, CPUs: 2,
 	})
 	t.Logf("ready after %v", vm.Boot)

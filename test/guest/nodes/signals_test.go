@@ -119,7 +119,7 @@ func TestNoSignalRepeatsACommand(t *testing.T) {
 
 func TestNodesAreUsedByTheirGroup(t *testing.T) {
 	const group, user = 26, 1000
-	_, nodes := attach(t, newDrive(t, "DRV0000009"))
+	_, nodes := attach(t, &keeper{Unit: newDrive(t, "DRV0000009")})
 	node := nodes[0].Generic
 	d := open(t, node)
 	if err := errors.Join(os.Chown(node, 0, group), os.Chmod(node, 0o660)); err != nil {

@@ -7,6 +7,11 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-backup/holdfast/internal/scsi"
+	"github.com/holdfast-backup/holdfast/internal/scsi/target"
+	"github.com/holdfast-backup/holdfast/internal/scsi/vtl"
+	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
 
 // run runs a program of the guest and wants it to succeed.
@@ -38,15 +43,70 @@ func TestForeignProgramsUseADrive(t *testing.T) {
 	run(t, "sg_turs", sgNode)
 	wantWords(t, run(t, "sg_modes", "-p", "0xf", sgNode), "Data Compression")
 	wantWords(t, run(t, "sg_logs", "-p", "0x11", sgNode), "device status")
-	wantWords(t, run(t, "mt", "-f", tape, "status"), "LTO-8")
-	run(t, "mt", "-f", tape, "setblk", "0")
+	wantWords(t, run(t, "mt-st", "-f", tape, "status"), "LTO-8")
+	run(t, "mt-st", "-f", tape, "setblk", "0")
 	run(t, "dd", "if="+os.Args[0], "of="+tape, "bs=256k", "count=2", "iflag=fullblock", "status=none")
-	run(t, "mt", "-f", tape, "weof", "1")
+	run(t, "mt-st", "-f", tape, "weof", "1")
 	run(t, "dd", "if="+os.Args[0], "of="+tape, "bs=256k", "count=1", "iflag=fullblock", "status=none")
-	wantWords(t, run(t, "mt", "-f", tape, "tell"), "At block 5") // 2 blocks, their mark, the one asked for, 1 block and its mark on close
-	run(t, "mt", "-f", tape, "rewind")
-	run(t, "mt", "-f", tape, "fsf", "2")
+	wantWords(t, run(t, "mt-st", "-f", tape, "tell"), "At block 6") // 2 blocks, their mark, the one asked for, 1 block and its mark
+	run(t, "mt-st", "-f", tape, "rewind")
+	run(t, "mt-st", "-f", tape, "fsf", "2")
 	wantWords(t, run(t, "sh", "-c", "dd if="+tape+" bs=256k status=none | wc -c"), "262144")
-	run(t, "mt", "-f", tape, "rewind")
+	run(t, "mt-st", "-f", tape, "rewind")
 	wantWords(t, run(t, "sh", "-c", "dd if="+tape+" bs=256k status=none | wc -c"), "524288")
+}
+
+func TestForeignProgramsUseALibrary(t *testing.T) {
+	fs := simdisk.New(simdisk.Options{}).Process()
+	if err := vtl.CreateOn(fs, vtl.Default(8, 2, 4)); err != nil {
+		t.Fatal(err)
+	}
+	lib, err := vtl.OpenOn(fs, vtl.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := lib.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, name := range []string{"HLD001L8", "HLD002L8"} {
+		if err := lib.AddCartridge(vtl.Cartridge{Barcode: name, Capacity: 64 << 20}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var units []target.Unit
+	for _, u := range lib.Units() {
+		units = append(units, u.Unit)
+	}
+	a, nodes := attach(t, units...)
+	defer func() { _ = a.Close() }() // before the library
+	var changer string
+	var drives []scsi.Found
+	for _, n := range nodes {
+		if n.Type == scsi.TypeChanger {
+			changer = n.Generic
+			if len(n.Kernel) != 1 {
+				t.Errorf("the kernel's driver ch did not take %+v", n)
+			}
+		} else {
+			drives = append(drives, n)
+		}
+	}
+	open(t, changer)
+	wantWords(t, run(t, "lsscsi", "-g"), "mediumx", changer)
+	wantWords(t, run(t, "mtx", "-f", changer, "inquiry"), "Medium Changer")
+	wantWords(t, run(t, "mtx", "-f", changer, "status"), "2 Drives", "6 Slots", "Storage Element 1:Full", "VolumeTag=HLD001L8", "VolumeTag=HLD002L8")
+	run(t, "mtx", "-f", changer, "load", "2", "1")
+	wantWords(t, run(t, "mtx", "-f", changer, "status"), "Data Transfer Element 1:Full (Storage Element 2 Loaded)", "HLD002L8")
+	d := open(t, drives[1].Generic)
+	if err := scsi.CheckReady(d); err != nil {
+		t.Fatal(err)
+	}
+	wantWords(t, run(t, "mt-st", "-f", drives[1].Kernel[0], "status"), "ONLINE")
+	run(t, "mtx", "-f", changer, "unload", "3", "1")
+	wantWords(t, run(t, "mtx", "-f", changer, "status"), "Data Transfer Element 1:Empty", "Storage Element 3:Full")
+	if s, ok := scsi.AsSense(scsi.CheckReady(d)); !ok || s.ASC != 0x3a && s.Key != scsi.UnitAttention {
+		t.Fatalf("an empty drive says %v", s)
+	}
 }

@@ -59,6 +59,23 @@ func (w *watched) seen(op scsi.Opcode) int {
 	return w.count[op]
 }
 
+// keeper keeps what SECURITY PROTOCOL OUT sends, and gives it back.
+type keeper struct {
+	target.Unit
+	kept []byte
+}
+
+func (k *keeper) Execute(cdb, out, in []byte) (int, error) {
+	switch scsi.OpcodeOf(cdb) {
+	case scsi.SecurityProtocolOut:
+		k.kept = append([]byte(nil), out...)
+		return len(out), nil
+	case scsi.SecurityProtocolIn:
+		return copy(in, k.kept), nil
+	}
+	return k.Unit.Execute(cdb, out, in)
+}
+
 // newDrive is a drive with an empty cartridge.
 func newDrive(t *testing.T, serial string) *drive.Drive {
 	t.Helper()
