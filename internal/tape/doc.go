@@ -27,8 +27,11 @@
 //
 // # Errors
 //
-// The sentinels below are wrapped with where it happened. A scsi.TransportError
-// leaves the position unknown: only Rewind and Locate make it known again.
+// The sentinels below are wrapped with where it happened. After a failed write,
+// and after a scsi.TransportError, nobody knows where the drive stands: it takes
+// nothing until Rewind, Locate or EndOfData made it known again. After
+// ErrChanged not even the medium is known: the drive has to be opened anew, and
+// the label read.
 package tape
 
 import "errors"
@@ -46,6 +49,7 @@ var (
 	ErrSequence       = errors.New("blocks are missing or doubled")
 	ErrAborted        = errors.New("the file has no last block") // its writer or the drive failed
 	ErrIncomplete     = errors.New("the file was given up by its writer")
+	ErrChanged        = errors.New("the medium may have been changed, or the drive was reset")
 	ErrBusy           = errors.New("another program uses the device")
 	ErrUnsupported    = errors.New("the device cannot do this")
 	ErrNoSuchSlot     = errors.New("there is no such slot")
