@@ -15,8 +15,8 @@ import (
 // numbers maps device numbers, as "major:minor", to nodes.
 type numbers map[string]string
 
-// OfDevice returns the users of a block device, named as in /sys/block, such as
-// "loop3". Processes in except are left out.
+// OfDevice returns the users of a block device, named as in /sys/class/block, such
+// as "loop3" or "sda1". Processes in except are left out.
 func OfDevice(name string, except ...int) ([]Holder, error) {
 	nodes, err := family(name)
 	if err != nil {
@@ -68,15 +68,15 @@ func key(dev uint64) string { return fmt.Sprintf("%d:%d", unix.Major(dev), unix.
 
 // family is the device and its partitions.
 func family(name string) (numbers, error) {
-	base := "/sys/block/" + name
+	base := "/sys/class/block/" + name
 	own, err := os.ReadFile(base + "/dev")
 	if err != nil {
 		return nil, fmt.Errorf("users of /dev/%s: %w", name, err)
 	}
 	n := numbers{strings.TrimSpace(string(own)): "/dev/" + name}
-	parts, _ := filepath.Glob(base + "/" + name + "p*/dev")
+	parts, _ := filepath.Glob(base + "/*/partition")
 	for _, p := range parts {
-		if b, err := os.ReadFile(p); err == nil {
+		if b, err := os.ReadFile(filepath.Join(filepath.Dir(p), "dev")); err == nil {
 			n[strings.TrimSpace(string(b))] = "/dev/" + filepath.Base(filepath.Dir(p))
 		}
 	}
@@ -128,14 +128,22 @@ func (n numbers) swaps(table string) (hs []Holder) {
 }
 
 func stacked(name string) (hs []Holder) {
-	for _, pattern := range []string{"/sys/block/" + name + "/holders/*", "/sys/block/" + name + "/" + name + "p*/holders/*"} {
+	for _, pattern := range []string{"/sys/class/block/" + name + "/holders/*", "/sys/class/block/" + name + "/" + name + "*/holders/*"} {
 		found, _ := filepath.Glob(pattern)
 		for _, p := range found {
 			node := filepath.Base(filepath.Dir(filepath.Dir(p)))
-			hs = append(hs, Holder{Kind: "device", Node: "/dev/" + node, Where: "/dev/" + filepath.Base(p)})
+			hs = append(hs, Holder{Kind: "device", Node: "/dev/" + node, Where: upper(filepath.Base(p))})
 		}
 	}
 	return hs
+}
+
+// upper is the node of a device on top, by the name that it was given.
+func upper(kernel string) string {
+	if b, err := os.ReadFile("/sys/class/block/" + kernel + "/dm/name"); err == nil {
+		return "/dev/mapper/" + strings.TrimSpace(string(b))
+	}
+	return "/dev/" + kernel
 }
 
 // processes looks through the descriptors of every process that it may, without
