@@ -86,7 +86,7 @@ var rooms = []room{
 	{dir: "internal/provider/repostore", may: work + " internal/provider internal/guest internal/tree internal/filearchive internal/mount"},
 	{dir: "internal/provider/dirstore", may: work + " internal/provider internal/provider/carry internal/tree internal/extract internal/exclude internal/filemeta internal/keystore"},
 	{dir: "internal/filerestore", may: work + " internal/filearchive internal/filemeta internal/browse internal/extract internal/proto internal/fsread internal/appliance"},
-	{dir: "internal/tape", may: work + " internal/scsi internal/keystore internal/confdir internal/calendar internal/property"},
+	{dir: "internal/tape", may: work + " internal/scsi internal/keystore internal/confdir internal/calendar internal/property internal/replicate"},
 	{dir: "internal/volume", may: work},
 	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar internal/property"}, // people hear of it
 	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/tape internal/keystore internal/notify internal/property" + accounts},
