@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,21 +19,37 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/scsi/sg"
 )
 
-// play is what the test binary does in a role. It prints what a command came
-// to.
+// play is what the test binary does in a role. It prints what came of it.
 func play(role string) int {
-	what, node, _ := strings.Cut(role, " ")
+	what, with, _ := strings.Cut(role, " ")
+	var err error
+	switch what {
+	case "service":
+		err = playService(with)
+	case "client":
+		err = playClient(with)
+	default:
+		err = playHost(what, with)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("done")
+	return 0
+}
+
+// playHost sends one command to a node, and handles signals as programs do.
+func playHost(what, node string) (err error) {
 	signal.Notify(make(chan os.Signal, 99), unix.SIGUSR1, unix.SIGTERM, unix.SIGCHLD, unix.SIGWINCH)
 	var d *sg.Device
-	var err error
 	if node == "inherited" { // which the kernel calls another security context
 		d, err = sg.FromFile(os.NewFile(3, node))
 	} else {
 		d, err = sg.Open(node)
 	}
 	if err != nil {
-		fmt.Println(err)
-		return 1
+		return err
 	}
 	defer func() { _ = d.Close() }()
 	c := scsi.Command{CDB: []byte{byte(scsi.Rewind), 0, 0, 0, 0, 0}, Timeout: time.Minute}
@@ -42,12 +57,8 @@ func play(role string) int {
 		c.CDB, c.Dir = []byte{0xb5, 0x20, 0, 0x10, 0, 0, 0, 0, 0, 0x14, 0, 0}, scsi.Out
 		c.Data = []byte{0, 0x10, 0, 0x10, 0x40, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	}
-	if _, err := d.Do(c); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	fmt.Println("done")
-	return 0
+	_, err = d.Do(c)
+	return err
 }
 
 // player starts the test binary in a role.
@@ -118,11 +129,10 @@ func TestNoSignalRepeatsACommand(t *testing.T) {
 }
 
 func TestNodesAreUsedByTheirGroup(t *testing.T) {
-	const group, user = 26, 1000
-	_, nodes := attach(t, &keeper{Unit: newDrive(t, "DRV0000009")})
+	_, nodes := attach(t, newDrive(t, "DRV0000009"))
 	node := nodes[0].Generic
 	d := open(t, node)
-	if err := errors.Join(os.Chown(node, 0, group), os.Chmod(node, 0o660)); err != nil {
+	if err := errors.Join(os.Chown(node, 0, tapeGroup), os.Chmod(node, 0o660)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(os.Args[0], 0o755); err != nil {
@@ -133,12 +143,12 @@ func TestNodesAreUsedByTheirGroup(t *testing.T) {
 		groups     []uint32
 		want       string
 	}{
-		{"a member", node, []uint32{group}, "done\n"},
+		{"a member", node, []uint32{tapeGroup}, "done\n"},
 		{"anyone else", node, nil, "its group, often tape, may use it"},
 		{"anyone else who is given a descriptor", "inherited", nil, "done\n"},
 	} {
 		cmd, out := player("key "+tc.node, d.File())
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user, Groups: tc.groups}}
+		as(cmd, backupUser, tc.groups...)
 		_ = cmd.Run() // what it says is what counts
 		if !strings.Contains(out.String(), tc.want) {
 			t.Errorf("%s: %q, want %q", tc.name, out, tc.want)

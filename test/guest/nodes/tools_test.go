@@ -9,9 +9,6 @@ import (
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
-	"github.com/holdfast-backup/holdfast/internal/scsi/target"
-	"github.com/holdfast-backup/holdfast/internal/scsi/vtl"
-	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
 
 // run runs a program of the guest and wants it to succeed.
@@ -57,30 +54,7 @@ func TestForeignProgramsUseADrive(t *testing.T) {
 }
 
 func TestForeignProgramsUseALibrary(t *testing.T) {
-	fs := simdisk.New(simdisk.Options{}).Process()
-	if err := vtl.CreateOn(fs, vtl.Default(8, 2, 4)); err != nil {
-		t.Fatal(err)
-	}
-	lib, err := vtl.OpenOn(fs, vtl.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := lib.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	for _, name := range []string{"HLD001L8", "HLD002L8"} {
-		if err := lib.AddCartridge(vtl.Cartridge{Barcode: name, Capacity: 64 << 20}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var units []target.Unit
-	for _, u := range lib.Units() {
-		units = append(units, u.Unit)
-	}
-	a, nodes := attach(t, units...)
-	defer func() { _ = a.Close() }() // before the library
+	_, nodes := attach(t, newLibrary(t)...)
 	var changer string
 	var drives []scsi.Found
 	for _, n := range nodes {

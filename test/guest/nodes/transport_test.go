@@ -97,18 +97,6 @@ func TestBlocksGoToANodeAndBack(t *testing.T) {
 	wantSense(t, second(do(t, d, scsi.In, got.Bytes(), read...)), scsi.BlankCheck, 0x0005)
 }
 
-func TestAKeyGoesToANode(t *testing.T) {
-	_, nodes := attach(t, &keeper{Unit: newDrive(t, "DRV0000003")})
-	d := open(t, nodes[0].Generic)
-	key := append([]byte{0, 0x10, 0, 0x30, 0x40, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20}, bytes.Repeat([]byte{7}, 32)...)
-	mustDo(t, d, scsi.Out, key, 0xb5, 0x20, 0, 0x10, 0, 0, 0, 0, 0, 0x34, 0, 0)
-	got := make([]byte, 8192)
-	n, err := do(t, d, scsi.In, got, 0xa2, 0x20, 0, 0x20, 0, 0, 0, 0, 0x20, 0, 0, 0)
-	if err != nil || !bytes.Equal(got[:n], key) {
-		t.Fatalf("it has %x: %v", got[:n], err)
-	}
-}
-
 func TestTooMuchDataIsRefusedBeforeItIsSent(t *testing.T) {
 	w := watch(newDrive(t, "DRV0000004"))
 	_, nodes := attach(t, w)

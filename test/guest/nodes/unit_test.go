@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/scsi/sg"
 	"github.com/holdfast-backup/holdfast/internal/scsi/target"
 	"github.com/holdfast-backup/holdfast/internal/scsi/tcmu"
+	"github.com/holdfast-backup/holdfast/internal/scsi/vtl"
 	"github.com/holdfast-backup/holdfast/internal/scsi/vtl/cartridge"
 	"github.com/holdfast-backup/holdfast/internal/scsi/vtl/drive"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
@@ -59,23 +60,6 @@ func (w *watched) seen(op scsi.Opcode) int {
 	return w.count[op]
 }
 
-// keeper keeps what SECURITY PROTOCOL OUT sends, and gives it back.
-type keeper struct {
-	target.Unit
-	kept []byte
-}
-
-func (k *keeper) Execute(cdb, out, in []byte) (int, error) {
-	switch scsi.OpcodeOf(cdb) {
-	case scsi.SecurityProtocolOut:
-		k.kept = append([]byte(nil), out...)
-		return len(out), nil
-	case scsi.SecurityProtocolIn:
-		return copy(in, k.kept), nil
-	}
-	return k.Unit.Execute(cdb, out, in)
-}
-
 // newDrive is a drive with an empty cartridge.
 func newDrive(t *testing.T, serial string) *drive.Drive {
 	t.Helper()
@@ -104,6 +88,33 @@ func newDrive(t *testing.T, serial string) *drive.Drive {
 		}
 	})
 	return d
+}
+
+// newLibrary is a library with two drives and two cartridges, the changer first.
+func newLibrary(t *testing.T) (units []target.Unit) {
+	t.Helper()
+	fs := simdisk.New(simdisk.Options{}).Process()
+	if err := vtl.CreateOn(fs, vtl.Default(8, 2, 4)); err != nil {
+		t.Fatal(err)
+	}
+	lib, err := vtl.OpenOn(fs, vtl.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lib.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range []string{"HLD001L8", "HLD002L8"} {
+		if err := lib.AddCartridge(vtl.Cartridge{Barcode: name, Capacity: 64 << 20}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, u := range lib.Units() {
+		units = append(units, u.Unit)
+	}
+	return units
 }
 
 // attach makes nodes of units for the time of the test.
