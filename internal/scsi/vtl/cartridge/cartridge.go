@@ -14,7 +14,6 @@ import (
 const (
 	maxPending      = 16 << 10  // entries
 	maxPendingBytes = 256 << 20 // of data
-	pageEntries     = 128       // entries that one read of the index brings
 )
 
 // Cartridge is an open cartridge.
@@ -25,6 +24,7 @@ type Cartridge struct {
 	dir   string
 	index vfs.File
 	data  vfs.File
+	tail  vfs.File
 
 	flushed uint64   // objects with an entry on the disk
 	pending []Object // those after them
@@ -33,6 +33,7 @@ type Cartridge struct {
 	size    int64    // of the file data, which may lack a hole at its end
 	marks   uint64
 	broken  error // of the flush that failed
+	noTail  bool  // the file tail is surely empty
 
 	page  []byte // entries from number first on, all flushed
 	first uint64
@@ -47,7 +48,7 @@ func Create(d Disk, dir string, m Memory) (err error) {
 	if err := d.Mkdir(dir, 0o750); err != nil {
 		return err
 	}
-	for _, name := range []string{"index", "data"} {
+	for _, name := range []string{"index", "data", "tail"} {
 		f, err := d.Create(dir+"/"+name, 0o640)
 		if err != nil {
 			return err
@@ -82,52 +83,10 @@ func Open(d Disk, dir string) (_ *Cartridge, err error) {
 	if c.data, err = d.OpenWrite(dir + "/data"); err != nil {
 		return nil, err
 	}
+	if c.tail, err = d.OpenWrite(dir + "/tail"); err != nil {
+		return nil, err
+	}
 	return c, c.recover()
-}
-
-// recover cuts away what a crash left of entries that were not flushed.
-func (c *Cartridge) recover() error {
-	size, err := c.index.Size()
-	if err != nil {
-		return err
-	}
-	all := uint64(size / entrySize)
-	c.flushed = all
-	sure := all - min(all, maxPending)
-	var last Object
-	if sure > 0 {
-		if last, err = c.At(sure - 1); err != nil {
-			return err
-		}
-	}
-	good := sure
-	for ; good < all; good++ {
-		o, err := c.At(good)
-		if _, torn := errors.AsType[*CorruptError](err); torn {
-			break
-		} else if err != nil {
-			return err
-		}
-		if o.off != last.end() || o.Files != last.filesAfter() {
-			break
-		}
-		last = o
-	}
-	if int64(good)*entrySize != size {
-		if err := c.cutIndex(good); err != nil {
-			return err
-		}
-	}
-	c.flushed, c.end, c.marks = good, last.end(), last.filesAfter()
-	return c.cutData(c.end)
-}
-
-func (c *Cartridge) cutIndex(n uint64) error {
-	c.page = nil
-	if err := c.index.Truncate(int64(n) * entrySize); err != nil {
-		return err
-	}
-	return c.index.Sync()
 }
 
 // cutData makes sure that holes behind the end read as zeros.
@@ -176,8 +135,8 @@ func (c *Cartridge) At(number uint64) (Object, error) {
 
 func (c *Cartridge) readPage(number uint64) error {
 	first := number - number%pageEntries
-	page := make([]byte, min(pageEntries, c.flushed-first)*entrySize)
 	c.page = nil
+	page := make([]byte, min(pageEntries, c.flushed-first)*entrySize)
 	if n, err := c.index.ReadAt(page, int64(first)*entrySize); n < len(page) {
 		if err == nil || errors.Is(err, io.EOF) {
 			return &CorruptError{number, "the index is too short"}
@@ -331,11 +290,12 @@ func (c *Cartridge) Truncate(number uint64) error {
 		return err
 	}
 	if number < c.flushed {
-		if err := c.cutIndex(number); err != nil {
+		c.flushed, c.pending = number, nil
+		o.off = aligned(o.off)
+		if err := errors.Join(c.saveTail(), c.cutIndex(number)); err != nil {
 			c.broken = err
 			return err
 		}
-		c.flushed = number
 	}
 	c.pending = c.pending[:number-c.flushed]
 	c.waiting = 0
@@ -378,6 +338,9 @@ func (c *Cartridge) flush() error {
 	for i, o := range c.pending {
 		entries = o.append(entries, c.flushed+uint64(i))
 	}
+	if err := c.saveTail(); err != nil {
+		return err
+	}
 	if _, err := c.index.WriteAt(entries, int64(c.flushed)*entrySize); err != nil {
 		return err
 	}
@@ -386,6 +349,7 @@ func (c *Cartridge) flush() error {
 	}
 	c.flushed += uint64(len(c.pending))
 	c.pending, c.waiting, c.page = c.pending[:0], 0, nil
+	c.end = aligned(c.end)
 	return nil
 }
 
@@ -407,7 +371,7 @@ func (c *Cartridge) Close() error {
 }
 
 func (c *Cartridge) closeFiles() (err error) {
-	for _, f := range []vfs.File{c.index, c.data} {
+	for _, f := range []vfs.File{c.index, c.data, c.tail} {
 		if f != nil {
 			err = errors.Join(err, f.Close())
 		}

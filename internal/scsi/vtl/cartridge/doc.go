@@ -6,6 +6,7 @@
 //	cartridge.json  what the cartridge is, its counters and attributes ([Memory])
 //	index           one entry of 32 bytes an object
 //	data            the stored bytes of the blocks, one after the other
+//	tail            a copy of entries, see below
 //
 // An entry, big-endian:
 //
@@ -32,6 +33,12 @@
 // the last maxPending entries can be torn, which opening sees and cuts away. What
 // is on the medium after a crash, or after [Cartridge.Lose], is what was flushed
 // and a prefix of what was not, as on a tape.
+//
+// A power cut spoils pages of 4096 bytes that are being written, with what was in
+// them before. So the bytes after a flush begin with a page of their own, and the
+// flushed entries in the page of the index that a flush is to write are copied to
+// tail before, which is synced. An entry of tail counts where that of the index
+// is torn.
 //
 // Overwriting first cuts the index, durably, and then the data: nothing that is
 // there ever points at bytes of something newer.

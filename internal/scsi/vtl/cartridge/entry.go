@@ -5,7 +5,18 @@ import (
 	"hash/crc32"
 )
 
-const entrySize = 32
+const (
+	entrySize   = 32
+	pageEntries = pageSize / entrySize
+	// pageSize is what a disk writes at a time, and what a power cut may spoil.
+	pageSize  = 4096
+	maxOffset = 1 << 56 // of stored bytes; no disk has as many
+)
+
+var be = binary.BigEndian
+
+// aligned is the next offset that shares its page with nothing before.
+func aligned(off int64) int64 { return (off + pageSize - 1) &^ (pageSize - 1) }
 
 // Overhead is what an object takes of the capacity besides its bytes; an
 // encrypted one takes some more.
@@ -60,7 +71,7 @@ func entrySum(number uint64, b []byte) uint32 {
 
 func (o Object) append(b []byte, number uint64) []byte {
 	var e [entrySize]byte
-	be := binary.BigEndian
+
 	be.PutUint64(e[0:], uint64(o.off))
 	be.PutUint64(e[8:], o.Files)
 	be.PutUint32(e[16:], uint32(o.Length))
@@ -80,7 +91,6 @@ func (o Object) append(b []byte, number uint64) []byte {
 
 // parseEntry decodes the entry of an object.
 func parseEntry(number uint64, e []byte) (Object, error) {
-	be := binary.BigEndian
 	if be.Uint32(e[28:]) != entrySum(number, e) {
 		return Object{}, &CorruptError{number, "its entry in the index is damaged"}
 	}
@@ -93,7 +103,7 @@ func parseEntry(number uint64, e []byte) (Object, error) {
 		sum:       be.Uint32(e[20:]),
 		check:     [3]byte(e[24:]),
 	}
-	if e[27] < kindBlock || e[27] > kindEncrypted || o.Length > MaxBlock || o.off < 0 || o.Mark && o.Length != 0 {
+	if e[27] < kindBlock || e[27] > kindEncrypted || o.Length > MaxBlock || o.off < 0 || o.off > maxOffset || o.Mark && o.Length != 0 {
 		return Object{}, &CorruptError{number, "its entry in the index makes no sense"}
 	}
 	return o, nil
