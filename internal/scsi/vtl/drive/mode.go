@@ -126,7 +126,7 @@ func (d *Drive) modeSelect(r *request) (int, error) {
 	default:
 		return 0, spc.BadParameter()
 	}
-	if s.Descriptor != nil {
+	if len(s.Descriptor) > 0 {
 		if next.blockLength = u24(s.Descriptor[5:]); next.blockLength > cartridge.MaxBlock {
 			return 0, spc.BadParameter()
 		}
