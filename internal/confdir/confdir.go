@@ -26,6 +26,12 @@
 //	tape.cfg                .tape.lck              0640  drives and changers
 //	tape-job.cfg            .tape-job.lck          0640  jobs
 //	media-pool.cfg          .media-pool.lck        0640  tape pools
+//	tape-encryption-keys.json
+//	                        .tape-encryption-keys.lck
+//	                                               0600  keys of tapes
+//	tape-encryption-key-config.json
+//	                        .tape-encryption-keys.lck
+//	                                               0640  the same under passwords
 //	node.cfg                .node.lck              0640  settings of the machine
 //
 // The modes are those of new files, whose group is that of the directory where the
@@ -106,6 +112,8 @@ var (
 	Tape          = File{"tape.cfg", ".tape.lck", false}
 	TapeJobs      = File{"tape-job.cfg", ".tape-job.lck", false}
 	MediaPools    = File{"media-pool.cfg", ".media-pool.lck", false}
+	TapeKeys      = File{"tape-encryption-keys.json", ".tape-encryption-keys.lck", true}
+	TapeKeyFiles  = File{"tape-encryption-key-config.json", ".tape-encryption-keys.lck", false}
 	Node          = File{"node.cfg", ".node.lck", false}
 )
 
