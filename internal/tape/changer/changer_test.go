@@ -204,7 +204,7 @@ func TestNoMoveIsMadeTwice(t *testing.T) {
 		"broken":              {Sense: &scsi.Sense{Key: scsi.HardwareError, ASC: 0x15, ASCQ: 0x01}},
 	} {
 		rule.Ops = []scsi.Opcode{scsi.MoveMedium}
-		l, c := library(t, nil)
+		l, _ := library(t, nil)
 		u := fault.New(l.Units()[0].Unit, &rule)
 		c, err := changer.Open(target.Connect(u))
 		if err != nil {

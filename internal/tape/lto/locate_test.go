@@ -1,0 +1,84 @@
+package lto_test
+
+import (
+	"testing"
+
+	"github.com/holdfast-backup/holdfast/internal/scsi"
+	"github.com/holdfast-backup/holdfast/internal/tape/lto"
+)
+
+// Both kinds of drives are searched by LOCATE, and after the first time no
+// command is wasted on the difference between them.
+func TestLocateLearnsWhereTheDriveStops(t *testing.T) {
+	for _, hp := range []bool{false, true} {
+		b := newBench(t, func(s *setup) { s.drive.HP = hp })
+		d := b.open(lto.Config{})
+		for n := range 20 {
+			putBlock(t, d, n)
+		}
+		if err := d.Locate(t.Context(), 7); err != nil {
+			t.Fatal(err)
+		}
+		b.seen.cdbs = nil
+		for _, n := range []uint64{19, 2, 11, 3, 18} {
+			if err := d.Locate(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := d.File(t.Context()); got != n || err != nil {
+				t.Errorf("HP %v: file %d, %v; want %d", hp, got, err, n)
+			}
+		}
+		if l, s, r := b.seen.count(scsi.Locate16), b.seen.count(scsi.Space6), b.seen.count(scsi.Rewind); l != 5 || s != 5 || r != 0 {
+			t.Errorf("HP %v: five files took %d LOCATE, %d SPACE and %d REWIND", hp, l, s, r)
+		}
+	}
+}
+
+func TestSpacingStopsWhereTheStandardSays(t *testing.T) {
+	d := newBench(t).open(lto.Config{})
+	for n := range 5 {
+		putBlock(t, d, n)
+	}
+	at := func(want lto.Position) {
+		t.Helper()
+		if p, err := d.Position(); p != want || err != nil {
+			t.Errorf("at %+v, %v; want %+v", p, err, want)
+		}
+	}
+	if n, err := d.LastFile(t.Context()); n != 4 || err != nil {
+		t.Errorf("the last file is %d, %v", n, err)
+	}
+	at(lto.Position{Object: 8, File: 4})
+	for _, step := range []struct {
+		do   func() error
+		fail bool
+		want lto.Position
+	}{
+		{func() error { return d.SpaceFiles(t.Context(), -2) }, false, lto.Position{Object: 5, File: 2}}, // before the mark
+		{func() error { return d.SpaceFiles(t.Context(), 2) }, false, lto.Position{Object: 8, File: 4}},
+		{func() error { return d.SpaceBlocks(t.Context(), 1) }, false, lto.Position{Object: 9, File: 4}},
+		{func() error { return d.SpaceBlocks(t.Context(), 1) }, true, lto.Position{Object: 10, File: 5}}, // over the mark
+		{func() error { return d.SpaceFiles(t.Context(), 1) }, true, lto.Position{Object: 10, File: 5}},
+		{func() error { return d.SpaceBlocks(t.Context(), -1) }, true, lto.Position{Object: 9, File: 4}},
+		{func() error { return d.SpaceBlocks(t.Context(), -1) }, false, lto.Position{Object: 8, File: 4}},
+		{func() error { return d.SpaceFiles(t.Context(), -100) }, true, lto.Position{}},
+		{func() error { return d.SpaceFiles(t.Context(), 1<<30) }, true, lto.Position{Object: 10, File: 5}}, // needs SPACE(16)
+	} {
+		if err := step.do(); (err != nil) != step.fail {
+			t.Errorf("on the way to %+v: %v", step.want, err)
+		}
+		at(step.want)
+	}
+	if err := d.Locate(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Erase(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.EndOfData(t.Context()); n != 2 || err != nil {
+		t.Errorf("erased from file 2 on: %d files, %v", n, err)
+	}
+	if _, err := newBench(t).open(lto.Config{}).LastFile(t.Context()); err == nil {
+		t.Error("an empty tape has a last file")
+	}
+}
