@@ -50,6 +50,8 @@ var rooms = []room{
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire},                                         // key files that no crash spoils
 	{dir: "internal/confdir", may: "internal/keystore", std: noWire},                                                     // the files of a server's configuration
 	{dir: "internal/accounts", may: "internal/access internal/confdir internal/format internal/secret", std: "net/http"}, // who can log in to a server
+	{dir: "internal/objstore", std: "os net"},   // what a bucket can do
+	{dir: "internal/objstore/s3", may: "internal/objstore"},
 	{dir: "internal/pamcheck", std: noWire},                                                                              // one password of one user of this machine
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
@@ -123,8 +125,9 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/prometheus", "internal/server/metrics", "one room knows how figures are asked for"},
 	{"github.com/go-crypt/x", "internal/access/passwd", "one room knows how passwords are kept"},
 	{"go.yaml.in/yaml", "internal/idmap", "containers are configured in YAML"},
-	{"github.com/minio/minio-go", "internal/datastore internal/vfs", "S3 is a kind of repository"},
 	{"github.com/ncruces/go-strftime", "internal/tape/media", "media sets are named by templates of strftime"},
+	{"github.com/minio/minio-go", "internal/objstore/s3", "one room speaks S3"},
+	{"github.com/johannesboyne/gofakes3", "internal/objstore", "an engine of object stores in tests"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
 	{"github.com/google/uuid", "internal/format internal/tape internal/cli internal/server", "tapes and media sets are named by UUIDs"},
 	{"github.com/beevik/etree", "internal/guest/libvirt", "definitions of domains are changed, and kept otherwise"},
