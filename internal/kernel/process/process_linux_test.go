@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 )
 
 func TestOnlyTheProcessThatBeganThenIsKilled(t *testing.T) {
@@ -65,4 +66,26 @@ func TestANameWithBracketsAndBlanksHidesNothing(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
+}
+
+func TestAProcessThatNobodyHasWaitedForHasEnded(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	start, err := Start(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); Runs(cmd.Process.Pid, start); { // its end takes a moment
+		if time.Now().After(deadline) {
+			t.Fatal("it runs although it has ended")
+		}
+	}
+	if again, err := Start(cmd.Process.Pid); err != nil || again != start {
+		t.Errorf("its number is another's: %v", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
 }
