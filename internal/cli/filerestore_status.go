@@ -50,10 +50,14 @@ func runFileStatus(ctx context.Context, a *app) error {
 		}}
 		for _, m := range list {
 			state := "answers"
-			if m.Error != "" {
+			memory, ends := ui.Size(int64(m.Memory)<<20), seconds(m.Timeout)
+			switch {
+			case m.Error != "":
 				state = m.Error
+			case m.Starting:
+				state, memory, ends = "starts", "", ""
 			}
-			t.Add(m.Name, strconv.Itoa(m.PID), strconv.Itoa(m.Disks), ui.Size(int64(m.Memory)<<20), m.Accel, seconds(m.Uptime), seconds(m.Timeout), state)
+			t.Add(m.Name, strconv.Itoa(m.PID), strconv.Itoa(m.Disks), memory, m.Accel, seconds(m.Uptime), ends, state)
 		}
 		return a.table(&t)
 	})

@@ -132,6 +132,9 @@ func (d *Driver) resolve(p filerestore.Path) (place, error) {
 			entries, err := d.buckets(v, base, whole)
 			return place{entries: entries}, err
 		}
+		if f.Class == detect.Member && f.Type != lvmMember && f.Type != raidMember {
+			return place{}, fsread.Unsupported(base.String(), "%s", f.Type) // what is in it is for the machine to say
+		}
 		bucket := names[0]
 		base, names = base.Join(bucket), names[1:]
 		if bucket == filerestore.BucketRaw {

@@ -33,13 +33,23 @@ func newClient(name string, m machine) *Client {
 const answerWait = 10 * time.Second
 
 // Ensure returns a client of the machine with a name. If there is none that answers,
-// start is called and is to have one running when it returns. Others who want the same
-// machine wait for it. started says that this call did it.
+// start is called and is to have its supervisor running when it returns. All who want the
+// same machine wait for its start; it goes on when ctx ends before. started says that this
+// call began it.
 func Ensure(ctx context.Context, dir, name string, start func(context.Context) error) (c *Client, started bool, err error) {
 	reg, err := registryAt(dir)
 	if err != nil {
 		return nil, false, err
 	}
+	if c, started, err = ensure(ctx, reg, name, start); err != nil {
+		return nil, started, err
+	}
+	_, err = c.status(ctx, "status?wait=1")
+	return c, started, err
+}
+
+// ensure returns a client of a machine that may still be on its way.
+func ensure(ctx context.Context, reg *registry, name string, start func(context.Context) error) (c *Client, started bool, err error) {
 	unlock, err := reg.lock(ctx, short(name)+".boot")
 	if err != nil {
 		return nil, false, err
@@ -63,7 +73,7 @@ func Ensure(ctx context.Context, dir, name string, start func(context.Context) e
 	}
 	m, ok, err = reg.find(ctx, name)
 	if err == nil && !ok {
-		err = errors.New("the restore machine ended as soon as it was ready")
+		err = errors.New("the restore machine ended as soon as it could be found")
 	}
 	return newClient(name, m), true, err
 }
@@ -152,6 +162,10 @@ func (c *Client) Status(ctx context.Context, used bool) (Status, error) {
 	if !used {
 		call += "?keep-timeout=1"
 	}
+	return c.status(ctx, call)
+}
+
+func (c *Client) status(ctx context.Context, call string) (Status, error) {
 	body, err := c.call(ctx, http.MethodGet, call, nil)
 	if err != nil {
 		return Status{}, err

@@ -21,7 +21,8 @@
 // call has the machine's ticket in the header Authorization; without, nothing is
 // answered but 401.
 //
-//	GET  /api2/json/status   [Status]; with keep-timeout=1 it does not count as use
+//	GET  /api2/json/status   [Status]; with keep-timeout=1 it does not count as use, with wait=1
+//	                         the answer waits for the machine's start
 //	GET  /api2/json/console  the last 64 KiB of the guest's console
 //	POST /api2/json/stop     the machine ends, and its supervisor
 //	POST /api2/json/OP       an operation of package inside: the call as JSON, its answer
@@ -33,8 +34,9 @@
 // # Run directory
 //
 // [RunDir] holds machines.json, the state map: for each name pid and start time of the
-// supervisor, ticket, socket. It is replaced as a whole, under machines.lock. HASH.boot
-// is locked by who has a machine started, so that others wait for that one. An entry
+// supervisor, ticket, socket. It is replaced as a whole, under machines.lock. A supervisor is
+// entered before its machine starts, and calls wait for that; HASH.boot is locked by who has a
+// supervisor started. An entry
 // whose process is gone is dropped when anybody looks; one that does not answer is
 // killed, if the process is still the one of the entry.
 //

@@ -37,7 +37,7 @@ type Options struct {
 	Appliance
 	Dir   string        // the run directory; "": RunDir
 	Idle  time.Duration // the machine ends when unused for so long; 0: 10 minutes
-	Ready func() error  // called as soon as the machine answers
+	Ready func() error  // called as soon as clients can find the machine, and wait for its start
 	Log   *slog.Logger  // nil: nothing
 
 	paced pace // the zero pace: usual
@@ -172,6 +172,9 @@ func start(ctx context.Context, disks []Disk, o Options) (_ *guestVM, err error)
 
 // end pulls the plug: nothing in the guest is to last.
 func (g *guestVM) end() (err error) {
+	if g == nil {
+		return nil
+	}
 	if g.VM != nil {
 		err = g.VM.Close()
 	}

@@ -49,6 +49,7 @@ type Status struct {
 	Uptime, Timeout, Boot float64
 	Accel, Kernel         string
 	Memory, Disks         int
+	Starting              bool
 	Error                 string
 }
 

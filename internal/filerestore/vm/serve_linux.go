@@ -39,7 +39,9 @@ type Status struct {
 	Kernel  string  `json:"kernel"`
 	Memory  int     `json:"memory"` // MiB
 	Disks   int     `json:"disks"`
-	Error   string  `json:"error,omitempty"` // it does not answer
+	// Starting: what is not known before it has started is zero.
+	Starting bool   `json:"starting,omitempty"`
+	Error    string `json:"error,omitempty"` // it does not answer
 }
 
 // guestMachine is what a supervisor needs of its machine.
@@ -51,17 +53,19 @@ type guestMachine interface {
 	Close() error
 }
 
-// supervisor serves the calls of one machine.
+// supervisor serves the calls of one machine, from before it has started.
 type supervisor struct {
 	ticket  string
-	vm      guestMachine
-	about   Status // what does not change
+	about   Status // what is known before it starts; all of it then
 	started time.Time
 	idle    time.Duration
 	pace    pace
 
-	ended  context.Context //nolint:containedctx // calls that are under way end with it, for its reason
-	end    context.CancelCauseFunc
+	up    chan struct{} // closed when vm is there
+	vm    guestMachine
+	ended context.Context //nolint:containedctx // calls that are under way end with it, for its reason
+	end   context.CancelCauseFunc
+
 	trees  chan struct{} // a token for each that is fetched
 	mu     sync.Mutex
 	active int
@@ -83,24 +87,15 @@ func Serve(ctx context.Context, name string, disks []Disk, o Options) (err error
 			return err
 		}
 	}
-	if o.Idle <= 0 {
-		o.Idle = 10 * time.Minute
-	}
 	reg, err := openRegistry(o.Dir)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
 	ln, err := nbdserver.ListenUnix(reg.socket(name))
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
-	g, err := start(ctx, disks, o)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, g.end()) }()
 	self, err := newMachine(reg.socket(name))
 	if err != nil {
 		return err
@@ -109,28 +104,63 @@ func Serve(ctx context.Context, name string, disks []Disk, o Options) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, reg.drop(context.WithoutCancel(ctx), name, self)) }()
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	s := &supervisor{
-		ticket: self.Ticket, vm: g, started: began, idle: o.Idle, pace: o.pace(),
-		about: Status{
-			Name: name, PID: os.Getpid(), Boot: g.boot.Seconds(), Accel: string(g.Accel), Kernel: g.Hello.Kernel,
-			Memory: g.memoryMB, Disks: len(disks),
-		},
-		ended: ctx, end: end, trees: make(chan struct{}, maxTrees),
+	s := newSupervisor(ctx, self.Ticket, o)
+	s.about = Status{Name: name, PID: os.Getpid(), Disks: len(disks), Starting: true}
+	defer s.answer(ln)()
+	if o.Ready != nil {
+		if err := o.Ready(); err != nil {
+			return err
+		}
 	}
-	return s.serve(ln, o.Ready)
+	err = s.run(disks, o)
+	s.end(err)
+	if errors.Is(err, errStopped) || errors.Is(err, errUnused) {
+		return nil
+	}
+	return err
 }
 
-// windUp starts the clock of a machine that nobody uses.
-func (s *supervisor) windUp() (stop func() bool) {
+func newSupervisor(ctx context.Context, ticket string, o Options) *supervisor {
+	s := &supervisor{ticket: ticket, started: time.Now(), idle: o.Idle, pace: o.pace(), up: make(chan struct{}), trees: make(chan struct{}, maxTrees)}
+	if s.idle <= 0 {
+		s.idle = 10 * time.Minute
+	}
+	s.ended, s.end = context.WithCancelCause(ctx)
+	return s
+}
+
+// run has the machine from its start to its end.
+func (s *supervisor) run(disks []Disk, o Options) (err error) {
+	g, err := start(s.ended, disks, o)
+	if s.ended.Err() != nil { // stopped before
+		return errors.Join(context.Cause(s.ended), g.end())
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.end()) }()
+	about := s.about
+	about.Boot, about.Accel, about.Kernel, about.Memory, about.Starting = g.boot.Seconds(), string(g.Accel), g.Hello.Kernel, g.memoryMB, false
+	defer s.serve(g, about)()
+	err = s.watch()
+	s.end(err) // callers hear of this, before what they ask for breaks
+	return err
+}
+
+// serve lets the machine be used.
+func (s *supervisor) serve(vm guestMachine, about Status) (stop func() bool) {
+	s.mu.Lock()
+	s.vm, s.about = vm, about
 	s.timer = time.AfterFunc(s.idle, s.unused)
+	s.mu.Unlock()
 	s.touch(0)
+	close(s.up)
 	return s.timer.Stop
 }
 
-func (s *supervisor) serve(ln net.Listener, ready func() error) error {
-	defer s.windUp()()
+// answer serves calls until what it returns is called: callers then have some time to
+// hear of the end.
+func (s *supervisor) answer(ln net.Listener) (shut func()) {
 	server := &http.Server{Handler: s, ReadHeaderTimeout: readHeader, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 		if !ours(c) {
 			_ = c.Close()
@@ -139,24 +169,26 @@ func (s *supervisor) serve(ln net.Listener, ready func() error) error {
 	}}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
-	var err error
-	if ready != nil {
-		err = ready()
+	return func() {
+		s.end(nil)
+		wait, cancel := context.WithTimeout(context.WithoutCancel(s.ended), partingWait)
+		defer cancel()
+		_ = server.Shutdown(wait)
+		_ = server.Close()
+		<-served
 	}
-	if err == nil {
-		err = s.watch()
-	}
-	s.end(err)
-	_ = s.vm.Close() // what is asked of it ends now
-	wait, cancel := context.WithTimeout(context.WithoutCancel(s.ended), partingWait)
-	defer cancel()
-	_ = server.Shutdown(wait) // callers hear why
-	_ = server.Close()
-	<-served
-	if errors.Is(err, errStopped) || errors.Is(err, errUnused) {
+}
+
+// await waits until the machine can be asked.
+func (s *supervisor) await(ctx context.Context) error {
+	select {
+	case <-s.up:
 		return nil
+	case <-s.ended.Done():
+		return fmt.Errorf("it did not start: %w", context.Cause(s.ended))
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return err
 }
 
 // watch waits for the end: of the machine, or because somebody wants it.
@@ -198,7 +230,9 @@ func (s *supervisor) touch(more int) {
 	defer s.mu.Unlock()
 	s.active += more
 	s.due = time.Now().Add(s.idle)
-	s.timer.Reset(s.idle)
+	if s.timer != nil { // it has started
+		s.timer.Reset(s.idle)
+	}
 }
 
 // ours reports whether the peer is this user or root.
@@ -225,17 +259,23 @@ func (s *supervisor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	call := r.Method + " " + r.URL.Path
-	if call == "GET "+api+"status" {
+	switch call {
+	case "GET " + api + "status":
 		s.status(w, r)
+		return
+	case "POST " + api + "stop":
+		s.end(errStopped)
 		return
 	}
 	s.touch(1)
 	defer s.touch(-1)
+	if err := s.await(r.Context()); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
 	switch call {
 	case "GET " + api + "console":
 		_, _ = io.WriteString(w, s.vm.Console())
-	case "POST " + api + "stop":
-		s.end(errStopped)
 	case "POST " + api + "tree":
 		select {
 		case s.trees <- struct{}{}:
@@ -252,16 +292,22 @@ func (s *supervisor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *supervisor) status(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("wait") == "1" {
+		if err := s.await(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+	}
 	if r.URL.Query().Get("keep-timeout") != "1" {
 		s.touch(0)
 	}
 	s.mu.Lock()
 	left := time.Until(s.due)
-	if s.active > 0 {
+	if s.active > 0 || s.timer == nil {
 		left = s.idle
 	}
-	s.mu.Unlock()
 	out := s.about
+	s.mu.Unlock()
 	out.Uptime, out.Timeout = time.Since(s.started).Seconds(), left.Seconds()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]Status{"data": out})

@@ -36,12 +36,8 @@ func watched(t *testing.T, p *puppet) (s *supervisor, ended <-chan error) {
 		p.ping = func(context.Context) error { return nil }
 	}
 	p.done = make(chan struct{})
-	ctx, end := context.WithCancelCause(context.Background())
-	s = &supervisor{
-		ticket: "t", vm: p, started: time.Now(), idle: 10 * time.Minute, pace: Options{}.pace(),
-		ended: ctx, end: end, trees: make(chan struct{}, maxTrees),
-	}
-	stop := s.windUp()
+	s = newSupervisor(context.Background(), "t", Options{})
+	stop := s.serve(p, Status{})
 	done := make(chan error, 1)
 	go func() {
 		defer stop()
@@ -145,6 +141,38 @@ func TestTheEndOfAMachineIsTold(t *testing.T) {
 		close(p.done)
 		if err := <-ended; !strings.Contains(err.Error(), "last words") {
 			t.Error(err)
+		}
+	})
+}
+
+func TestCallsWaitForTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervisor(context.Background(), "t", Options{})
+		answered := make(chan *httptest.ResponseRecorder, 2)
+		go func() { answered <- s.ask1(http.MethodPost, "list") }()
+		time.Sleep(time.Hour) // a start is no idle time
+		if synctest.Wait(); len(answered) > 0 {
+			t.Fatal("it was answered before the start")
+		}
+		if w := s.ask1(http.MethodGet, "status"); w.Code != http.StatusOK {
+			t.Errorf("status: %d", w.Code)
+		}
+		defer s.serve(&puppet{answer: func(context.Context) error { return nil }}, Status{})()
+		if w := <-answered; w.Code != http.StatusOK {
+			t.Errorf("%d: %s", w.Code, w.Body)
+		}
+	})
+}
+
+func TestWhoWaitsForAStartThatFailsHearsWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervisor(context.Background(), "t", Options{})
+		answered := make(chan *httptest.ResponseRecorder)
+		go func() { answered <- s.ask1(http.MethodGet, "status?wait=1") }()
+		synctest.Wait()
+		s.end(errors.New("no room"))
+		if w := <-answered; w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no room") {
+			t.Errorf("%d: %s", w.Code, w.Body)
 		}
 	})
 }
