@@ -363,8 +363,9 @@ func (w *World) Clean(ctx context.Context) error {
 	if err := s.Changer.Load(ctx, slot, s.Number); err != nil {
 		return fmt.Errorf("load the cleaning cartridge from slot %d: %w", slot, err)
 	}
-	if err := s.Changer.Unload(ctx, s.Number, slot); err != nil {
-		return fmt.Errorf("unload the cleaning cartridge into slot %d: %w", slot, err)
+	// A drive may give the cartridge out by itself, and only when it is done.
+	if err := s.takeOut(ctx, s.Number, slot); err != nil {
+		return fmt.Errorf("cleaning cartridge: %w", err)
 	}
 	w.logf("drive %s was cleaned", s.Name)
 	return nil

@@ -21,6 +21,7 @@ type Station struct {
 	ChangerName string
 	Number      int   // of the drive in the changer, from 0
 	Exports     []int // slots that count as import and export besides
+	EjectFirst  bool  // the drive has to eject a medium before the changer can take it
 
 	// Ask is called with what people have to do, each time that changes; it may
 	// send a message. May be nil.
@@ -193,8 +194,8 @@ func (s *Station) exchange(ctx context.Context, st tape.ChangerStatus, slot int)
 		if err != nil {
 			return err
 		}
-		if err := s.Changer.Unload(ctx, s.Number, to); err != nil {
-			return fmt.Errorf("unload drive %s into slot %d: %w", s.Name, to, err)
+		if err := s.takeOut(ctx, s.Number, to); err != nil {
+			return err
 		}
 	}
 	if err := s.Changer.Load(ctx, slot, s.Number); err != nil {
@@ -250,8 +251,18 @@ func (s *Station) Unload(ctx context.Context, slot int) error {
 			return err
 		}
 	}
-	if err := s.Changer.Unload(ctx, s.Number, slot); err != nil {
-		return fmt.Errorf("unload drive %s into slot %d: %w", s.Name, slot, err)
+	return s.takeOut(ctx, s.Number, slot)
+}
+
+// takeOut brings the medium of a drive into a slot.
+func (s *Station) takeOut(ctx context.Context, drive, slot int) error {
+	if s.EjectFirst && drive == s.Number {
+		if err := s.Eject(ctx); err != nil {
+			return fmt.Errorf("eject from drive %s: %w", s.Name, err)
+		}
+	}
+	if err := s.Changer.Unload(ctx, drive, slot); err != nil {
+		return fmt.Errorf("unload drive %d of changer %s into slot %d: %w", drive, s.ChangerName, slot, err)
 	}
 	return nil
 }
@@ -287,7 +298,7 @@ func (s *Station) Export(ctx context.Context, text string) (int, error) {
 			continue
 		}
 		if at.drive >= 0 {
-			err = s.Changer.Unload(ctx, at.drive, slot)
+			err = s.takeOut(ctx, at.drive, slot)
 		} else {
 			err = s.Changer.Transfer(ctx, at.slot, slot)
 		}

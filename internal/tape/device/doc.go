@@ -1,0 +1,23 @@
+// Package device opens the drives and changers that are configured, and puts them
+// together as jobs use them.
+//
+// # What a path can be
+//
+//	/dev/sg0, /dev/tape/by-id/…   the node of a device
+//	serial:S                      the connected device with this serial number
+//	a socket                      a unit that another process emulates (scsi/socket)
+//	DIR/drive0, DIR/changer       a unit of the virtual library in DIR (scsi/vtl)
+//
+// and for a drive of type virtual a directory in the form of PBS's (tape/dirdrive).
+// A virtual library is opened with its first unit and closed with the [Opener]; as
+// only one process has it open at a time, a second one is told that it is busy.
+//
+// # Locks
+//
+// A drive at a node is locked as PBS does it, from opening it until it is closed.
+//
+// # Errors
+//
+// config.ErrNotFound for what is not configured, tape.ErrBusy for what somebody
+// else uses, and those of the drivers.
+package device

@@ -1,0 +1,127 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/holdfast-backup/holdfast/internal/scsi"
+	"github.com/holdfast-backup/holdfast/internal/scsi/sg"
+	"github.com/holdfast-backup/holdfast/internal/scsi/socket"
+	"github.com/holdfast-backup/holdfast/internal/scsi/target"
+	"github.com/holdfast-backup/holdfast/internal/scsi/vtl"
+	"github.com/holdfast-backup/holdfast/internal/tape"
+	"github.com/holdfast-backup/holdfast/internal/tape/config"
+	"github.com/holdfast-backup/holdfast/internal/tape/drivelock"
+	"github.com/holdfast-backup/holdfast/internal/vfs"
+)
+
+// Opener opens devices. It is safe for concurrent use.
+type Opener struct {
+	Config    config.Config
+	Locks     string         // directory of the locks of drives; "": they are not locked
+	Encrypter tape.Encrypter // nil: no keys
+	Version   string         // of this program
+
+	mu        sync.Mutex
+	libraries map[string]*vtl.Library // by directory
+}
+
+// Close closes the virtual libraries. Nobody may use their units any more.
+func (o *Opener) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var errs []error
+	for _, l := range o.libraries {
+		errs = append(errs, l.Close())
+	}
+	o.libraries = nil
+	return errors.Join(errs...)
+}
+
+// isDevice reports whether a path is the node of a device, as far as it is there.
+func isDevice(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&fs.ModeDevice != 0
+}
+
+// transport opens the way to a unit. lock is held by who uses the device, nil where
+// nothing is to be locked.
+func (o *Opener) transport(ctx context.Context, path string, kind scsi.DeviceType) (t scsi.Transport, lock *drivelock.Lock, err error) {
+	node, err := scsi.Resolve(os.DirFS("/sys"), os.DirFS("/dev"), path, kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !isDevice(node) {
+		t, err := o.emulated(ctx, node)
+		return t, nil, err
+	}
+	if o.Locks != "" && kind == scsi.TypeTape {
+		if err := os.MkdirAll(o.Locks, 0o755); err != nil {
+			return nil, nil, err
+		}
+		if lock, err = drivelock.Take(ctx, drivelock.Path(o.Locks, path)); err != nil {
+			return nil, nil, err
+		}
+	}
+	d, err := sg.Open(node)
+	if err != nil {
+		if lock != nil {
+			err = errors.Join(err, lock.Unlock())
+		}
+		return nil, nil, err
+	}
+	return d, lock, nil
+}
+
+// emulated opens the way to a unit that is no device: one behind a socket, or one of
+// a virtual library.
+func (o *Opener) emulated(ctx context.Context, path string) (scsi.Transport, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode()&fs.ModeSocket != 0 {
+		return socket.Dial(ctx, path)
+	}
+	dir, name := filepath.Split(path)
+	dir = filepath.Clean(dir)
+	if _, lerr := os.Stat(filepath.Join(dir, "library.json")); lerr != nil {
+		if err == nil {
+			err = fmt.Errorf("%s is no device, no socket and no unit of a virtual library", path)
+		}
+		return nil, err
+	}
+	l, err := o.library(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range l.Units() {
+		if u.Name == name {
+			return target.Connect(u.Unit), nil
+		}
+	}
+	return nil, fmt.Errorf("the virtual library in %s has no unit %q", dir, name)
+}
+
+// library opens a virtual library once.
+func (o *Opener) library(dir string) (*vtl.Library, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l := o.libraries[dir]; l != nil {
+		return l, nil
+	}
+	l, err := vtl.Open(dir, vtl.Options{})
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("the virtual library in %s: %w", dir, tape.ErrBusy)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.libraries == nil {
+		o.libraries = map[string]*vtl.Library{}
+	}
+	o.libraries[dir] = l
+	return l, nil
+}
