@@ -31,6 +31,7 @@ type restoreOptions struct {
 	overwrite  bool
 	allowHoles bool
 	nbd        nbdFlags
+	volume     volumeFlags
 	files      extractFlags
 	format     string
 	path       string
@@ -42,7 +43,7 @@ type restoreOptions struct {
 func newRestoreCommand(a *app) *cobra.Command {
 	var o restoreOptions
 	cmd := &cobra.Command{
-		Use:   "restore SNAPSHOT ARCHIVE TARGET",
+		Use:   "restore SNAPSHOT ARCHIVE [TARGET]",
 		Short: "Restore a directory, a disk image or a small file",
 		Long: `Restores one archive of a snapshot to TARGET. For a disk image or a small file
 that is:
@@ -62,6 +63,11 @@ With --in-place --base SNAPSHOT the target is taken to hold the image of that
 snapshot, unchanged since: only chunks that differ between the two snapshots are
 touched, and nothing is read from the target. If it was changed after all, the
 result is wrong.
+
+With --volume DEVICE there is no TARGET: the image goes behind a header that says what
+the device holds, see 'holdfast volume', and is mapped below /dev/mapper. A volume that
+holds the image already is kept as it is. What differs is written, and a restore that
+stops in between is seen and resumed. --base is taken only if the header vouches for it.
 
 Every byte is checked against the checksums of the snapshot before it is
 written. A missing or damaged chunk ends the restore (exit code 4) and is named
@@ -85,6 +91,7 @@ upload-log'.`,
   holdfast restore vm/100/2026-11-22T10:00:00Z disk.img /dev/vg0/vm-100 --in-place
   holdfast restore vm/100 disk.img disk.raw --in-place --base vm/100/2026-11-21T10:00:00Z
   holdfast restore vm/100 disk.img nbd://storage.example/vm-100 --in-place
+  holdfast restore vm/100 disk.img --volume /dev/vg0/vm-100 --map-as virtlet-dm-vm-100
   holdfast restore vm/100 disk.img - | ssh host 'cat > /dev/vg0/data'
   holdfast restore vm/100 vm.conf -
   holdfast restore host/web1 root.pxar /mnt/root
@@ -92,10 +99,18 @@ upload-log'.`,
   holdfast restore host/web1 root.pxar /tmp/conf --pattern '/etc/**/*.conf'
   holdfast restore host/web1 home.pxar /home --in-place --delete
   holdfast restore host/web1 root.pxar - --format tar | ssh host tar -xp -C /srv`,
-		Args:              exactly(3),
+		Args:              between(2, 3),
 		ValidArgsFunction: a.completeArchives,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.snapshot, o.archive, o.target = args[0], args[1], args[2]
+			o.snapshot, o.archive = args[0], args[1]
+			if len(args) > 2 {
+				o.target = args[2]
+			} else if o.volume.device == "" {
+				return usagef("an argument is missing: %s", cmd.UseLine())
+			}
+			if err := o.checkVolume(cmd); err != nil {
+				return err
+			}
 			return runRestore(cmd.Context(), a, o)
 		},
 	}
@@ -107,6 +122,7 @@ upload-log'.`,
 	f.StringVar(&o.rate, "rate", "", "read at most so many bytes a second from the repository, as 50M")
 	f.IntVar(&o.workers, "workers", 0, "chunks worked on at a time (0: by the number of CPUs)")
 	o.nbd.add(f)
+	o.volume.add(cmd)
 	f.StringVar(&o.format, "format", "", "what an archive of a directory becomes: plain, tar, zip or pxar (default: plain, for - pxar)")
 	f.StringVar(&o.path, "path", "", "restore one file or directory of the archive")
 	f.StringArrayVar(&o.patterns, "pattern", nil, "restore what matches this pattern, and all below it (repeatable; the last match decides, \"!\" in front leaves out)")
@@ -155,6 +171,9 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.volume.device != "" && filearchive.Is(o.archive) {
+		return usagef("a volume holds a disk image, and %s is none", o.archive)
+	}
 	if filearchive.Is(o.archive) {
 		return runRestoreTree(ctx, a, o, opts.Rate)
 	}
@@ -177,6 +196,9 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 		m := s.Manifest()
 		if name, err = archiveNamed(m, o.archive); err != nil {
 			return err
+		}
+		if o.volume.device != "" && name.Kind() != names.Fidx {
+			return usagef("a volume holds a disk image, and %s is none", o.archive)
 		}
 		if name == names.Manifest {
 			text, err := m.Marshal()
@@ -206,6 +228,9 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 		}
 		switch name.Kind() {
 		case names.Fidx:
+			if o.volume.device != "" {
+				return a.restoreVolume(ctx, r, s, f, key, o, opts)
+			}
 			return a.restoreImage(ctx, r, s, f, key, o, opts)
 		case names.Blob:
 			text, err := restore.Blob(s, name, key)

@@ -75,6 +75,8 @@ Environment:
         the new password when one is changed; that of a private master key
   HOLDFAST_RUN_DIR, XDG_STATE_HOME
         where mappings are recorded; where overlays and logs lie
+  HOLDFAST_VOLUME_PREFIX
+        how names of mapped volumes begin
   NO_COLOR
         no colours
 Every PBS_ variable can be written HOLDFAST_ instead, which wins.
@@ -107,7 +109,7 @@ Exit codes:
 	}
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a), newCatalogCommand(a))
 	section(groupMain, newGuestCommand(a))
-	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a), newMountCommand(a), newUnmountCommand(a), newFileRestoreCommand(a))
+	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a), newVolumeCommand(a), newMountCommand(a), newUnmountCommand(a), newFileRestoreCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newSyncCommand(a), newNamespaceCommand(a), newStatusCommand(a), newRepositoryCommand(a))
 	section(groupServer, newServerCommand(a), newProviderCommand(a))
 	section(groupTools, newKeyCommand(a), newPxarCommand(a), newBenchmarkCommand(a), newDebugCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a))
