@@ -50,9 +50,9 @@ var rooms = []room{
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire},                                         // key files that no crash spoils
 	{dir: "internal/confdir", may: "internal/keystore", std: noWire},                                                     // the files of a server's configuration
 	{dir: "internal/accounts", may: "internal/access internal/confdir internal/format internal/secret", std: "net/http"}, // who can log in to a server
-	{dir: "internal/objstore", std: "os net"},   // what a bucket can do
+	{dir: "internal/objstore", std: "os net"},                                                                            // what a bucket can do
 	{dir: "internal/objstore/s3", may: "internal/objstore"},
-	{dir: "internal/pamcheck", std: noWire},                                                                              // one password of one user of this machine
+	{dir: "internal/pamcheck", std: noWire}, // one password of one user of this machine
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
@@ -78,7 +78,8 @@ var rooms = []room{
 	{dir: "internal/repo/remote", may: face + " internal/secret internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1"}, // a repository on a server
 	{dir: "internal/fsread", may: images, std: noWire},
 	{dir: "internal/scsi", may: formats + " internal/kernel"},
-	{dir: "internal/scsi/vtl", may: storage + " internal/scsi", std: noWire}, // a virtual tape library
+	{dir: "internal/scsi/vtl", may: storage + " internal/scsi", std: noWire},            // a virtual tape library
+	{dir: "internal/scsi/vtl/share", may: storage + " internal/scsi internal/scsi/vtl"}, // and for several processes
 	{dir: "internal/appliance", may: work + " internal/proto"},
 	{dir: "internal/mapping", may: work + " internal/proto internal/kernel/fusefile"},
 	{dir: "internal/mount", may: work + " internal/filearchive internal/filemeta"},

@@ -76,11 +76,19 @@ func ParseDensity(s string) (Density, error) {
 	return 0, fmt.Errorf("%q is no format of tapes", s)
 }
 
-// MarshalText implements encoding.TextMarshaler.
-func (d Density) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+// MarshalText implements encoding.TextMarshaler. 0 is no text.
+func (d Density) MarshalText() ([]byte, error) {
+	if d == 0 {
+		return nil, nil
+	}
+	return []byte(d.String()), nil
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Density) UnmarshalText(b []byte) (err error) {
-	*d, err = ParseDensity(string(b))
+	*d = 0
+	if len(b) > 0 {
+		*d, err = ParseDensity(string(b))
+	}
 	return err
 }
