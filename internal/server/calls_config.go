@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/sections"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 )
@@ -25,12 +26,12 @@ func (s *Server) configCalls() []api.Call {
 		},
 		{
 			Method: "POST", Path: at, Doc: "Make a datastore, or take one in that is there. The task that does it is the answer.",
-			Guard: api.Where("/datastore", access.DatastoreAllocate), Params: append([]api.AnyParam{storeName, storePath, reuse}, storeFields.params()...), Do: api.Data(s.addStore),
+			Guard: api.Where("/datastore", access.DatastoreAllocate), Params: append([]api.AnyParam{storeName, storePath, reuse}, storeFields.Params()...), Do: api.Data(s.addStore),
 		},
 		{Method: "GET", Path: at + "/{name}", Doc: "Show how a datastore is configured.", Guard: see, Params: []api.AnyParam{storeName}, Do: api.Data(s.storeConfig)},
 		{
 			Method: "PUT", Path: at + "/{name}", Doc: "Change how a datastore is configured.",
-			Guard: change, Params: append([]api.AnyParam{storeName, deleteStoreProps, params.digest}, storeFields.params()...), Do: api.Nothing(s.changeStore),
+			Guard: change, Params: append([]api.AnyParam{storeName, deleteStoreProps, params.digest}, storeFields.Params()...), Do: api.Nothing(s.changeStore),
 		},
 		{
 			Method: "DELETE", Path: at + "/{name}", Doc: "Forget a datastore. Its data stays where it is.",
@@ -48,9 +49,9 @@ var (
 		return filepath.Clean(s), nil
 	})
 	reuse            = api.Bool("reuse-datastore", "Take in a datastore that is there, and make none.").Default(false)
-	storeFields      = fieldsOf(stores.Properties(), false)
+	storeFields      = sections.Of(stores.Properties(), false)
 	keepACL          = api.Bool("keep-job-configs", "Leave the rights on it in place.").Default(false)
-	deleteStoreProps = storeFields.removal()
+	deleteStoreProps = storeFields.Removal()
 )
 
 // configItem is the section of a datastore.
@@ -93,7 +94,7 @@ func (s *Server) addStore(_ context.Context, r *api.Request) (string, error) {
 	id, err := s.StartTask(job{"create-datastore", name}.by(r.Caller), func(ctx context.Context, t *tasks.Task) error {
 		t.Logf("datastore '%s' at %s", name, path)
 		return s.stores.Add(ctx, stores.Addition{
-			Name: name, Path: path, Reuse: reuse.Of(r), Values: storeFields.values(r),
+			Name: name, Path: path, Reuse: reuse.Of(r), Values: storeFields.Values(r),
 			Progress: func(done, total int) {
 				if done%4096 == 0 {
 					t.Logf("%d of %d chunk directories", done, total)
@@ -105,7 +106,7 @@ func (s *Server) addStore(_ context.Context, r *api.Request) (string, error) {
 }
 
 func (s *Server) changeStore(ctx context.Context, r *api.Request) error {
-	return s.stores.Update(ctx, params.digest.Of(r), storeName.Of(r), merged(storeFields.values(r), deleteStoreProps.Of(r)))
+	return s.stores.Update(ctx, params.digest.Of(r), storeName.Of(r), sections.Merged(storeFields.Values(r), deleteStoreProps.Of(r)))
 }
 
 func (s *Server) removeStore(ctx context.Context, r *api.Request) (string, error) {

@@ -7,15 +7,16 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
+	"github.com/holdfast-backup/holdfast/internal/server/sections"
 )
 
 // jobKind is a kind of job as calls know it.
 type jobKind struct {
 	kind  jobs.Kind
-	word  string // in paths
-	rule  string // what changing one needs
-	fresh fields // of a call that adds one
-	edit  fields // of a call that changes one
+	word  string          // in paths
+	rule  string          // what changing one needs
+	fresh sections.Fields // of a call that adds one
+	edit  sections.Fields // of a call that changes one
 }
 
 func jobKinds() []jobKind {
@@ -23,7 +24,7 @@ func jobKinds() []jobKind {
 	for _, k := range []jobKind{
 		{kind: jobs.Prune, word: "prune", rule: changePrune}, {kind: jobs.Verify, word: "verify", rule: changeVerify}, {kind: jobs.Sync, word: "sync", rule: changeSync},
 	} {
-		k.fresh, k.edit = fieldsOf(jobs.Properties(k.kind), true), fieldsOf(jobs.Properties(k.kind), false)
+		k.fresh, k.edit = sections.Of(jobs.Properties(k.kind), true), sections.Of(jobs.Properties(k.kind), false)
 		list = append(list, k)
 	}
 	return list
@@ -39,7 +40,7 @@ func (s *Server) jobConfigCalls() []api.Call {
 	var list []api.Call
 	for _, k := range jobKinds() {
 		at := "/config/" + k.word
-		remove := k.edit.removal()
+		remove := k.edit.Removal()
 		var which []api.AnyParam
 		if k.kind == jobs.Sync {
 			which = append(which, direction)
@@ -51,8 +52,8 @@ func (s *Server) jobConfigCalls() []api.Call {
 			},
 			{
 				Method: "POST", Path: at, Doc: "Add a " + k.word + " job.", Guard: api.LoggedIn(k.rule),
-				Params: append([]api.AnyParam{jobID}, k.fresh.params()...),
-				Do:     api.Nothing(func(ctx context.Context, r *api.Request) error { return s.addJob(ctx, r, k.kind, k.fresh.values(r)) }),
+				Params: append([]api.AnyParam{jobID}, k.fresh.Params()...),
+				Do:     api.Nothing(func(ctx context.Context, r *api.Request) error { return s.addJob(ctx, r, k.kind, k.fresh.Values(r)) }),
 			},
 			{
 				Method: "GET", Path: at + "/{id}", Doc: "Show a " + k.word + " job.", Guard: api.LoggedIn(seeJobs), Params: []api.AnyParam{jobID},
@@ -60,9 +61,9 @@ func (s *Server) jobConfigCalls() []api.Call {
 			},
 			{
 				Method: "PUT", Path: at + "/{id}", Doc: "Change a " + k.word + " job.", Guard: api.LoggedIn(k.rule),
-				Params: append([]api.AnyParam{jobID, remove, params.digest}, k.edit.params()...),
+				Params: append([]api.AnyParam{jobID, remove, params.digest}, k.edit.Params()...),
 				Do: api.Nothing(func(ctx context.Context, r *api.Request) error {
-					return s.changeJob(ctx, r, k.kind, merged(k.edit.values(r), remove.Of(r)))
+					return s.changeJob(ctx, r, k.kind, sections.Merged(k.edit.Values(r), remove.Of(r)))
 				}),
 			},
 			{
@@ -73,16 +74,6 @@ func (s *Server) jobConfigCalls() []api.Call {
 		}...)
 	}
 	return list
-}
-
-// merged are values and removals; what is given is not removed.
-func merged(v property.Values, remove []string) property.Values {
-	for _, key := range remove {
-		if _, given := v[key]; !given {
-			v[key] = nil
-		}
-	}
-	return v
 }
 
 // jobItem is a job as it is in the file.

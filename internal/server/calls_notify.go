@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
+	"github.com/holdfast-backup/holdfast/internal/server/sections"
 )
 
 var (
@@ -43,10 +44,10 @@ func (s *Server) noticeCalls() []api.Call {
 // sectionCalls are the calls about sections of one type.
 func (s *Server) sectionCalls(at, typ, what string) []api.Call {
 	can := noticeParams{
-		fieldsOf(notify.Properties(typ), true), fieldsOf(notify.Properties(typ), false),
-		fieldsOf(notify.SecretProperties(typ), true), fieldsOf(notify.SecretProperties(typ), false),
+		sections.Of(notify.Properties(typ), true), sections.Of(notify.Properties(typ), false),
+		sections.Of(notify.SecretProperties(typ), true), sections.Of(notify.SecretProperties(typ), false),
 	}
-	remove := slices.Concat(can.edit, can.editSecrets).removal()
+	remove := slices.Concat(can.edit, can.editSecrets).Removal()
 	return []api.Call{
 		{
 			Method: "GET", Path: at, Doc: "List what there is of " + what + ".", Guard: seeNotices,
@@ -54,10 +55,10 @@ func (s *Server) sectionCalls(at, typ, what string) []api.Call {
 		},
 		{
 			Method: "POST", Path: at, Doc: "Add " + what + ".", Guard: setNotices,
-			Params: slices.Concat([]api.AnyParam{noticeName}, can.fresh.params(), can.freshSecrets.params()),
+			Params: slices.Concat([]api.AnyParam{noticeName}, can.fresh.Params(), can.freshSecrets.Params()),
 			Do: api.Nothing(func(ctx context.Context, r *api.Request) error {
 				return s.changeNotice(ctx, notify.Change{
-					Type: typ, Name: noticeName.Of(r), Add: true, Values: can.fresh.values(r), Secrets: can.freshSecrets.values(r),
+					Type: typ, Name: noticeName.Of(r), Add: true, Values: can.fresh.Values(r), Secrets: can.freshSecrets.Values(r),
 				})
 			}),
 		},
@@ -67,16 +68,16 @@ func (s *Server) sectionCalls(at, typ, what string) []api.Call {
 		},
 		{
 			Method: "PUT", Path: at + "/{name}", Doc: "Change " + what + ".", Guard: setNotices,
-			Params: slices.Concat([]api.AnyParam{noticeName, remove, params.digest}, can.edit.params(), can.editSecrets.params()),
+			Params: slices.Concat([]api.AnyParam{noticeName, remove, params.digest}, can.edit.Params(), can.editSecrets.Params()),
 			Do: api.Nothing(func(ctx context.Context, r *api.Request) error {
 				c := notify.Change{
-					Type: typ, Name: noticeName.Of(r), Digest: params.digest.Of(r), Values: can.edit.values(r), Secrets: can.editSecrets.values(r),
+					Type: typ, Name: noticeName.Of(r), Digest: params.digest.Of(r), Values: can.edit.Values(r), Secrets: can.editSecrets.Values(r),
 				}
 				for _, key := range remove.Of(r) {
-					if slices.Contains(can.edit.keys(), key) {
-						c.Values = merged(c.Values, []string{key})
+					if slices.Contains(can.edit.Keys(), key) {
+						c.Values = sections.Merged(c.Values, []string{key})
 					} else {
-						c.Secrets = merged(c.Secrets, []string{key})
+						c.Secrets = sections.Merged(c.Secrets, []string{key})
 					}
 				}
 				return s.changeNotice(ctx, c)
@@ -93,7 +94,7 @@ func (s *Server) sectionCalls(at, typ, what string) []api.Call {
 }
 
 // noticeParams are the parameters of calls that add and change a section.
-type noticeParams struct{ fresh, edit, freshSecrets, editSecrets fields }
+type noticeParams struct{ fresh, edit, freshSecrets, editSecrets sections.Fields }
 
 func (s *Server) changeNotice(ctx context.Context, c notify.Change) error {
 	return c.Apply(ctx, s.opt.Config, s.noticeOptions())

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
+	"github.com/holdfast-backup/holdfast/internal/server/sections"
 )
 
 // remoteCalls are the calls about other servers.
@@ -26,16 +27,16 @@ func (s *Server) remoteCalls() []api.Call {
 		},
 		{
 			Method: "POST", Path: at, Doc: "Add another server.", Guard: api.Where("/remote", access.RemoteModify),
-			Params: append([]api.AnyParam{remoteName, remotePassword}, newRemote.params()...),
+			Params: append([]api.AnyParam{remoteName, remotePassword}, newRemote.Params()...),
 			Do: api.Nothing(func(ctx context.Context, r *api.Request) error {
 				p := remotePassword.Of(r)
-				return jobs.SetRemote(ctx, s.opt.Config, remoteName.Of(r), "", true, newRemote.values(r), &p)
+				return jobs.SetRemote(ctx, s.opt.Config, remoteName.Of(r), "", true, newRemote.Values(r), &p)
 			}),
 		},
 		{Method: "GET", Path: one, Doc: "Show another server, without its password.", Guard: see, Params: []api.AnyParam{remoteName}, Do: api.Data(s.showRemote)},
 		{
 			Method: "PUT", Path: one, Doc: "Change another server.", Guard: change,
-			Params: append([]api.AnyParam{remoteName, remotePassword.Optional(), deleteRemoteProps, params.digest}, oldRemote.params()...),
+			Params: append([]api.AnyParam{remoteName, remotePassword.Optional(), deleteRemoteProps, params.digest}, oldRemote.Params()...),
 			Do:     api.Nothing(s.changeRemote),
 		},
 		{
@@ -63,9 +64,9 @@ func (s *Server) remoteCalls() []api.Call {
 var (
 	remoteName        = api.Match("name", "The other server.", safeID, 32)
 	remotePassword    = passwordParam("password", "The password there, or the secret of the API token.")
-	newRemote         = fieldsOf(jobs.RemoteProperties(), true)
-	oldRemote         = fieldsOf(jobs.RemoteProperties(), false)
-	deleteRemoteProps = oldRemote.removal()
+	newRemote         = sections.Of(jobs.RemoteProperties(), true)
+	oldRemote         = sections.Of(jobs.RemoteProperties(), false)
+	deleteRemoteProps = oldRemote.Removal()
 	scanNS            = params.ns.As("namespace", "The namespace; empty is the root.")
 )
 
@@ -109,7 +110,7 @@ func (s *Server) showRemote(_ context.Context, r *api.Request) (remoteItem, erro
 }
 
 func (s *Server) changeRemote(ctx context.Context, r *api.Request) error {
-	v := merged(oldRemote.values(r), deleteRemoteProps.Of(r))
+	v := sections.Merged(oldRemote.Values(r), deleteRemoteProps.Of(r))
 	if p, given := remotePassword.Optional().Given(r); given {
 		return jobs.SetRemote(ctx, s.opt.Config, remoteName.Of(r), params.digest.Of(r), false, v, &p)
 	}

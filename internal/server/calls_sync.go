@@ -6,6 +6,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
+	"github.com/holdfast-backup/holdfast/internal/server/sections"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 )
 
@@ -18,9 +19,9 @@ func (s *Server) syncCalls() []api.Call {
 	} {
 		can := onceFields(c.direction)
 		list = append(list, api.Call{
-			Method: "POST", Path: "/" + c.direction, Doc: c.doc, Guard: api.LoggedIn(sentence(c.need)), Params: can.params(),
+			Method: "POST", Path: "/" + c.direction, Doc: c.doc, Guard: api.LoggedIn(sections.Sentence(c.need)), Params: can.Params(),
 			Do: api.Data(func(_ context.Context, r *api.Request) (string, error) {
-				return s.syncOnce(r, c.direction, can.values(r))
+				return s.syncOnce(r, c.direction, can.Values(r))
 			}),
 		})
 	}
@@ -29,7 +30,7 @@ func (s *Server) syncCalls() []api.Call {
 
 // onceFields are the properties of sync jobs that say what is copied, without those
 // that say when and in whose name: that of the caller.
-func onceFields(direction string) fields {
+func onceFields(direction string) sections.Fields {
 	var some []property.Property
 	for _, p := range jobs.Properties(jobs.Sync) {
 		switch p.Key {
@@ -42,7 +43,7 @@ func onceFields(direction string) fields {
 		}
 		some = append(some, p)
 	}
-	return fieldsOf(some, true)
+	return sections.Of(some, true)
 }
 
 func (s *Server) syncOnce(r *api.Request, direction string, v property.Values) (string, error) {

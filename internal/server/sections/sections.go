@@ -1,4 +1,7 @@
-package server
+// Package sections makes parameters of calls from what sections of configuration
+// files can say (package property), so that a call knows of a property as soon as
+// its file does.
+package sections
 
 import (
 	"strconv"
@@ -16,12 +19,13 @@ type field struct {
 	given func(*api.Request) ([]string, bool)
 }
 
-// fields are the parameters of a call for what a section can say. fresh says that the
-// call makes the section, so that what is needed must be given.
-type fields []field
+// Fields are the parameters of a call for what a section can say.
+type Fields []field
 
-func fieldsOf(known []property.Property, fresh bool) fields {
-	var list fields
+// Of makes the parameters. fresh says that the call makes the section, so that what is
+// needed must be given.
+func Of(known []property.Property, fresh bool) Fields {
+	var list Fields
 	for _, p := range known {
 		list = append(list, fieldOf(p, fresh && p.Needed))
 	}
@@ -32,7 +36,7 @@ func fieldsOf(known []property.Property, fresh bool) fields {
 const maxValue = 64 << 10
 
 func fieldOf(p property.Property, needed bool) field {
-	doc := sentence(p.Help)
+	doc := Sentence(p.Help)
 	switch {
 	case p.Many:
 		list := api.List(textOf(p, doc))
@@ -74,37 +78,49 @@ func single[T any](param api.Param[T], needed bool, text func(T) string) field {
 	}}
 }
 
-// sentence makes one of the help of a flag.
-func sentence(help string) string {
+// Sentence makes one of the help of a flag.
+func Sentence(help string) string {
 	first, size := rune(help[0]), 1
 	return string(unicode.ToUpper(first)) + strings.TrimSuffix(help[size:], ".") + "."
 }
 
-func (f fields) params() (list []api.AnyParam) {
+// Params are the parameters for the table of calls.
+func (f Fields) Params() (list []api.AnyParam) {
 	for _, one := range f {
 		list = append(list, one.param)
 	}
 	return list
 }
 
-func (f fields) keys() (list []string) {
+// Keys are the names of the properties.
+func (f Fields) Keys() (list []string) {
 	for _, one := range f {
 		list = append(list, one.key)
 	}
 	return list
 }
 
-// removal is the parameter with the names of properties that are removed.
-func (f fields) removal() api.Param[[]string] {
-	return api.List(api.Choice("delete", "Properties that are removed.", f.keys()...))
+// Removal is the parameter with the names of properties that are removed.
+func (f Fields) Removal() api.Param[[]string] {
+	return api.List(api.Choice("delete", "Properties that are removed.", f.Keys()...))
 }
 
-// values are what a request gives.
-func (f fields) values(r *api.Request) property.Values {
+// Values are what a request gives.
+func (f Fields) Values(r *api.Request) property.Values {
 	v := property.Values{}
 	for _, one := range f {
 		if texts, ok := one.given(r); ok {
 			v[one.key] = texts
+		}
+	}
+	return v
+}
+
+// Merged are values and removals; what is given is not removed.
+func Merged(v property.Values, remove []string) property.Values {
+	for _, key := range remove {
+		if _, given := v[key]; !given {
+			v[key] = nil
 		}
 	}
 	return v
