@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
@@ -161,18 +162,45 @@ func (c *Changer) move(ctx context.Context, between func() (from, to uint16, err
 	if err != nil {
 		return err
 	}
-	cdb := []byte{
-		byte(scsi.MoveMedium), 0, byte(c.arm >> 8), byte(c.arm), byte(from >> 8), byte(from), byte(to >> 8), byte(to), 0, 0, 0, 0,
+	err = c.send(ctx, from, to)
+	if s, ok := scsi.AsSense(err); ok && s.Says(scsi.HardwareError, 0x0403) && c.untouched(from, to) {
+		// A library can be surprised by a drive that gave its medium out a moment ago.
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		err = c.send(ctx, from, to)
 	}
-	err = c.busy(ctx, func() error {
-		_, err := c.t.Do(scsi.Command{CDB: cdb, Timeout: moving})
-		return err
-	})
 	if s, ok := scsi.AsSense(err); ok && s.Key == scsi.UnitAttention {
 		c.seen = false
 		return fmt.Errorf("look again what is in the changer: %w: %w", tape.ErrChanged, err)
 	}
 	return explain(err)
+}
+
+// send sends one move.
+func (c *Changer) send(ctx context.Context, from, to uint16) error {
+	cdb := []byte{
+		byte(scsi.MoveMedium), 0, byte(c.arm >> 8), byte(c.arm), byte(from >> 8), byte(from), byte(to >> 8), byte(to), 0, 0, 0, 0,
+	}
+	return c.busy(ctx, func() error {
+		_, err := c.t.Do(scsi.Command{CDB: cdb, Timeout: moving})
+		return err
+	})
+}
+
+// untouched reports whether a move surely did not begin: its medium is where it
+// was, and its destination is empty.
+func (c *Changer) untouched(from, to uint16) bool {
+	in, err := c.inventory()
+	if err != nil {
+		return false
+	}
+	there, free := false, false
+	for _, e := range slices.Concat(in.slots, in.stations, in.drives) {
+		there = there || e.address == from && e.full
+		free = free || e.address == to && !e.full
+	}
+	return there && free
 }
 
 // Inventory has the changer look at all its elements again.

@@ -227,6 +227,36 @@ func TestNoMoveIsMadeTwice(t *testing.T) {
 	}
 }
 
+// After a drive gave its medium out, some libraries refuse the first move. It is
+// made again only where it surely did not begin.
+func TestMoveThatDidNotBeginIsTriedOnceMore(t *testing.T) {
+	surprised := &scsi.Sense{Key: scsi.HardwareError, ASC: 0x04, ASCQ: 0x03}
+	for _, tc := range []struct {
+		rule  fault.Rule
+		fails bool
+		moves int
+		want  string
+	}{
+		{fault.Rule{Sense: surprised}, false, 2, "[A1][0].BC...__"},
+		{fault.Rule{Sense: surprised, Done: true}, true, 1, "[A1][0].BC...__"},
+		{fault.Rule{Sense: surprised, Times: -1}, true, 2, "[0][0]ABC...__"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tc.rule.Ops = []scsi.Opcode{scsi.MoveMedium}
+			l, _ := library(t, nil)
+			u := fault.New(l.Units()[0].Unit, &tc.rule)
+			c, err := changer.Open(target.Connect(u))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = c.Load(t.Context(), 1, 0)
+			if (err != nil) != tc.fails || u.Count(scsi.MoveMedium) != tc.moves || layout(t, c) != tc.want {
+				t.Errorf("%+v: %v after %d moves, %s", tc.rule, err, u.Count(scsi.MoveMedium), layout(t, c))
+			}
+		})
+	}
+}
+
 func TestDriveIsNoChanger(t *testing.T) {
 	l, _ := library(t, nil)
 	if _, err := changer.Open(target.Connect(l.Units()[1])); err == nil {

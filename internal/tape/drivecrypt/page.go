@@ -113,7 +113,8 @@ func ParseNext(b []byte) (Next, error) {
 	return NextUnknown, nil
 }
 
-// page checks the head of an answer and cuts it to its length.
+// page checks the head of an answer and cuts it to its length. Some drives count
+// more than they send; what is needed must be there.
 func page(b []byte, code uint16, least int) ([]byte, error) {
 	if len(b) < 4 {
 		return nil, errors.New("the answer has no head")
@@ -121,11 +122,11 @@ func page(b []byte, code uint16, least int) ([]byte, error) {
 	if got := binary.BigEndian.Uint16(b); got != code {
 		return nil, fmt.Errorf("page %04x came for page %04x", got, code)
 	}
-	n := 4 + int(binary.BigEndian.Uint16(b[2:]))
-	if n > len(b) || n < least {
-		return nil, fmt.Errorf("page %04x has %d bytes, and %d came", code, n, len(b))
+	b = b[:min(len(b), 4+int(binary.BigEndian.Uint16(b[2:])))]
+	if len(b) < least {
+		return nil, fmt.Errorf("page %04x has %d bytes, and %d are needed", code, len(b), least)
 	}
-	return b[:n], nil
+	return b, nil
 }
 
 // appendSet adds the parameters that switch encryption on, or off without a

@@ -29,6 +29,7 @@ func (d *Drive) ReadBlock(p []byte) (int, error) {
 	case s.Filemark, s.Key == scsi.NoSense && s.Code() == 0x0001:
 		d.at.Object++
 		d.at.File++
+		d.begin = d.at
 		return 0, tape.ErrFilemark
 	case s.Key == scsi.NoSense, s.Key == scsi.Recovered: // the end of the medium is near, or it was hard to read
 	case s.Key == scsi.BlankCheck:
@@ -109,7 +110,9 @@ func (d *Drive) wrote(err error, files uint64) (early bool, _ error) {
 		return false, err
 	}
 	d.at.Object++
-	d.at.File += files
+	if d.at.File += files; files > 0 {
+		d.begin = d.at
+	}
 	return early, nil
 }
 

@@ -16,11 +16,24 @@ type locator struct {
 	off     int64 // where it stops, less where it should
 }
 
-// Locate moves to the beginning of a file.
+// Locate moves to the beginning of a file. Where the drive stands there already,
+// it only makes sure of that: a tape that is read file by file never stops.
 func (d *Drive) Locate(ctx context.Context, file uint64) error {
+	if d.sure() == nil && d.at == d.begin && d.at.File == file {
+		return d.check()
+	}
 	if file == 0 {
 		return d.Rewind(ctx)
 	}
+	if err := d.search(ctx, file); err != nil {
+		return err
+	}
+	d.begin = d.at
+	return nil
+}
+
+// search moves to the beginning of a file behind the first.
+func (d *Drive) search(ctx context.Context, file uint64) error {
 	if file > 1 && !d.locate.useless {
 		err := d.locateFast(file)
 		switch {

@@ -1,10 +1,14 @@
 package lto_test
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
+	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/lto"
+	"github.com/holdfast-backup/holdfast/internal/tape/tapetest"
 )
 
 // Both kinds of drives are searched by LOCATE, and after the first time no
@@ -31,6 +35,45 @@ func TestLocateLearnsWhereTheDriveStops(t *testing.T) {
 		if l, s, r := b.seen.count(scsi.Locate16), b.seen.count(scsi.Space6), b.seen.count(scsi.Rewind); l != 5 || s != 5 || r != 0 {
 			t.Errorf("HP %v: five files took %d LOCATE, %d SPACE and %d REWIND", hp, l, s, r)
 		}
+	}
+}
+
+func TestFileThatComesNextNeedsNoMotion(t *testing.T) {
+	b := newBench(t)
+	d := b.open(lto.Config{})
+	for n := range 4 {
+		putBlock(t, d, n)
+	}
+	if err := d.Locate(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	b.seen.cdbs = nil
+	p := make([]byte, tape.BlockSize)
+	for n := range 3 {
+		if err := d.Locate(t.Context(), uint64(n+1)); err != nil {
+			t.Fatal(err)
+		}
+		if k, err := d.ReadBlock(p); err != nil || !bytes.Equal(p[:k], tapetest.Block(n+1)) {
+			t.Errorf("file %d: %d bytes, %v", n+1, k, err)
+		}
+		if _, err := d.ReadBlock(p); !errors.Is(err, tape.ErrFilemark) {
+			t.Errorf("file %d does not end: %v", n+1, err)
+		}
+	}
+	if n := b.seen.count(scsi.Locate16) + b.seen.count(scsi.Space6) + b.seen.count(scsi.Rewind); n != 0 {
+		t.Errorf("%d motions", n)
+	}
+	if err := d.Locate(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.ReadBlock(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Locate(t.Context(), 3); err != nil { // from the middle of the file
+		t.Fatal(err)
+	}
+	if k, err := d.ReadBlock(p); err != nil || !bytes.Equal(p[:k], tapetest.Block(3)) {
+		t.Errorf("file 3 again: %d bytes, %v", k, err)
 	}
 }
 

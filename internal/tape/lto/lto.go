@@ -30,6 +30,7 @@ type Drive struct {
 	lost   error // why the medium may not be the one that was there; nil: it is
 	unsure error // why nobody knows the position; nil: it is at
 	at     Position
+	begin  Position // of the file whose beginning was met last
 
 	locate locator
 	keyed  bool // a key may be in the drive

@@ -69,6 +69,7 @@ func (d *Drive) Rewind(ctx context.Context) error {
 		err := d.look()
 		switch {
 		case err == nil && d.at.Object == 0:
+			d.begin = d.at
 			return nil
 		case err != nil && !says(err, scsi.NoSense, 0x001a) && !underway(err):
 			return err
