@@ -60,13 +60,16 @@ func (w *watched) seen(op scsi.Opcode) int {
 	return w.count[op]
 }
 
+// capacity of a cartridge: to fill it takes a while here.
+const capacity = 16 << 20
+
 // newDrive is a drive with an empty cartridge.
 func newDrive(t *testing.T, serial string) *drive.Drive {
 	t.Helper()
 	fs := simdisk.New(simdisk.Options{}).Process()
 	err := cartridge.Create(fs, "tape", cartridge.Memory{
 		Barcode: "TEST01L8", Serial: "S0000001", Density: cartridge.LTO8,
-		Capacity: 64 << 20, EarlyWarning: 4 << 20, Manufactured: "20250102",
+		Capacity: capacity, EarlyWarning: 4 << 20, Manufactured: "20250102",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +110,7 @@ func newLibrary(t *testing.T) (units []target.Unit) {
 		}
 	})
 	for _, name := range []string{"HLD001L8", "HLD002L8"} {
-		if err := lib.AddCartridge(vtl.Cartridge{Barcode: name, Capacity: 64 << 20}); err != nil {
+		if err := lib.AddCartridge(vtl.Cartridge{Barcode: name, Capacity: capacity}); err != nil {
 			t.Fatal(err)
 		}
 	}
