@@ -16,5 +16,5 @@ func TestNodes(t *testing.T) {
 		MemoryMB: 1024, CPUs: 2,
 	})
 	t.Logf("ready after %v", vm.Boot)
-	vm.TestBinary(t, appliancetest.Tests{Package: module + "test/guest/nodes", Timeout: 5 * time.Minute})
+	vm.TestBinary(t, appliancetest.Tests{Package: module + "test/guest/nodes", Timeout: 3 * time.Minute})
 }

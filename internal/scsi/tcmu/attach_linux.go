@@ -110,7 +110,8 @@ func (a *Attached) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Close takes the devices away, also from under those who use them.
+// Close takes the devices away, also from under those who have them open; the
+// commands that run end before.
 func (a *Attached) Close() error {
 	if a.closed {
 		return nil

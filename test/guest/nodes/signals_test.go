@@ -26,6 +26,8 @@ func play(role string) int {
 	switch what {
 	case "service":
 		err = playService(with)
+	case "target":
+		err = playTarget(with)
 	case "client":
 		err = playClient(with)
 	default:
