@@ -1,18 +1,12 @@
 package luks
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/pbkdf2"
 	"crypto/sha1" //nolint:gosec // the format's
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
-	"fmt"
 	"hash"
-	"strings"
-
-	"golang.org/x/crypto/xts"
 
 	"github.com/holdfast-backup/holdfast/internal/fsread"
 )
@@ -42,47 +36,13 @@ func stretch(name string, passphrase, salt []byte, rounds, size int) ([]byte, er
 
 // decrypt decrypts sectors of 512 bytes in place, numbered from 0.
 func decrypt(name string, key, b []byte) error {
-	cipherName, mode, _ := strings.Cut(name, "-")
-	if cipherName != "aes" {
-		return fsread.Unsupported(layer, "cipher %q for keys", name)
-	}
-	sector := func(f func(n uint64, p []byte)) {
-		for i := 0; i < len(b); i += 512 {
-			f(uint64(i/512), b[i:i+512])
-		}
-	}
-	if mode == "xts-plain64" || mode == "xts-plain" {
-		x, err := xts.NewCipher(aes.NewCipher, key)
-		if err != nil {
-			return fsread.Corrupt(layer, "a key of %d bytes for %s", len(key), name)
-		}
-		sector(func(n uint64, p []byte) { x.Decrypt(p, p, n) })
-		return nil
-	}
-	block, err := aes.NewCipher(key)
+	sector, err := newSectors(name, key)
 	if err != nil {
-		return fsread.Corrupt(layer, "a key of %d bytes for %s", len(key), name)
+		return err
 	}
-	number := func(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
-	iv := func(n uint64) []byte { return append(number(n), make([]byte, 8)...) }
-	switch mode {
-	case "cbc-plain", "cbc-plain64":
-	case "cbc-essiv:sha256":
-		sum := sha256.Sum256(key)
-		salt, err := aes.NewCipher(sum[:])
-		if err != nil {
-			return fmt.Errorf("luks: %w", err)
-		}
-		plain := iv
-		iv = func(n uint64) []byte {
-			v := plain(n)
-			salt.Encrypt(v, v)
-			return v
-		}
-	default:
-		return fsread.Unsupported(layer, "cipher %q for keys", name)
+	for i := 0; i < len(b); i += 512 {
+		sector(uint64(i/512), b[i:i+512])
 	}
-	sector(func(n uint64, p []byte) { cipher.NewCBCDecrypter(block, iv(n)).CryptBlocks(p, p) })
 	return nil
 }
 

@@ -1,6 +1,6 @@
 // Package luks unlocks LUKS volumes, versions 1 and 2: from their header and a
-// passphrase it finds the key of the volume and how the volume is encrypted. It decrypts
-// key slots, not volumes.
+// passphrase it finds the key of the volume and how the volume is encrypted. [Volume.Open]
+// decrypts what it holds, sector by sector as it is read.
 //
 // # Layout
 //
@@ -19,7 +19,8 @@
 // # What is believed
 //
 // Sizes and costs are bounded ([maxMemory], [maxWork]) before anything is derived.
-// Ciphers are AES in XTS, and in CBC with plain64 or ESSIV.
+// Ciphers are AES in XTS, and in CBC with plain, plain64 or ESSIV; others are refused, and so
+// is a volume that is being encrypted anew, or has integrity or other demands that are not known.
 //
 // # Errors
 //
@@ -58,6 +59,7 @@ type Volume struct {
 	Cipher     string // as dm-crypt calls it
 	Key        []byte
 	Offset     int64 // of the data, bytes
+	Size       int64 // of the data, bytes; 0: to the end
 	SectorSize int
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/fsread"
 )
 
-// format makes a volume with the format's own tool.
-func format(t testing.TB, passphrase string, args ...string) []byte {
+// cryptsetup runs the format's own tool.
+func cryptsetup(t testing.TB, passphrase string, args ...string) {
 	t.Helper()
 	tool, err := exec.LookPath("cryptsetup")
 	if err != nil {
@@ -25,15 +25,21 @@ func format(t testing.TB, passphrase string, args ...string) []byte {
 		}
 		t.Skip("cryptsetup is not installed (test/packages installs what the tests need)")
 	}
-	name := filepath.Join(t.TempDir(), "volume")
-	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, 20<<20)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(tool, append([]string{"luksFormat", "-q", "--key-file=-", "--pbkdf-force-iterations=1000"}, append(args, name)...)...)
+	cmd := exec.Command(tool, append([]string{"-q", "--key-file=-", "--pbkdf-force-iterations=1000"}, args...)...)
 	cmd.Stdin = strings.NewReader(passphrase)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+}
+
+// format makes a volume.
+func format(t testing.TB, passphrase string, args ...string) []byte {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "volume")
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, 20<<20)); err != nil {
+		t.Fatal(err)
+	}
+	cryptsetup(t, passphrase, append(append([]string{"luksFormat"}, args...), name)...)
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

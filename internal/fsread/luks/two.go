@@ -34,6 +34,7 @@ type metadata struct {
 	Segments map[string]struct {
 		Type       string `json:"type"`
 		Offset     string `json:"offset"`
+		Size       string `json:"size"` // or "dynamic"
 		Tweak      string `json:"iv_tweak"`
 		Encryption string `json:"encryption"`
 		SectorSize int    `json:"sector_size"`
@@ -47,6 +48,11 @@ type metadata struct {
 		Salt     []byte   `json:"salt"`
 		Digest   []byte   `json:"digest"`
 	} `json:"digests"`
+	Config struct {
+		Requirements struct {
+			Mandatory []string `json:"mandatory"`
+		} `json:"requirements"`
+	} `json:"config"`
 }
 
 type kdf struct {
@@ -105,6 +111,9 @@ func unlock2(r io.ReaderAt, head, passphrase []byte) (v Volume, err error) {
 	if err != nil {
 		return v, err
 	}
+	if more := m.Config.Requirements.Mandatory; len(more) > 0 {
+		return v, fsread.Unsupported(layer, "a volume that demands %q", more)
+	}
 	seg, ok := m.Segments["0"]
 	if !ok || len(m.Segments) != 1 || seg.Type != "crypt" || seg.Tweak != "0" || seg.Integrity != nil {
 		return v, fsread.Unsupported(layer, "a volume of several or other segments than one that is encrypted")
@@ -112,6 +121,11 @@ func unlock2(r io.ReaderAt, head, passphrase []byte) (v Volume, err error) {
 	v = Volume{Cipher: seg.Encryption, SectorSize: seg.SectorSize}
 	if v.Offset, err = strconv.ParseInt(seg.Offset, 10, 64); err != nil || v.Offset < 0 || v.Offset%512 != 0 {
 		return v, fsread.Corrupt(layer, "data at %q", seg.Offset)
+	}
+	if seg.Size != "dynamic" {
+		if v.Size, err = strconv.ParseInt(seg.Size, 10, 64); err != nil || v.Size <= 0 || v.Size%512 != 0 {
+			return v, fsread.Corrupt(layer, "data of %q bytes", seg.Size)
+		}
 	}
 	if s := v.SectorSize; s < 512 || s > 4096 || s&(s-1) != 0 {
 		return v, fsread.Corrupt(layer, "sectors of %d bytes", s)
