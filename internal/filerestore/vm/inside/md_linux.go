@@ -70,7 +70,7 @@ func readMember(v volume) (member, error) {
 		return member{}, errors.New("its superblock is of no version that is known")
 	}
 	set := hex.EncodeToString(b[20:24]) + hex.EncodeToString(b[52:64])
-	return member{volume: v, set: set, name: fmt.Sprintf("md%d", le.Uint32(b[48:])), minor: 90, level: int32(le.Uint32(b[28:]))}, nil
+	return member{volume: v, set: set, name: fmt.Sprintf("md%d", le.Uint32(b[44:])), minor: 90, level: int32(le.Uint32(b[28:]))}, nil
 }
 
 // arrays finds the arrays on all disks and on what is unlocked of them.
