@@ -5,13 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/filearchive"
 	"github.com/holdfast-backup/holdfast/internal/filerestore"
 	"github.com/holdfast-backup/holdfast/internal/filerestore/direct"
 	"github.com/holdfast-backup/holdfast/internal/filerestore/files"
-	"github.com/holdfast-backup/holdfast/internal/filerestore/vm"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/fsread"
 	"github.com/holdfast-backup/holdfast/internal/image/archive"
@@ -111,6 +111,8 @@ type fileRestore struct {
 	o     fileRestoreOptions
 	path  filerestore.Path
 	open  []func() error
+
+	passphrase func() ([]byte, error) // of encrypted volumes; nil: none was given
 }
 
 // Who reads disk images.
@@ -137,7 +139,7 @@ func (a *app) withFileRestore(ctx context.Context, o fileRestoreOptions, job fun
 		return err
 	}
 	return a.withSnapshot(ctx, o.snapshot, func(_ repo.Repository, s repo.Snapshot) (err error) {
-		r := &fileRestore{app: a, snap: s, cache: archive.NewCache(cache), key: o.key, o: o}
+		r := &fileRestore{app: a, snap: s, cache: archive.NewCache(cache), key: o.key, o: o, passphrase: sync.OnceValues(o.passphrase)}
 		defer func() {
 			for _, c := range slices.Backward(r.open) {
 				err = errors.Join(err, c())
@@ -212,8 +214,12 @@ func (r *fileRestore) driver(ctx context.Context, p filerestore.Path) (fileresto
 		}
 		return files.New(r.snap, parts, key, r.cache), nil
 	}
-	if r.o.driver == driverVM || r.o.driver == driverAuto && r.o.pass != "" {
+	if r.o.driver == driverVM {
 		return r.machine(ctx)
+	}
+	pass, err := r.passphrase()
+	if err != nil {
+		return nil, err
 	}
 	opened, err := r.disks(ctx)
 	if err != nil {
@@ -223,7 +229,7 @@ func (r *fileRestore) driver(ctx context.Context, p filerestore.Path) (fileresto
 	for _, d := range opened {
 		disks = append(disks, direct.Disk{Archive: string(d.name), Image: d.image})
 	}
-	d := direct.New(disks)
+	d := direct.New(disks, direct.Options{Passphrase: pass})
 	if r.o.driver == driverDirect {
 		return d, nil
 	}
@@ -260,8 +266,11 @@ func (r *fileRestore) tell(d filerestore.Driver) {
 
 // explainFiles adds what to do.
 func explainFiles(err error) error {
-	if errors.Is(err, vm.ErrLocked) {
+	if errors.Is(err, filerestore.ErrLocked) {
 		return hint(err, "--passphrase-file opens it")
+	}
+	if errors.Is(err, filerestore.ErrPassphrase) {
+		return usage(err)
 	}
 	if _, ok := errors.AsType[*fsread.UnsupportedError](err); ok {
 		return hint(err, "'holdfast map' makes the image a block device, which a machine that understands it can use")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/daemon"
@@ -26,15 +27,20 @@ type autoDriver struct {
 }
 
 // fallBack opens the machine for what direct could not do because of why. Where there
-// can be no machine, why is the error.
+// can be no machine, why is the error. An encrypted volume may have been opened in a machine
+// that runs; none is started for it.
 func (d *autoDriver) fallBack(ctx context.Context, why error) (filerestore.Driver, error) {
-	if _, ok := errors.AsType[*fsread.UnsupportedError](why); !ok {
+	_, unknown := errors.AsType[*fsread.UnsupportedError](why)
+	if !unknown && !errors.Is(why, filerestore.ErrLocked) {
 		return nil, why
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.machine != nil {
 		return d.machine, nil
+	}
+	if !unknown && !d.r.hasMachine(ctx) {
+		return nil, why
 	}
 	if err := vm.Possible(); err != nil {
 		return nil, hint(why, "a restore machine could read it: %v", err)
@@ -94,6 +100,16 @@ func (r *fileRestore) machineName() (string, error) {
 	return vm.Name(where, ns, n.String()), nil
 }
 
+// hasMachine reports whether the snapshot's machine runs, as far as it can be seen.
+func (r *fileRestore) hasMachine(ctx context.Context) bool {
+	name, err := r.machineName()
+	if err != nil {
+		return false
+	}
+	all, err := vm.Names(ctx, "")
+	return err == nil && slices.Contains(all, name)
+}
+
 // machine finds the snapshot's restore machine or has one started: this program runs once
 // more, in the background, with the same arguments, and becomes [app.serveMachine].
 func (r *fileRestore) machine(ctx context.Context) (filerestore.Driver, error) {
@@ -127,17 +143,17 @@ func (r *fileRestore) machine(ctx context.Context) (filerestore.Driver, error) {
 	return c.Driver(), nil
 }
 
-// unlockVolumes opens encrypted volumes with the passphrase that was given, if any. One
-// line end behind it is none of it.
-func (r *fileRestore) unlockVolumes(ctx context.Context, c *vm.Client) error {
-	if r.o.pass == "" {
-		return nil
+// passphrase reads what opens encrypted volumes, if it is given. One line end behind it is
+// none of it.
+func (o fileRestoreOptions) passphrase() ([]byte, error) {
+	if o.pass == "" {
+		return nil, nil
 	}
 	in := io.Reader(os.Stdin)
-	if r.o.pass != "-" {
-		f, err := os.Open(r.o.pass)
+	if o.pass != "-" {
+		f, err := os.Open(o.pass)
 		if err != nil {
-			return fmt.Errorf("--passphrase-file: %w", err)
+			return nil, fmt.Errorf("--passphrase-file: %w", err)
 		}
 		defer f.Close()
 		in = f
@@ -145,11 +161,20 @@ func (r *fileRestore) unlockVolumes(ctx context.Context, c *vm.Client) error {
 	const most = 8 << 20 // a key file, as cryptsetup takes it
 	pass, err := io.ReadAll(io.LimitReader(in, most))
 	if err != nil {
-		return fmt.Errorf("--passphrase-file: %w", err)
+		return nil, fmt.Errorf("--passphrase-file: %w", err)
 	}
-	pass = bytes.TrimSuffix(pass, []byte("\n"))
+	return append([]byte{}, bytes.TrimSuffix(pass, []byte("\n"))...), nil
+}
+
+// unlockVolumes opens the machine's encrypted volumes with the passphrase that was given,
+// if any.
+func (r *fileRestore) unlockVolumes(ctx context.Context, c *vm.Client) error {
+	pass, err := r.passphrase()
+	if err != nil || pass == nil {
+		return err
+	}
 	err = c.Unlock(ctx, r.path, pass)
-	if errors.Is(err, vm.ErrPassphrase) {
+	if errors.Is(err, filerestore.ErrPassphrase) {
 		return usage(err)
 	}
 	return err

@@ -33,10 +33,18 @@ package filerestore
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/holdfast-backup/holdfast/internal/extract"
 )
+
+// ErrLocked is wrapped by errors about encrypted volumes whose passphrase has not
+// been given.
+var ErrLocked = errors.New("the volume is encrypted")
+
+// ErrPassphrase is wrapped when a passphrase opens none of the encrypted volumes.
+var ErrPassphrase = errors.New("the passphrase opens no encrypted volume")
 
 // Driver looks into the images of one snapshot.
 type Driver interface {

@@ -6,8 +6,14 @@
 // with the partition table, the head of one file system, and the blocks of the
 // directories on the way.
 //
-// Volume groups are put together from the physical volumes on all images, on
-// whole ones and on partitions, when a path or a listing of an image asks for them.
+// Arrays and volume groups are put together from their members on all images, on
+// whole ones, on partitions and in encrypted volumes, groups on arrays too, when a path
+// or a listing of an image asks for them.
+//
+// An encrypted volume is what it holds if the passphrase that was given opens it. It is
+// tried on those that a path leads into, and on all of an image when its arrays and
+// groups are asked for, [maxTries] in all: each try may take seconds, and a GiB of memory
+// as long as it takes.
 //
 // What the readers do not understand is an fsread.UnsupportedError; package vm may.
 package direct
@@ -18,7 +24,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/filerestore"
@@ -35,11 +40,22 @@ type Disk struct {
 	Image   image.Image
 }
 
+// Options say how a driver reads.
+type Options struct {
+	Passphrase []byte // of encrypted volumes; nil: none was given
+}
+
 // Driver looks into the images of one snapshot.
 type Driver struct {
 	disks []*volume
+	o     Options
 
-	groups  func() []*lvm.Group // of all images
+	arrays func() arrays       // of all images
+	groups func() []*lvm.Group // of all images and arrays
+
+	unlocking sync.Mutex // one at a time, for the memory that it takes
+	tries     int
+
 	mu      sync.Mutex
 	logical map[string]*volume // by "group/volume"
 	notices []string
@@ -48,12 +64,13 @@ type Driver struct {
 var _ filerestore.Driver = (*Driver)(nil)
 
 // New makes a driver for the images, which stay open while it is used.
-func New(disks []Disk) *Driver {
-	d := &Driver{logical: map[string]*volume{}}
+func New(disks []Disk, o Options) *Driver {
+	d := &Driver{o: o, logical: map[string]*volume{}}
 	for _, k := range disks {
 		d.disks = append(d.disks, newVolume(d, k.Archive, k.Image))
 	}
-	d.groups = sync.OnceValue(d.assemble)
+	d.arrays = sync.OnceValue(d.findArrays)
+	d.groups = sync.OnceValue(d.findGroups)
 	return d
 }
 
@@ -81,30 +98,6 @@ func (d *Driver) disk(name string) (*volume, error) {
 	return nil, fmt.Errorf("the snapshot has no image %s: %w", name, fs.ErrNotExist)
 }
 
-// assemble finds the volume groups of all images. A disk whose table cannot be
-// read has none that could be found.
-func (d *Driver) assemble() []*lvm.Group {
-	var all []*lvm.Volume
-	for _, k := range d.disks {
-		for _, v := range k.members(lvmMember) {
-			if pv, err := lvm.Read(v.img); err == nil {
-				v.uuid = pv.UUID
-				all = append(all, pv)
-			} else {
-				d.notice(v.name, []string{err.Error()})
-			}
-		}
-	}
-	groups, rest := lvm.Assemble(all)
-	for _, err := range rest {
-		d.notice("LVM", []string{err.Error()})
-	}
-	for _, g := range groups {
-		d.notice("volume group "+g.Name, g.Notices)
-	}
-	return groups
-}
-
 // place is where a path leads: a file in a file system, or a level above.
 type place struct {
 	entries []filerestore.Entry // of a level above files
@@ -121,6 +114,9 @@ func (d *Driver) resolve(p filerestore.Path) (place, error) {
 	}
 	base, names, whole := filerestore.Path{Archive: p.Archive}, p.Names, true
 	for {
+		if v, err = v.clear(); err != nil {
+			return place{}, fmt.Errorf("%s: %w", base, err)
+		}
 		f, err := v.look()
 		if err != nil {
 			return place{}, err
@@ -152,130 +148,6 @@ func (d *Driver) resolve(p filerestore.Path) (place, error) {
 		}
 		v, names, whole = next, names[used:], false
 	}
-}
-
-// enter goes through a bucket to the volume that the next names choose, or lists
-// what could be chosen.
-func (d *Driver) enter(v *volume, bucket string, base filerestore.Path, names []string) (next *volume, used int, entries []filerestore.Entry, err error) {
-	switch bucket {
-	case filerestore.BucketPart:
-		parts, err := v.partitions()
-		if err != nil {
-			return nil, 0, nil, err
-		}
-		if len(names) == 0 {
-			return nil, 0, partEntries(base, parts), nil
-		}
-		for _, k := range parts {
-			if strconv.Itoa(k.number) == names[0] {
-				return k, 1, nil, nil
-			}
-		}
-		return nil, 0, nil, missing(base.Join(names[0]))
-	case filerestore.BucketLVM:
-		return d.enterLVM(v, base, names)
-	case filerestore.BucketMD, filerestore.BucketZpool:
-		return nil, 0, nil, fsread.Unsupported(bucket, "what lies on several disks in this way")
-	}
-	return nil, 0, nil, missing(base)
-}
-
-func missing(p filerestore.Path) error {
-	return fmt.Errorf("%s: %w", p, fs.ErrNotExist)
-}
-
-// enterLVM is enter for volume groups that have a member on v.
-func (d *Driver) enterLVM(v *volume, base filerestore.Path, names []string) (next *volume, used int, entries []filerestore.Entry, err error) {
-	groups := d.groups()
-	if len(names) == 0 {
-		for _, g := range groups {
-			entries = append(entries, filerestore.Entry{Path: base.Join(g.Name), Type: filerestore.Dir, Note: plural(len(g.Logical), "volume")})
-		}
-		return nil, 0, entries, nil
-	}
-	i := slices.IndexFunc(groups, func(g *lvm.Group) bool { return g.Name == names[0] })
-	if i < 0 {
-		return nil, 0, nil, missing(base.Join(names[0]))
-	}
-	g := groups[i]
-	if len(names) == 1 {
-		for _, l := range g.Logical {
-			e := filerestore.Entry{Path: base.Join(g.Name).Join(l.Name), Type: filerestore.Dir, Size: &l.Size}
-			if k, err := d.openLogical(g, l.Name); err != nil {
-				e.Note = err.Error()
-			} else {
-				e.Note = k.note()
-			}
-			entries = append(entries, e)
-		}
-		return nil, 0, entries, nil
-	}
-	if !slices.ContainsFunc(g.Logical, func(l lvm.Logical) bool { return l.Name == names[1] }) {
-		return nil, 0, nil, missing(base.Join(names[0]).Join(names[1]))
-	}
-	next, err = d.openLogical(g, names[1])
-	return next, 2, nil, err
-}
-
-func (d *Driver) openLogical(g *lvm.Group, name string) (*volume, error) {
-	key := g.Name + "/" + name
-	d.mu.Lock()
-	v := d.logical[key]
-	d.mu.Unlock()
-	if v != nil {
-		return v, nil
-	}
-	img, err := g.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	v = newVolume(d, key, img)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.logical[key] = v
-	return v, nil
-}
-
-// buckets lists what a volume that is no file system has.
-func (d *Driver) buckets(v *volume, base filerestore.Path, whole bool) ([]filerestore.Entry, error) {
-	f, err := v.look()
-	if err != nil {
-		return nil, err
-	}
-	bucket := func(name string) filerestore.Entry {
-		return filerestore.Entry{Path: base.Join(name), Type: filerestore.Virtual}
-	}
-	var all []filerestore.Entry
-	switch f.Class {
-	case detect.FileSystem: // of a whole disk
-		e := bucket(filerestore.BucketRaw)
-		e.Note = v.note()
-		return append(all, e), nil
-	case detect.Table:
-		all = append(all, bucket(filerestore.BucketPart))
-	case detect.Member:
-	case detect.Swap, detect.Nothing:
-		return nil, fmt.Errorf("%s holds no files: what is on it is %s: %w", base, v.note(), fs.ErrNotExist)
-	}
-	if whole && len(v.members(raidMember)) > 0 { // listed here, and read in a machine
-		all = append(all, bucket(filerestore.BucketMD))
-	}
-	lvms := len(v.members(lvmMember)) > 0
-	if lvms && whole {
-		all = append(all, bucket(filerestore.BucketLVM))
-	}
-	if len(all) == 0 {
-		return nil, fsread.Unsupported(v.name, "%s", v.note())
-	}
-	return all, nil
-}
-
-func partEntries(base filerestore.Path, parts []*volume) (all []filerestore.Entry) {
-	for _, k := range parts {
-		size := k.img.Size()
-		all = append(all, filerestore.Entry{Path: base.Join(strconv.Itoa(k.number)), Type: filerestore.Dir, Size: &size, Note: k.note()})
-	}
-	return all
 }
 
 // file follows names inside a file system. No symbolic link is followed.
@@ -382,10 +254,3 @@ func (d *Driver) Open(_ context.Context, p filerestore.Path, o filerestore.OpenO
 type part struct{ *treestream.Source }
 
 func (part) Close() error { return nil }
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
-}

@@ -11,10 +11,11 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
-// What detect calls physical volumes, and members of arrays.
+// What detect calls physical volumes, members of arrays and encrypted volumes.
 const (
 	lvmMember  = "LVM2_member"
 	raidMember = "linux_raid_member"
+	luksVolume = "crypto_LUKS"
 )
 
 // volume is an image, or a part of one, and what is on it.
@@ -24,11 +25,11 @@ type volume struct {
 	img    image.Image
 	number int    // of a partition
 	label  string // its name in the table
-	uuid   string // of a physical volume
 
 	look       func() (detect.Finding, error)
 	open       func() (fsread.FS, error)
 	partitions func() ([]*volume, error)
+	clear      func() (*volume, error) // the volume itself, or what an encrypted one holds
 }
 
 func newVolume(d *Driver, name string, img image.Image) *volume {
@@ -36,6 +37,7 @@ func newVolume(d *Driver, name string, img image.Image) *volume {
 	v.look = sync.OnceValues(func() (detect.Finding, error) { return detect.Look(img) })
 	v.open = sync.OnceValues(v.openFS)
 	v.partitions = sync.OnceValues(v.readTable)
+	v.clear = sync.OnceValues(v.unlock)
 	return v
 }
 
@@ -72,8 +74,12 @@ func (v *volume) readTable() ([]*volume, error) {
 }
 
 // members are the members of a kind, such as the physical volumes of LVM, that v is itself
-// or has as partitions.
+// or has as partitions. What cannot be unlocked or read has none.
 func (v *volume) members(kind string) (all []*volume) {
+	v, err := v.clear()
+	if err != nil {
+		return nil
+	}
 	f, err := v.look()
 	switch {
 	case err != nil:
@@ -85,6 +91,9 @@ func (v *volume) members(kind string) (all []*volume) {
 			return nil
 		}
 		for _, p := range parts {
+			if p, err = p.clear(); err != nil {
+				continue
+			}
 			if f, err := p.look(); err == nil && f.Type == kind {
 				all = append(all, p)
 			}
@@ -114,6 +123,9 @@ func (v *volume) note() string {
 		}
 	default:
 		parts = append(parts, f.Type)
+		if held, err := v.clear(); err == nil && held != v {
+			parts = append(parts, held.note())
+		}
 	}
 	if v.label != "" {
 		parts = append(parts, "partition "+v.label)

@@ -16,8 +16,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/fsread"
 )
 
-// drivers look at the same disks.
-type drivers struct{ direct, machine filerestore.Driver }
+// drivers look at the same disks. The one that is unlocked is a direct one with the
+// passphrase.
+type drivers struct{ direct, unlocked, machine filerestore.Driver }
 
 // summary is a tar archive in lines: all that it says of each file.
 func summary(t *testing.T, archive []byte) (lines []string) {
@@ -179,10 +180,10 @@ func (d drivers) named(t *testing.T) {
 // encrypted opens LUKS 1 with a file system, and LUKS 2 with a volume group.
 func (d drivers) encrypted(t *testing.T, c *Client) {
 	p := path(t, "/luks1.img.fidx/raw/hosts")
-	if _, err := d.machine.List(t.Context(), p); !errors.Is(err, ErrLocked) {
+	if _, err := d.machine.List(t.Context(), p); !errors.Is(err, filerestore.ErrLocked) {
 		t.Errorf("%v", err)
 	}
-	if err := c.Unlock(t.Context(), p, []byte("let me out")); !errors.Is(err, ErrPassphrase) {
+	if err := c.Unlock(t.Context(), p, []byte("let me out")); !errors.Is(err, filerestore.ErrPassphrase) {
 		t.Errorf("%v", err)
 	}
 	if err := c.Unlock(t.Context(), p, []byte(passphrase)); err != nil {
@@ -190,8 +191,12 @@ func (d drivers) encrypted(t *testing.T, c *Client) {
 	}
 	volume := plain(t, tarOf(t, d.direct, "/lvm1.img.fidx/lvm/the-group/the-root"))
 	for _, p := range []string{"/luks1.img.fidx/raw", "/luks2.img.fidx/lvm/secret/root"} {
-		if diff := difference(plain(t, tarOf(t, d.machine, p)), volume); diff != "" {
+		archive := tarOf(t, d.machine, p)
+		if diff := difference(plain(t, archive), volume); diff != "" {
 			t.Errorf("%s:\n%s", p, diff)
+		}
+		if diff := difference(summary(t, archive), summary(t, tarOf(t, d.unlocked, p))); diff != "" {
+			t.Errorf("%s, beside the readers in user space:\n%s", p, diff)
 		}
 	}
 }

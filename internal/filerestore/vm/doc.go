@@ -57,17 +57,8 @@
 // # Errors
 //
 // As of package direct: fs.ErrNotExist, *fsread.UnsupportedError, filerestore.ErrPath;
-// [ErrLocked] for encrypted volumes; what the machine said last where it died.
+// filerestore.ErrLocked and ErrPassphrase for encrypted volumes; what the machine said last where it died.
 package vm
-
-import "errors"
-
-// ErrLocked is wrapped by errors about encrypted volumes whose passphrase has not
-// been given.
-var ErrLocked = errors.New("the volume is encrypted")
-
-// ErrPassphrase is wrapped when a passphrase opens none of the encrypted volumes.
-var ErrPassphrase = errors.New("the passphrase opens no encrypted volume")
 
 // MaxListing bounds the bytes of a listing that a machine may give.
 const MaxListing = 512 << 20

@@ -96,7 +96,7 @@ func hostError(e *inside.Error) error {
 	case inside.Missing:
 		return fmt.Errorf("%s: %w", text, fs.ErrNotExist)
 	case inside.Locked:
-		return fmt.Errorf("%w: %s", ErrLocked, e.Text)
+		return fmt.Errorf("%w: %s", filerestore.ErrLocked, e.Text)
 	case inside.Unsupported:
 		layer, what, _ := strings.Cut(strings.TrimSuffix(e.Text, " is not supported by the direct reader"), ": ")
 		return fsread.Unsupported(layer, "%s", what)

@@ -20,7 +20,7 @@ const maxOpened = 256
 // Unlock tries a passphrase on every encrypted volume on the disks, their partitions and
 // arrays, and on those on the way to p. Keys are derived here, where there is memory
 // for that; the machine gets the key of the volume. What is open already stays so. It
-// is [ErrPassphrase] if something is locked and nothing was opened.
+// is [filerestore.ErrPassphrase] if something is locked and nothing was opened.
 func (c *Client) Unlock(ctx context.Context, p filerestore.Path, passphrase []byte) error {
 	d := c.Driver()
 	opened, wrong := 0, []string{}
@@ -60,14 +60,14 @@ func (c *Client) Unlock(ctx context.Context, p filerestore.Path, passphrase []by
 		if more { // what they hold may be locked, too
 			continue
 		}
-		if err := d.items(ctx, "list", inside.CallFor(p), func(inside.Item) error { return nil }); errors.Is(err, ErrLocked) {
+		if err := d.items(ctx, "list", inside.CallFor(p), func(inside.Item) error { return nil }); errors.Is(err, filerestore.ErrLocked) {
 			if more, err = try(p); err != nil {
 				return err
 			}
 		}
 	}
 	if opened == 0 && len(wrong) > 0 {
-		return fmt.Errorf("%w: tried on %v", ErrPassphrase, wrong)
+		return fmt.Errorf("%w: tried on %v", filerestore.ErrPassphrase, wrong)
 	}
 	return nil
 }

@@ -100,9 +100,8 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 	for _, d := range disks {
 		plain = append(plain, direct.Disk{Archive: d.Archive, Image: d.Image})
 	}
-	readers, d := direct.New(plain), c.Driver()
-
-	both := drivers{direct: readers, machine: d}
+	d := c.Driver()
+	both := drivers{direct: direct.New(plain, direct.Options{}), unlocked: direct.New(plain, direct.Options{Passphrase: []byte(passphrase)}), machine: d}
 	t.Run("as the readers in user space do", func(t *testing.T) { both.same(t) })
 	t.Run("what those do not read", func(t *testing.T) { both.machineAlone(t) })
 	t.Run("what lasts only in a log", func(t *testing.T) { both.logged(t) })
