@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build pam demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ build: ## bin/holdfast for this machine: one static file
 
 pam: ## bin/holdfast-pam: checks passwords of this machine's users for the server (Linux)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/holdfast-pam ./cmd/holdfast-pam
+
+tape-key: ## bin/holdfast-tape-key: puts keys of tapes into drives for the server (Linux)
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/holdfast-tape-key ./cmd/holdfast-tape-key
 
 demo: build ## a guided tour on a real ext4 image, about half a minute
 	@test/demo/run bin/holdfast

@@ -100,6 +100,7 @@ var rooms = []room{
 	{dir: "internal/archtest"},
 	{dir: "cmd", may: "internal/cli internal/ui"},
 	{dir: "cmd/holdfast-pam", may: "internal/pamcheck", std: noWire},
+	{dir: "cmd/holdfast-tape-key", may: "internal/tape internal/confdir", std: noWire},
 	{dir: "bench/page"},
 	{dir: "bench", may: "bench/page"},
 	{dir: "bench/serve", may: "bench/page internal/repo internal/repo/dir internal/format"},

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/appliance"
 	"github.com/holdfast-backup/holdfast/internal/appliance/appliancetest"
 )
 
@@ -11,8 +12,12 @@ import (
 // its own, and has the programs of others use them.
 func TestNodes(t *testing.T) {
 	vm := appliancetest.Start(t, appliancetest.Spec{
-		Modules:  []string{"sg", "st", "ch", "uio", "configfs", "target_core_user", "tcm_loop"},
-		Tools:    []string{"sh", "dd", "wc", "lsscsi", "sg_inq", "sg_turs", "sg_modes", "sg_logs", "mt-st", "mtx"},
+		Modules: []string{"sg", "st", "ch", "uio", "configfs", "target_core_user", "tcm_loop"},
+		Tools:   []string{"sh", "dd", "wc", "lsscsi", "sg_inq", "sg_turs", "sg_modes", "sg_logs", "mt-st", "mtx"},
+		Files: []appliance.File{
+			{Name: "/usr/lib/holdfast/holdfast-tape-key", From: appliancetest.Build(t, module+"cmd/holdfast-tape-key")},
+			{Name: "/etc/passwd", Content: []byte("root:x:0:0:::\nbackup:x:1000:1000:::\n")},
+		},
 		MemoryMB: 1024, CPUs: 2,
 	})
 	t.Logf("ready after %v", vm.Boot)

@@ -34,6 +34,11 @@ func (n node) Do(scsi.Command) (int, error) { return 0, errors.New("no command i
 func (n node) Close() error                 { return nil }
 func (n node) File() *os.File               { return n.f }
 
+// noKeys says why there are none.
+type noKeys struct{ err error }
+
+func (n noKeys) DataKey(tape.KeyOf) (tape.DataKey, error) { return tape.DataKey{}, n.err }
+
 // serveOne runs the service for one connection.
 func serveOne(t *testing.T) (path string) {
 	t.Helper()
@@ -168,10 +173,10 @@ func TestTheCommandOfPBSAnswersInJSON(t *testing.T) {
 		{[]string{}, "either --stdin or --device"},
 		{[]string{"--stdin", known}, "go together"},
 		{[]string{"--stdin", known, "--uuid", "x"}, "--uuid"},
-		{[]string{"--stdin", known, "--uuid", testSet.String()}, "no keys here"},
+		{[]string{"--stdin", known, "--uuid", testSet.String()}, "not a generic SCSI node"},
 	} {
 		var out bytes.Buffer
-		e := Env{Stdin: null, Stdout: &out, Keys: func(string) (tape.Keys, error) { return nil, errors.New("no keys here") }}
+		e := Env{Stdin: null, Stdout: &out, Keys: func(string) tape.Keys { return noKeys{} }}
 		if err := e.Main(context.Background(), append([]string{"encryption"}, tc.args...)); err != nil {
 			t.Errorf("%q: %v", tc.args, err)
 		}

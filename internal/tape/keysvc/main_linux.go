@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -22,11 +21,10 @@ import (
 )
 
 const (
-	keyFile    = "/etc/proxmox-backup/tape-encryption-keys.json"
-	credential = "tape-keys" // of the service manager, the same file
-	usage      = `usage: holdfast-tape-key serve [--keys FILE] [--user NAME]
+	configDir = "/etc/proxmox-backup"
+	usage     = `usage: holdfast-tape-key serve [--config DIR] [--user NAME]
           standard input is a connection of a client
-       holdfast-tape-key encryption [--keys FILE] [--fingerprint FINGERPRINT --uuid MEDIA-SET] --stdin|--device PATH
+       holdfast-tape-key encryption [--config DIR] [--fingerprint FINGERPRINT --uuid MEDIA-SET] --stdin|--device PATH
           sets or clears the key of a drive`
 )
 
@@ -35,8 +33,8 @@ type Env struct {
 	Stdin  *os.File
 	Stdout io.Writer
 	Stderr io.Writer
-	// Keys opens a file with tape keys.
-	Keys func(path string) (tape.Keys, error)
+	// Keys are those in a directory with the file of tape keys.
+	Keys func(dir string) tape.Keys
 }
 
 // Main is the program holdfast-tape-key.
@@ -46,14 +44,14 @@ func (e Env) Main(ctx context.Context, args []string) error {
 	}
 	f := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	keys := f.String("keys", "", "")
+	config := f.String("config", "", "")
 	switch args[0] {
 	case "serve":
 		name := f.String("user", "backup", "")
 		if err := parse(f, args[1:]); err != nil {
 			return err
 		}
-		return e.serve(ctx, *keys, *name)
+		return e.serve(ctx, *config, *name)
 	case "encryption":
 		fingerprint, set := f.String("fingerprint", "", ""), f.String("uuid", "", "")
 		stdin, device := f.Bool("stdin", false, ""), f.String("device", "", "")
@@ -62,11 +60,11 @@ func (e Env) Main(ctx context.Context, args []string) error {
 		}
 		// Setuid, the program of a stranger: nothing but names from him.
 		if setuid := os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid(); setuid {
-			if err := checkCaller(*stdin && *device == "" && *keys == ""); err != nil {
+			if err := checkCaller(*stdin && *device == "" && *config == ""); err != nil {
 				return err
 			}
 		}
-		return e.answer(e.encryption(ctx, *keys, *fingerprint, *set, *stdin, *device))
+		return e.answer(e.encryption(ctx, *config, *fingerprint, *set, *stdin, *device))
 	}
 	return errors.New(usage)
 }
@@ -98,20 +96,19 @@ func checkCaller(plain bool) error {
 	return nil
 }
 
-// open opens the file of keys: one that is named, the service manager's, or
-// that of PBS.
-func (e Env) open(path string) (tape.Keys, error) {
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); path == "" && dir != "" {
-		path = filepath.Join(dir, credential)
+// keys are those in a directory that is named, the service manager's, or PBS's.
+func (e Env) keys(dir string) tape.Keys {
+	if dir == "" {
+		dir = os.Getenv("CREDENTIALS_DIRECTORY")
 	}
-	if path == "" {
-		path = keyFile
+	if dir == "" {
+		dir = configDir
 	}
-	return e.Keys(path)
+	return e.Keys(dir)
 }
 
 // serve answers the client that is standard input.
-func (e Env) serve(ctx context.Context, path, name string) error {
+func (e Env) serve(ctx context.Context, dir, name string) error {
 	u, err := user.Lookup(name)
 	if err != nil {
 		return err
@@ -129,22 +126,12 @@ func (e Env) serve(ctx context.Context, path, name string) error {
 	if !ok {
 		return errors.New("standard input is no Unix socket")
 	}
-	// Without its keys it still says why, and clears.
-	keys, err := e.open(path)
-	if err != nil {
-		keys = noKeys{err}
-	}
 	log := slog.New(slog.NewTextHandler(e.Stderr, nil))
-	return Service{Keys: keys, Users: []uint32{uint32(uid)}, Log: log}.Serve(ctx, conn)
+	return Service{Keys: e.keys(dir), Users: []uint32{uint32(uid)}, Log: log}.Serve(ctx, conn)
 }
 
-// noKeys says why there are none.
-type noKeys struct{ err error }
-
-func (n noKeys) DataKey(tape.KeyOf) (tape.DataKey, error) { return tape.DataKey{}, n.err }
-
 // encryption is the command of PBS.
-func (e Env) encryption(ctx context.Context, path, fingerprint, set string, stdin bool, device string) error {
+func (e Env) encryption(ctx context.Context, dir, fingerprint, set string, stdin bool, device string) error {
 	var k *tape.KeyOf
 	switch {
 	case stdin == (device != ""):
@@ -161,14 +148,6 @@ func (e Env) encryption(ctx context.Context, path, fingerprint, set string, stdi
 			return fmt.Errorf("--uuid: %w", err)
 		}
 	}
-	s := Service{Keys: noKeys{}}
-	if k != nil {
-		keys, err := e.open(path)
-		if err != nil {
-			return err
-		}
-		s.Keys = keys
-	}
 	node := e.Stdin
 	if device != "" {
 		d, err := sg.Open(device)
@@ -178,7 +157,7 @@ func (e Env) encryption(ctx context.Context, path, fingerprint, set string, stdi
 		node = d.File()
 		defer func() { _ = d.Close() }()
 	}
-	return s.use(ctx, node, k)
+	return Service{Keys: e.keys(dir)}.use(ctx, node, k)
 }
 
 // answer prints an outcome as PBS's program does. It has been told then, and

@@ -5,9 +5,9 @@ package nodes
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +20,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/scsi/sg"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/drivecrypt"
@@ -39,32 +40,24 @@ func as(cmd *exec.Cmd, user uint32, groups ...uint32) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user, Groups: groups}}
 }
 
-// fileKeys is a key in a file, which is the key of any media set of its name.
-type fileKeys string
+// program is where package guest puts the service.
+const program = "/usr/lib/holdfast/holdfast-tape-key"
 
-var testKey = tape.KeyOf{
-	Fingerprint: chunkcrypt.Fingerprint{1, 2, 3}, MediaSet: uuid.MustParse("9da37a55-aac7-4deb-91c6-482b3b675f30"),
-}
+// A key, a media set, and what the drive gets for both: the vectors of tape/keys.
+const (
+	keyList     = `[{"fingerprint": "` + fingerprint + `", "key": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"}]`
+	fingerprint = "0e:ab:d4:46:0b:6e:b9:ca:34:50:23:de:e2:b7:78:c7:90:e5:4a:16:83:b9:65:9c:0a:57:ae:19:90:90:15:9b"
+	mediaSet    = "9da37a55-aac7-4deb-91c6-482b3b675f30"
+	dataKey     = "cbcebebbdf94e64f41dd864687afe8ea19742b1db528263cd3a32e2f26eeffce"
+)
 
-func (f fileKeys) DataKey(k tape.KeyOf) (tape.DataKey, error) {
-	b, err := os.ReadFile(string(f))
-	if err != nil {
-		return tape.DataKey{}, err
+func testKey() (k tape.KeyOf, d tape.DataKey) {
+	f, err := chunkcrypt.ParseFingerprint(fingerprint)
+	raw, rerr := hex.DecodeString(dataKey)
+	if err := errors.Join(err, rerr); err != nil {
+		panic(err)
 	}
-	if k != testKey {
-		return tape.DataKey{}, fmt.Errorf("key %s: %w", k.Fingerprint.Short(), repo.ErrNotFound)
-	}
-	return tape.NewDataKey([32]byte(b)), nil
-}
-
-// playService answers the connection that is descriptor 3, as the service does.
-func playService(keys string) error {
-	conn, err := net.FileConn(os.NewFile(3, "connection"))
-	if err != nil {
-		return err
-	}
-	s := keysvc.Service{Keys: fileKeys(keys), Users: []uint32{backupUser}, Log: slog.New(slog.DiscardHandler)}
-	return s.Serve(context.Background(), conn.(*net.UnixConn))
+	return tape.KeyOf{Fingerprint: f, MediaSet: uuid.MustParse(mediaSet)}, tape.NewDataKey([32]byte(raw))
 }
 
 // playClient opens a drive as its own user and has the service set its key.
@@ -79,18 +72,37 @@ func playClient(what string) error {
 	if err := c.SetKey(context.Background(), d, tape.KeyOf{Fingerprint: chunkcrypt.Fingerprint{9}}); !errors.Is(err, repo.ErrNotFound) {
 		return fmt.Errorf("a key that there is not: %w", err)
 	}
-	return c.SetKey(context.Background(), d, testKey)
+	k, _ := testKey()
+	return c.SetKey(context.Background(), d, k)
+}
+
+// keyDir is a directory with a key that only the service may read.
+func keyDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "tape-encryption-keys.json")
+	err := errors.Join(os.WriteFile(file, []byte(keyList), 0o600), os.Chown(file, serviceUser, serviceUser), open755(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// open755 lets all users into a directory of a test.
+func open755(dir string) error {
+	return errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(os.Args[0], 0o755))
 }
 
 // serveKeys starts the service for each connection, as the service manager does.
-func serveKeys(t *testing.T, keys string) (socket string) {
+func serveKeys(t *testing.T) (socket string) {
 	t.Helper()
+	keys := keyDir(t)
 	socket = filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Chmod(socket, 0o666), os.Chmod(filepath.Dir(socket), 0o755), os.Chmod(filepath.Dir(filepath.Dir(socket)), 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(socket, 0o666), open755(filepath.Dir(socket))); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -101,36 +113,41 @@ func serveKeys(t *testing.T, keys string) (socket string) {
 			if err != nil {
 				return
 			}
-			f, err := conn.(*net.UnixConn).File()
-			_ = conn.Close()
-			if err != nil {
+			if err := serveOne(conn.(*net.UnixConn), keys); err != nil {
 				t.Error(err)
-				return
 			}
-			cmd, out := player("service "+keys, f)
-			as(cmd, serviceUser)
-			if err := cmd.Run(); err != nil {
-				t.Errorf("the service: %v: %s", err, out)
-			}
-			_ = f.Close()
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
 	return socket
 }
 
+// serveOne runs the program for a connection.
+func serveOne(conn *net.UnixConn, keys string) error {
+	f, err := conn.File()
+	_ = conn.Close()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	cmd := exec.Command(program, "serve")
+	cmd.Env = []string{"CREDENTIALS_DIRECTORY=" + keys}
+	var log bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = f, f, &log
+	as(cmd, serviceUser)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("the service: %w: %s", err, &log)
+	}
+	return nil
+}
+
 func TestAUserWithoutKeysHasThemPutIntoADrive(t *testing.T) {
 	_, nodes := attach(t, newDrive(t, "DRV0000012"))
 	d := open(t, nodes[0].Generic)
-	keys := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(keys, bytes.Repeat([]byte{7}, 32), 0o600); err != nil {
+	if err := errors.Join(os.Chown(nodes[0].Generic, 0, tapeGroup), os.Chmod(nodes[0].Generic, 0o660)); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Chown(keys, serviceUser, serviceUser), os.Chmod(filepath.Dir(keys), 0o755), os.Chmod(filepath.Dir(filepath.Dir(keys)), 0o755),
-		os.Chmod(os.Args[0], 0o755), os.Chown(nodes[0].Generic, 0, tapeGroup), os.Chmod(nodes[0].Generic, 0o660)); err != nil {
-		t.Fatal(err)
-	}
-	socket := serveKeys(t, keys)
+	socket := serveKeys(t)
 	for _, tc := range []struct {
 		user uint32
 		want string
@@ -149,20 +166,62 @@ func TestAUserWithoutKeysHasThemPutIntoADrive(t *testing.T) {
 			t.Errorf("after user %d the drive %s: %v", tc.user, s, err)
 		}
 	}
+	keyIsIn(t, d)
+}
+
+// keyIsIn makes sure that it is that key: what is written with it can be read
+// with the same one. Then it takes the key out.
+func keyIsIn(t *testing.T, d *sg.Device) {
+	t.Helper()
+	mustDo(t, d, scsi.None, nil, 0x01, 0, 0, 0, 0, 0)
+	mustDo(t, d, scsi.Out, make([]byte, block), 0x0a, 0, 4, 0, 0, 0)
+	mustDo(t, d, scsi.None, nil, 0x01, 0, 0, 0, 0, 0)
+	if err := drivecrypt.Clear(d); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, block)
+	wantSense(t, second(do(t, d, scsi.In, got, 0x08, 2, 4, 0, 0, 0)), scsi.DataProtect, 0x7401)
+	mustDo(t, d, scsi.None, nil, 0x01, 0, 0, 0, 0, 0)
+	_, k := testKey()
+	if err := drivecrypt.Set(d, k); err != nil {
+		t.Fatal(err)
+	}
+	mustDo(t, d, scsi.In, got, 0x08, 2, 4, 0, 0, 0)
 	if err := drivecrypt.Clear(d); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestOnlyTapeDrivesGetKeys(t *testing.T) {
-	lib := newLibrary(t)
-	_, nodes := attach(t, lib...)
+func TestTheCommandOfPBSSetsAndClearsAKey(t *testing.T) {
+	_, nodes := attach(t, newDrive(t, "DRV0000014"))
 	d := open(t, nodes[0].Generic)
-	keys := filepath.Join(t.TempDir(), "keys")
-	if err := errors.Join(os.WriteFile(keys, make([]byte, 32), 0o644), os.Chmod(os.Args[0], 0o755)); err != nil {
-		t.Fatal(err)
+	keys := keyDir(t)
+	for _, args := range [][]string{
+		{"encryption", "--config", keys, "--stdin", "--fingerprint", fingerprint, "--uuid", mediaSet},
+		{"encryption", "--stdin"},
+	} {
+		cmd := exec.Command(program, args...)
+		cmd.Stdin, cmd.Stderr = d.File(), os.Stderr
+		as(cmd, serviceUser)
+		if out, err := cmd.Output(); err != nil || string(out) != "{\n  \"Ok\": null\n}\n" {
+			t.Fatalf("%q: %q, %v", args, out, err)
+		}
+		if len(args) > 2 {
+			if s, err := drivecrypt.Current(d); err != nil || !s.On() {
+				t.Fatalf("the drive %s: %v", s, err)
+			}
+			continue
+		}
+		if s, err := drivecrypt.Current(d); err != nil || !s.Off() {
+			t.Fatalf("the drive %s: %v", s, err)
+		}
 	}
-	err := keysvc.Client{Path: serveKeys(t, keys)}.SetKey(t.Context(), d, testKey)
+}
+
+func TestOnlyTapeDrivesGetKeys(t *testing.T) {
+	_, nodes := attach(t, newLibrary(t)...)
+	k, _ := testKey()
+	err := keysvc.Client{Path: serveKeys(t)}.SetKey(t.Context(), open(t, nodes[0].Generic), k)
 	if err == nil || !strings.Contains(err.Error(), "no tape drive but a media changer") {
 		t.Fatalf("err = %v", err)
 	}

@@ -24,8 +24,6 @@ func play(role string) int {
 	what, with, _ := strings.Cut(role, " ")
 	var err error
 	switch what {
-	case "service":
-		err = playService(with)
 	case "target":
 		err = playTarget(with)
 	case "client":
