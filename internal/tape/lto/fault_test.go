@@ -92,10 +92,15 @@ func judge(t *testing.T, b *bench, what string, acknowledged int) {
 }
 
 // campaign does work with a drive whose n-th command fails, for every n and in
-// every way.
+// every way, or that loses its power there, and what is in its buffer but for
+// some objects.
 func campaign(t *testing.T, prepare func(*testing.T, *bench), work func(*lto.Drive) int) {
 	t.Helper()
-	for name, rule := range faults() {
+	all := faults()
+	for keep := range 3 {
+		all[fmt.Sprintf("no power, %d objects of the buffer stay", keep)] = fault.Rule{Lost: true, Done: keep == 2}
+	}
+	for name, rule := range all {
 		t.Run(name, func(t *testing.T) {
 			for n := 1; ; n++ {
 				b := newBench(t)
@@ -105,8 +110,15 @@ func campaign(t *testing.T, prepare func(*testing.T, *bench), work func(*lto.Dri
 				d := b.open(lto.Config{})
 				r := rule
 				r.N = n
+				var keep int
+				if k, _ := fmt.Sscanf(name, "no power, %d", &keep); k == 1 {
+					r.Hook = func() {
+						if err := b.drive.PowerCut(keep); err != nil {
+							t.Error(err)
+						}
+					}
+				}
 				b.unit.Add(&r)
-				// The rule counts from now on; nobody may rely on what comes after.
 				acknowledged := work(d)
 				if !r.Fired() {
 					if acknowledged != faultFiles {
@@ -156,7 +168,7 @@ func writeAll(t *testing.T, b *bench) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.Close(); err != nil {
+	if err := errors.Join(d.Sync(t.Context()), d.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
