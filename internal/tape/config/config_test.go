@@ -118,6 +118,44 @@ func TestFilesOfPBSAreRead(t *testing.T) {
 	}
 }
 
+func TestFilesThatPBSWroteStayAsTheyAre(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/pbs-4.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	c := New(confdir.New(dir))
+	j, err := c.Job("nightly")
+	if err != nil || j.Store != "store2" || j.Namespace != "ns1" || j.Depth != 2 || !j.LatestOnly || !j.Eject || j.Export || j.Workers != 2 || len(j.Filters) != 1 {
+		t.Errorf("%+v, %v", j, err)
+	}
+	pools, err := c.Pools()
+	if err != nil || len(pools) != 3 || pools[1].Template != "%F-%id%" || pools[2].Key.IsZero() {
+		t.Errorf("%+v, %v", pools, err)
+	}
+	for _, tc := range []struct {
+		k    Kind
+		file string
+		v    property.Values
+	}{
+		{Job, "tape-job.cfg", property.Values{"store": {"store1"}, "pool": {"daily"}, "drive": {"drive1"}}},
+		{Pool, "media-pool.cfg", property.Values{}},
+	} {
+		want, err := os.ReadFile(filepath.Join(dir, tc.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Create(t.Context(), tc.k, "new", tc.v); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Remove(t.Context(), tc.k, "new", ""); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, tc.file)); err != nil || string(got) != string(want) {
+			t.Errorf("%s: %v\n%s", tc.file, err, got)
+		}
+	}
+}
+
 func TestWhatIsMissingIsToldApartFromWhatIsWrong(t *testing.T) {
 	c := full(t)
 	_, drive := c.Drive("lib1")
