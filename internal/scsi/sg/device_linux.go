@@ -31,14 +31,10 @@ var _ scsi.Transport = (*Device)(nil)
 
 // Open opens the node of a device.
 func Open(path string) (*Device, error) {
-	// Not to wait for one who has the node for itself; afterwards read is to wait.
+	// Not to wait for one who has the node for itself.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, openError(path, err)
-	}
-	if err := unix.SetNonblock(fd, false); err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	f := os.NewFile(uintptr(fd), path)
 	d, err := FromFile(f)
@@ -68,6 +64,9 @@ func openError(path string, err error) error {
 func FromFile(f *os.File) (*Device, error) {
 	if err := check(f); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if err := unix.SetNonblock(int(f.Fd()), false); err != nil { // read waits for answers
+		return nil, fmt.Errorf("open %s: %w", f.Name(), err)
 	}
 	page, err := pagebuf.New(int(unsafe.Sizeof(frame{})))
 	if err != nil {

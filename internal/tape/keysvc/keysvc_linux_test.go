@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -204,4 +205,29 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("%q was taken for a success", line)
 		}
 	})
+}
+
+func TestTheServiceIsAskedForKeysThatCannotBeReadHere(t *testing.T) {
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = null.Close() }()
+	k := tape.KeyOf{Fingerprint: testFingerprint, MediaSet: testSet}
+	for _, tc := range []struct {
+		name, path string
+		keys       error
+		want       string
+	}{
+		{"unknown keys are not asked for", "/nowhere", repo.ErrNotFound, "not found"},
+		{"without a service it is said why", "/nowhere", fs.ErrPermission, "permission denied"},
+		{"the service is asked", serveOne(t), fs.ErrPermission, "not a generic SCSI node"}, // what it says of /dev/null
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := Encrypter{Keys: noKeys{tc.keys}, Service: Client{Path: tc.path}}
+			if err := e.SetKey(t.Context(), node{null}, k); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("err = %v, want %q", err, tc.want)
+			}
+		})
+	}
 }
