@@ -108,7 +108,7 @@ Exit codes:
 		}
 	}
 	section(groupMain, newBackupCommand(a), newRestoreCommand(a), newListCommand(a), newSnapshotCommand(a), newGroupCommand(a), newCatalogCommand(a))
-	section(groupMain, newGuestCommand(a))
+	section(groupMain, newGuestCommand(a), newTapeCommand(a))
 	section(groupDisks, newMapCommand(a), newUnmapCommand(a), newNBDCommand(a), newOverlayCommand(a), newVolumeCommand(a), newMountCommand(a), newUnmountCommand(a), newFileRestoreCommand(a))
 	section(groupManage, newInitCommand(a), newVerifyCommand(a), newPruneCommand(a), newGCCommand(a), newSyncCommand(a), newNamespaceCommand(a), newStatusCommand(a), newRepositoryCommand(a))
 	section(groupServer, newServerCommand(a), newProviderCommand(a))

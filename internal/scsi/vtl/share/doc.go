@@ -8,8 +8,8 @@
 //	changer, drive0, ...  the units (scsi/socket), under their names
 //	operator              for people's work: adding, importing, looking
 //
-// So DIR/drive0 names a drive whether the library is served or not. Who may write
-// to the directory may use them. A socket that nobody listens to is left over
+// So DIR/drive0 names a drive whether the library is served or not. The owner and
+// the group may use them. A socket that nobody listens to is left over
 // from a server that was killed; the next one replaces it.
 //
 // # The operator's protocol
