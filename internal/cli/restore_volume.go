@@ -98,10 +98,13 @@ func (a *app) restoreVolume(ctx context.Context, r repo.Repository, s repo.Snaps
 		opts.Base = base
 	}
 	start := a.Now()
-	stop := a.follow(a.meter("restore "+f.Archive().ClientName(), ui.Bytes), func() (int64, int64, string) {
-		n := opts.Counters.Load()
-		return n.Done(), int64(f.Size), amounts(amount{n.Written, "written"}, amount{n.Same.Bytes, "there already"})
-	})
+	stop := func(bool) {}
+	if i, err := volume.Read(o.volume.device); err != nil || o.volume.refill || !i.Header.Holds(f.Csum) { // else there is nothing to follow
+		stop = a.follow(a.meter("restore "+f.Archive().ClientName(), ui.Bytes), func() (int64, int64, string) {
+			n := opts.Counters.Load()
+			return n.Done(), int64(f.Size), amounts(amount{n.Written, "written"}, amount{n.Same.Bytes, "there already"})
+		})
+	}
 	done, err := volume.Fill(ctx, o.volume.device, volume.Source{Repository: where, Snapshot: s, Archive: f.Archive(), Key: key},
 		volume.FillOptions{Again: o.volume.refill, Aligned: o.volume.aligned, Restore: opts, Now: a.Now})
 	stop(err == nil)

@@ -32,7 +32,7 @@ func needMapper(t *testing.T) {
 // dmsetup is the independent view.
 func dmsetup(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "dmsetup", args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "dmsetup", append(args, "--noudevsync")...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("dmsetup %q: %v: %s", args, err, out)
 	}
@@ -166,7 +166,7 @@ func TestLiveVirtletsMappingIsListedAndTakenAway(t *testing.T) {
 		"other":                     "0 8 linear " + loopVolume(t) + " 1",
 	} {
 		dmsetup(t, "create", name, "--table", table)
-		t.Cleanup(func() { _ = exec.Command("dmsetup", "remove", name).Run() })
+		t.Cleanup(func() { _ = exec.Command("dmsetup", "remove", "--noudevsync", name).Run() })
 		if _, err := Unmap(t.Context(), name, UnmapOptions{}); !errors.Is(err, ErrNotMapped) {
 			t.Errorf("unmap %s: %v", name, err)
 		}
