@@ -65,7 +65,7 @@ func unmapIt(t *testing.T, which string) {
 func filledVolume(t *testing.T, o FillOptions) (path string, s Source, image []byte) {
 	t.Helper()
 	path = loopDevice(t, devSize, loop.Options{})
-	image = content(1, 2<<20)
+	image = content(1, 512<<10)
 	s = save(t, repotest.New(), 1, image)
 	if _, err := Fill(t.Context(), path, s, one(o)); err != nil {
 		t.Fatal(err)
@@ -302,7 +302,7 @@ func TestLiveVolumeThatIsNotWholeIsNotMapped(t *testing.T) {
 	path, _, _ := filledVolume(t, FillOptions{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Fill(ctx, path, save(t, repotest.New(), 2, content(7, 2<<20)), FillOptions{}); err == nil || state(t, path) != volumeheader.Filling {
+	if _, err := Fill(ctx, path, save(t, repotest.New(), 2, content(7, 512<<10)), FillOptions{}); err == nil || state(t, path) != volumeheader.Filling {
 		t.Fatalf("state %s, %v", state(t, path), err)
 	}
 	_, err := Map(t.Context(), path, DefaultPrefix+"x", MapOptions{})

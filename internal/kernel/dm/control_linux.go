@@ -164,7 +164,7 @@ func named(name string, err error) error {
 }
 
 // answerRoom is enough for most answers.
-const answerRoom = 16 << 10
+const answerRoom = 4 << 10
 
 // call makes one call; an answer that does not fit gets more room.
 func (c *Control) call(cmd uint, q request, room int) (answer, error) {
