@@ -29,13 +29,14 @@
 // # What is shown
 //
 // Contents with all their forms: resident, sparse, compressed (LZNT1), behind the
-// initialized size. Further contents as streams. Symbolic links and junctions, as
+// initialized size; those that Windows compressed as parts of the system (WOF:
+// XPRESS in chunks of 4, 8 and 16 KiB, LZX). Further contents as streams. Symbolic links and junctions, as
 // Windows writes them, and those of the Linux subsystem, with "/" between names;
 // links and devices of Interix, which ntfs-3g writes. Files of the system itself
 // (records below 16) are not listed.
 //
 // Refused for each file: encryption, contents that a filter of Windows must make
-// (WOF compression, deduplication, offline storage).
+// (those in a WIM, deduplication, offline storage).
 //
 // # What is invented
 //
@@ -56,7 +57,8 @@
 // # Source
 //
 // Linux: fs/ntfs3. Linux-NTFS project: NTFS documentation. Microsoft: MS-FSCC
-// (reparse points), MS-XCA (LZNT1).
+// (reparse points), MS-XCA (LZNT1, XPRESS), MS-PATCH (LZX); wimlib's text about
+// WIM files.
 package ntfs
 
 import "encoding/binary"

@@ -86,10 +86,13 @@ func (f *FS) Open(id fsread.ID) (image.Image, error) {
 	} else if ok || r.directory() {
 		return nil, fsread.ErrNotRegular
 	}
+	data := r.find(typeData, "")
 	if p, ok := r.reparsePoint(); ok {
+		if p.tag == tagWOF && len(data) > 0 {
+			return f.wof(r, p, data[0].size)
+		}
 		return nil, p.refuse()
 	}
-	data := r.find(typeData, "")
 	if len(data) == 0 {
 		return resident(nil), nil
 	}

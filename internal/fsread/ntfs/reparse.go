@@ -50,8 +50,6 @@ func (r *record) reparsePoint() (point, bool) {
 // refuse says why a file with this point has no content here.
 func (p point) refuse() error {
 	switch p.tag {
-	case tagWOF:
-		return fsread.Unsupported(layer, "a file that Windows compressed as a part of the system (WOF)")
 	case tagDedup:
 		return fsread.Unsupported(layer, "a file with deduplicated content")
 	}
