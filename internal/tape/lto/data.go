@@ -105,6 +105,9 @@ func (d *Drive) wrote(err error, files uint64) (early bool, _ error) {
 	case err == nil:
 	case said && !s.Deferred && (s.Key == scsi.NoSense || s.Key == scsi.Recovered) && !(s.Valid && s.Info != 0):
 		early = s.EOM || s.Code() == 0x0002 || s.Code() == 0x0007
+	case said && !s.Deferred && s.Key == scsi.VolumeOverflow:
+		// Nothing was written, and what was before can still be relied on.
+		return false, errors.Join(err, d.check())
 	default:
 		d.doubt(err)
 		return false, err

@@ -35,7 +35,8 @@
 // # Early warning
 //
 // 0/00/02, 0/00/07 and EOM without another key say that the end is near and that
-// the data was written. D/xx says that it was not: tape.ErrFull.
+// the data was written. D/xx says that it was not: tape.ErrFull. The drive then
+// stands behind what was written before, which Sync makes sure of.
 //
 // # Time
 //

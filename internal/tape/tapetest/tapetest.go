@@ -256,6 +256,9 @@ func early(t *testing.T, d tape.Drive) {
 	if !errors.Is(err, tape.ErrFull) {
 		t.Errorf("at the end: %v", err)
 	}
+	if err := d.Sync(t.Context()); err != nil {
+		t.Errorf("sync at the end: %v", err)
+	}
 	if err := d.Locate(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
