@@ -34,6 +34,8 @@ func (a *app) program() *cobra.Command {
 		return newPxarRootCommand(a)
 	case fileRestoreProgram:
 		return newFileRestoreRootCommand(a)
+	case tapeProgram:
+		return newTapeRootCommand(a)
 	}
 	return newRootCommand(a)
 }

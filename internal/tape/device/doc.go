@@ -6,11 +6,12 @@
 //	/dev/sg0, /dev/tape/by-id/…   the node of a device
 //	serial:S                      the connected device with this serial number
 //	a socket                      a unit that another process emulates (scsi/socket)
-//	DIR/drive0, DIR/changer       a unit of the virtual library in DIR (scsi/vtl)
+//	DIR/drive0, DIR/changer       a unit of the virtual library in DIR (scsi/vtl),
+//	                              whether somebody serves it or not
 //
 // and for a drive of type virtual a directory in the form of PBS's (tape/dirdrive).
-// A virtual library is opened with its first unit and closed with the [Opener]; as
-// only one process has it open at a time, a second one is told that it is busy.
+// A virtual library that nobody serves is opened with its first unit and closed
+// with the [Opener]; a second process is told that it is busy.
 //
 // # Locks
 //

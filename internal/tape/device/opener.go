@@ -82,12 +82,16 @@ func (o *Opener) transport(ctx context.Context, path string, kind scsi.DeviceTyp
 // a virtual library.
 func (o *Opener) emulated(ctx context.Context, path string) (scsi.Transport, error) {
 	info, err := os.Stat(path)
-	if err == nil && info.Mode()&fs.ModeSocket != 0 {
-		return socket.Dial(ctx, path)
-	}
 	dir, name := filepath.Split(path)
 	dir = filepath.Clean(dir)
-	if _, lerr := os.Stat(filepath.Join(dir, "library.json")); lerr != nil {
+	_, lerr := os.Stat(filepath.Join(dir, "library.json"))
+	if err == nil && info.Mode()&fs.ModeSocket != 0 {
+		t, err := socket.Dial(ctx, path)
+		if err == nil || lerr != nil {
+			return t, err
+		} // the socket is left over from a server that was killed
+	}
+	if lerr != nil {
 		if err == nil {
 			err = fmt.Errorf("%s is no device, no socket and no unit of a virtual library", path)
 		}

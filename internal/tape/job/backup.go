@@ -95,7 +95,7 @@ func (b *writing) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.logf("found %d groups", len(groups))
+	b.logf("number of groups: %d", len(groups))
 	for i, g := range groups {
 		if err := b.group(ctx, g); err != nil {
 			return err

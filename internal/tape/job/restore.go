@@ -33,7 +33,7 @@ func (w *World) RestoreAll(ctx context.Context, r Restore) (stats RestoreStats, 
 		return stats, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	w.logf("media set %s has %d media", r.MediaSet, len(list))
+	w.logf("restoring media set %s, number of media: %d", r.MediaSet, len(list))
 	b := w.bringing(r)
 	defer func() { err = errors.Join(err, b.close()) }()
 	for _, m := range list {
