@@ -116,6 +116,15 @@ func (c *Cartridge) Marks() uint64 { return c.marks }
 // Used is what the objects take of the capacity, in bytes.
 func (c *Cartridge) Used() int64 { return c.end + int64(c.Objects())*entrySize }
 
+// UsedTo is what the objects before a position take.
+func (c *Cartridge) UsedTo(number uint64) int64 {
+	o, err := c.At(number)
+	if err != nil {
+		return c.Used()
+	}
+	return o.off + int64(number)*entrySize
+}
+
 // At describes the object with a number, from 0.
 func (c *Cartridge) At(number uint64) (Object, error) {
 	switch {

@@ -72,8 +72,8 @@ func (d *Drive) mediumAttributes() []attribute {
 		kind = 0x80
 	}
 	list := []attribute{
-		num(0x0000, uint64(max(m.Capacity-d.cart.Used(), 0)/mb), 8),
-		num(0x0001, uint64(m.Capacity/mb), 8),
+		num(0x0000, uint64(max(m.Capacity-d.cart.Used(), 0)/mib), 8),
+		num(0x0001, uint64(m.Capacity/mib), 8),
 		{0x0002, binaryValue | readOnly, d.alerts.bits()},
 		num(0x0003, m.Loads, 8),
 		num(0x0004, uint64(hostCapacity-hostSize(m.Host)), 8),
@@ -86,10 +86,10 @@ func (d *Drive) mediumAttributes() []attribute {
 		list = append(list, text(0x020a+uint16(i), name, 40))
 	}
 	return append(list,
-		num(0x0220, uint64((m.Written+d.usage.written)/mb), 8),
-		num(0x0221, uint64((m.Read+d.usage.reads)/mb), 8),
-		num(0x0222, uint64(d.usage.written/mb), 8),
-		num(0x0223, uint64(d.usage.reads/mb), 8),
+		num(0x0220, uint64((m.Written+d.usage.written)/mib), 8),
+		num(0x0221, uint64((m.Read+d.usage.reads)/mib), 8),
+		num(0x0222, uint64(d.usage.written/mib), 8),
+		num(0x0223, uint64(d.usage.reads/mib), 8),
 		text(0x0400, "HOLDFAST", 8),
 		text(0x0401, m.Serial, 32),
 		num(0x0402, uint64(f.Meters), 4),

@@ -195,7 +195,7 @@ func TestAttributesStayWithTheCartridge(t *testing.T) {
 	b.insert()
 	all := b.attributes()
 	for id, want := range map[uint16]string{
-		0x0001: "\x00\x00\x00\x00\x00\x00\x00\x43", // 64 MiB in MB
+		0x0001: "\x00\x00\x00\x00\x00\x00\x00\x40", // MiB
 		0x0003: "\x00\x00\x00\x00\x00\x00\x00\x02",
 		0x020a: "IBM     DRV0000001" + string(bytes.Repeat([]byte(" "), 22)),
 		0x0401: "S0000001" + string(bytes.Repeat([]byte(" "), 24)),

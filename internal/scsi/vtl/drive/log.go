@@ -7,6 +7,7 @@ import (
 const (
 	pageStatus = 0x11 // of the device, with its activity
 	mb         = 1_000_000
+	mib        = 1 << 20 // what the chip of a cartridge counts in, and page 31
 )
 
 func (d *Drive) logSense(r *request) (int, error) {
@@ -49,10 +50,10 @@ func (d *Drive) logSequential() []spc.Parameter {
 	if d.threaded {
 		m, used := &d.cart.Memory, d.cart.Used()
 		p = append(p,
-			spc.Count(4, uint64(max(m.Capacity-m.EarlyWarning-used, 0)/mb), 4), // up to the early warning
+			spc.Count(4, uint64(used/mb), 4), // from the beginning to the end of the data
 			spc.Count(5, uint64(m.Capacity-m.EarlyWarning)/mb, 4),
 			spc.Count(6, uint64(m.EarlyWarning/mb), 4),
-			spc.Count(7, uint64(d.cart.PendingBytes()/mb), 4))
+			spc.Count(7, uint64(d.cart.UsedTo(d.pos)/mb), 4))
 	}
 	cleaning := uint64(0)
 	if d.alerts.has(alertCleanNow) || d.alerts.has(alertCleanPeriodic) {
@@ -115,7 +116,7 @@ func (d *Drive) logCapacity() []spc.Parameter {
 	var left, most uint64
 	if d.threaded {
 		m := &d.cart.Memory
-		left, most = uint64(max(m.Capacity-d.cart.Used(), 0)/mb), uint64(m.Capacity/mb)
+		left, most = uint64(max(m.Capacity-d.cart.Used(), 0)/mib), uint64(m.Capacity/mib)
 	}
 	return []spc.Parameter{spc.Count(1, left, 4), spc.Count(2, 0, 4), spc.Count(3, most, 4), spc.Count(4, 0, 4)}
 }
@@ -155,7 +156,7 @@ func (d *Drive) logVolume() []spc.Parameter {
 		spc.Count(0x16, uint64(m.Capacity/mb), 4),
 		spc.Count(0x17, uint64(d.cart.Used()/mb), 4),
 		{Code: 0x40, Control: 0x01, Value: []byte(spc.Text(m.Serial, 32))},
-		{Code: 0x44, Control: 0x01, Value: []byte(spc.Text(m.Barcode, 32))},
+		{Code: 0x42, Control: 0x01, Value: []byte(spc.Text(m.Barcode, 32))},
 		spc.Count(0x80, flag(m.WriteProtect), 1),
 		spc.Count(0x81, flag(m.WORM), 1),
 		spc.Count(0x101, m.Loads, 4),
