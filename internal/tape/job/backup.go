@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/format/tapefile"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
@@ -279,7 +280,7 @@ func (b *writing) chunk(ctx context.Context, w wanted, raw []byte) (err error) {
 		return errors.Join(err, b.dropChunks())
 	}
 	b.stats.Chunks++
-	b.stats.Bytes += int64(len(raw))
+	b.stats.Bytes += int64(tapefile.ChunkHeaderSize + len(raw))
 	if b.Progress != nil {
 		b.Progress(b.stats)
 	}
@@ -315,6 +316,7 @@ func (b *writing) finishChunks(ctx context.Context) error {
 	}
 	b.again = append(b.again, lost...)
 	b.stats.Chunks -= int64(len(lost))
+	b.stats.Bytes -= cur.behind(len(cur.chunks) - len(lost))
 	b.logf("wrote %d chunks in file %d of medium %s (%d bytes)", len(cur.chunks)-len(lost), b.m.next-1, b.m.label.Text, cur.w.Written())
 	return b.settle(ctx)
 }

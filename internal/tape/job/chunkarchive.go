@@ -21,7 +21,8 @@ type chunkArchive struct {
 	id    uuid.UUID
 	store string
 
-	size   int64 // bytes handed over, with the header of the file
+	start  int64 // of the first chunk: the length of the file's header
+	size   int64 // bytes handed over, with that
 	chunks []wanted
 	ends   []int64 // of the entries in the file, bytes
 	head   []byte
@@ -31,7 +32,8 @@ func (m *medium) beginChunks(store string) (*chunkArchive, error) {
 	a := &chunkArchive{m: m, store: store}
 	w, id, err := m.begin(tape.Cut, func(id uuid.UUID, now int64) (tapefile.Header, error) {
 		h, err := tapefile.ChunkArchive{Store: store}.Header(id, now)
-		a.size = int64(tapefile.HeaderSize + len(h.JSON))
+		a.start = int64(tapefile.HeaderSize + len(h.JSON))
+		a.size = a.start
 		return h, err
 	})
 	a.w, a.id = w, id
@@ -80,6 +82,14 @@ func (a *chunkArchive) finish() (lost []wanted, err error) {
 		a.m.kept++
 	}
 	return a.chunks[len(held):], nil
+}
+
+// behind is how many bytes were handed over behind the first n chunks.
+func (a *chunkArchive) behind(n int) int64 {
+	if n == 0 {
+		return a.size - a.start
+	}
+	return a.size - a.ends[n-1]
 }
 
 // drop ends an archive after an error.
