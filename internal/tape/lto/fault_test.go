@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/format/tapefile"
@@ -45,6 +47,8 @@ func faults() map[string]fault.Rule {
 		"recovered, and done":       {Sense: sense(scsi.Recovered, 0x1700), Done: true},
 	}
 }
+
+func sortedFaults() []string { return slices.Sorted(maps.Keys(faults())) }
 
 const faultFiles = 3
 
