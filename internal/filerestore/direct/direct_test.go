@@ -182,6 +182,26 @@ func TestEncryptedVolumesAreWhatTheyHold(t *testing.T) {
 	}, listing)
 }
 
+func TestAFileSystemOnSeveralDisksIsPutTogether(t *testing.T) {
+	one, other := fsreadtest.Make(t, 126*mib), fsreadtest.Make(t, 126*mib)
+	fsreadtest.Run(t, "mkfs.btrfs", "-q", "-f", "-L", "both", "-d", "raid0", "-m", "raid0", one, other)
+	all := []Disk{{"disk0.img.fidx", fsreadtest.OpenFile(t, other)}, {"disk1.img.fidx", fsreadtest.OpenFile(t, one)}}
+	d := New(all, Options{})
+	check(t, d, map[string]string{
+		"/disk0.img.fidx/raw": "",
+		"/disk1.img.fidx":     "v raw: btrfs, label both",
+		"/disk1.img.fidx/raw": "",
+	}, listing)
+	if n := d.Notices(); len(n) > 0 {
+		t.Errorf("%q", n)
+	}
+	alone := New(all[1:], Options{})
+	_ = listing(t, alone, "/disk1.img.fidx/raw") // it may lie on the other one
+	if n := alone.Notices(); len(n) != 1 || !strings.Contains(n[0], "has 2 devices, of which 1 are there") {
+		t.Errorf("one of two: %q", n)
+	}
+}
+
 // A stranger's disk may have as many encrypted volumes as it likes.
 func TestAPassphraseIsTriedOnSoManyVolumesAndNoMore(t *testing.T) {
 	head := make([]byte, 64<<10) // of version 1, without a slot: no passphrase opens it

@@ -11,17 +11,8 @@ import (
 // findGroups finds the volume groups of all images and arrays. A disk whose table
 // cannot be read has none that could be found.
 func (d *Driver) findGroups() []*lvm.Group {
-	var members []*volume
-	for _, k := range d.disks {
-		members = append(members, k.members(lvmMember)...)
-	}
-	for _, a := range d.arrays().all {
-		if a.volume != nil {
-			members = append(members, a.volume.members(lvmMember)...)
-		}
-	}
 	var all []*lvm.Volume
-	for _, v := range members {
+	for _, v := range d.inArrays(lvmMember) {
 		if pv, err := lvm.Read(v.img); err == nil {
 			all = append(all, pv)
 		} else {

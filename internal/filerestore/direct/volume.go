@@ -46,7 +46,7 @@ func (v *volume) openFS() (fsread.FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := f.Open(v.img)
+	opened, err := v.openFound(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", v.name, err)
 	}

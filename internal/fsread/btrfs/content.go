@@ -171,12 +171,12 @@ func (c *content) unpacked(x extent) ([]byte, error) {
 // readLogical reads from addresses.
 func (f *FS) readLogical(p []byte, at uint64) error {
 	for len(p) > 0 {
-		copies, length, err := f.place(at)
+		ways, length, err := f.place(at)
 		if err != nil {
 			return err
 		}
 		n := min(int64(len(p)), length)
-		if err := fsread.ReadFull(f.img, layer, p[:n], copies[0]); err != nil {
+		if err := ways[0].read(p[:n]); err != nil {
 			return err
 		}
 		p, at = p[n:], at+uint64(n)

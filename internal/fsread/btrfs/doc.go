@@ -1,5 +1,6 @@
-// Package btrfs reads btrfs on one device: data that is single, doubled (DUP), or
-// mirrored on further devices (RAID 1, 1C3, 1C4).
+// Package btrfs reads btrfs on one device or several: data that is single, doubled
+// (DUP), striped (RAID 0), mirrored (RAID 1, 1C3, 1C4), both (RAID 10), or has parity
+// (RAID 5, 6).
 //
 // # Layout
 //
@@ -7,11 +8,11 @@
 // places on devices. Numbers are little-endian.
 //
 //	superblock  at 64 KiB: 0 checksum 32 | 32 UUID 16 | 48 its own place 8 |
-//	            64 "_BHRfS_M" | 80 root tree 8 | 88 chunk tree 8 | 96 log 8 |
-//	            112 bytes 8 | 136 devices 8 | 144 sector 4 | 148 node 4 |
-//	            160 bytes of first chunks 4 | 188 features 8 | 196 kind of
+//	            64 "_BHRfS_M" | 72 generation 8 | 80 root tree 8 | 88 chunk
+//	            tree 8 | 96 log 8 | 112 bytes 8 | 136 devices 8 | 144 sector 4 |
+//	            148 node 4 | 160 bytes of first chunks 4 | 188 features 8 | 196 kind of
 //	            checksums 2 | 198, 199 levels of the trees | 201 number of
-//	            this device 8 | 299 label 256 | 811 first chunks
+//	            this device 8, 267 its UUID 16 | 299 label 256 | 811 first chunks
 //	node        0 checksum 32 | 48 its own address 8 | 88 tree 8 | 96 items 4 |
 //	            100 level 1 | 101 items: of a leaf a key, offset 4 and size 4, the
 //	            data behind offset 101; else a key, address 8, generation 8
@@ -30,18 +31,19 @@
 // # What is checked, and what is not
 //
 // Nodes have checksums (CRC-32C, xxHash, SHA-256, BLAKE2); of a node that is
-// damaged the other copy is tried. Checksums of data are not looked at. What an
-// fsync wrote to the log after the last commit is not seen; a notice says so.
+// damaged the other copy is tried, or what the parity of all others gives.
+// Checksums of data are not looked at. What an fsync wrote to the log after the last
+// commit is not seen; a notice says so.
 //
 // # Refused
 //
-// Striped and parity profiles (RAID 0, 10, 5, 6), zoned devices, encrypted
-// extents, and what lies on other devices.
+// Zoned devices, encrypted extents, and what lies on devices that are missing or were
+// left behind by the others, where no copy is elsewhere. With parity one may be missing.
 //
 // # Bounds
 //
 // 64 nodes of at most 64 KiB; trees of at most 8 levels, each level one lower than
-// that above; 65536 chunks; of an open file one decompressed extent.
+// that above; 65536 chunks with 2^20 stripes; of an open file one decompressed extent.
 //
 // # Source
 //
@@ -78,6 +80,7 @@ const (
 	maxNode      = 64 << 10
 	maxLevel     = 7
 	maxChunks    = 1 << 16
+	maxStripes   = 1 << 20
 	maxNodes     = 64
 	maxUnpacked  = 128 << 10
 	superAt      = 64 << 10

@@ -71,16 +71,16 @@ func (f *FS) load(at uint64, level int) (*node, error) {
 	if n != nil && n.level == level {
 		return n, nil
 	}
-	copies, length, err := f.place(at)
+	ways, length, err := f.place(at)
 	if err != nil {
 		return nil, err
 	}
 	if length < f.node {
-		return nil, fsread.Corrupt(layer, "the node at %d lies in two chunks", at)
+		return nil, fsread.Corrupt(layer, "the node at %d lies in two pieces", at)
 	}
 	var first error
-	for _, c := range copies {
-		n, err := f.readNode(c, at, level)
+	for _, w := range ways {
+		n, err := f.readNode(w, at, level)
 		if err == nil {
 			f.remember(at, n)
 			return n, nil
@@ -107,12 +107,12 @@ func (f *FS) remember(at uint64, n *node) {
 	f.nodes[at] = n
 }
 
-func (f *FS) readNode(place int64, at uint64, level int) (*node, error) {
+func (f *FS) readNode(w way, at uint64, level int) (*node, error) {
 	b := make([]byte, f.node)
-	if err := fsread.ReadFull(f.img, layer, b, place); err != nil {
+	if err := w.read(b); err != nil {
 		return nil, err
 	}
-	if !f.sound(b) {
+	if !sound(f.sum, b) {
 		return nil, fsread.Corrupt(layer, "the checksum of the node at %d is wrong", at)
 	}
 	n := &node{raw: b, level: int(b[100])}
