@@ -42,7 +42,7 @@ func available() error {
 	_, err := os.Stat(coreDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: no SCSI target in this kernel: mount configfs at /sys/kernel/config and load the modules target_core_user and tcm_loop", errors.ErrUnsupported)
+		return fmt.Errorf("%w: no SCSI target in this kernel: it needs configfs at /sys/kernel/config and the modules target_core_user and tcm_loop", errors.ErrUnsupported)
 	case err != nil:
 		return err
 	}

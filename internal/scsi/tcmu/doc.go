@@ -12,9 +12,8 @@
 //	target/core/user_N/NAME.I       a backend for unit I
 //	target/loopback/naa.HASH/tpgt_1 the host adapter's target; LUN I is unit I
 //
-// N is the first free number, HASH comes from the name. The modules
-// target_core_user and tcm_loop must be loaded and configfs mounted, which
-// takes root. The kernel answers REPORT LUNS and reservations itself;
+// N is the first free number, HASH comes from the name. Modules must be loaded
+// and configfs be mounted ([Prepare]), all of which takes root. The kernel answers REPORT LUNS and reservations itself;
 // everything else, INQUIRY too, reaches the unit.
 //
 // # The ring

@@ -17,6 +17,9 @@ var errNone = fmt.Errorf("units become devices by the SCSI target of Linux: %w",
 // system.
 type Attached struct{}
 
+// Prepare is not possible on this system.
+func Prepare(context.Context) error { return errNone }
+
 // Attach is not possible on this system.
 func Attach(string, []target.Unit) (*Attached, error) { return nil, errNone }
 

@@ -3,11 +3,12 @@
 package nodes
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/holdfast-backup/holdfast/internal/scsi/tcmu"
 )
 
 // roleOf makes the test binary a process that a test wants.
@@ -23,8 +24,8 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleOf); role != "" {
 		os.Exit(play(role))
 	}
-	if err := unix.Mount("configfs", configfs, "configfs", 0, ""); err != nil && err != unix.EBUSY {
-		fmt.Fprintln(os.Stderr, "mount configfs:", err)
+	if err := tcmu.Prepare(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
