@@ -2,12 +2,16 @@ package tape_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
 	"testing/iotest"
+
+	"github.com/google/uuid"
 
 	"github.com/holdfast-backup/holdfast/internal/format/tapefile"
 	"github.com/holdfast-backup/holdfast/internal/pagebuf"
@@ -97,6 +101,28 @@ func TestFileComesBackAsItWasWritten(t *testing.T) {
 				t.Errorf("ReadFrom made %d blocks, %v", len(again.blocks), err)
 			}
 		})
+	}
+}
+
+// The label of the golden example of the reference, as a file: one block.
+func TestLabelBecomesTheBlockThatPBSWrites(t *testing.T) {
+	noLeaks(t)
+	l := tapefile.Label{UUID: uuid.MustParse("01234567-89ab-cdef-0123-456789abcdef"), Text: "TEST01L8", Ctime: 1700000000}
+	h, err := l.Header(uuid.MustParse("00112233-4455-4677-8899-aabbccddeeff"), 1700000000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := h.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &memDrive{}
+	if _, err := write(t, d, tape.GiveUp, data, false); err != nil || len(d.blocks) != 2 || d.blocks[1] != nil {
+		t.Fatalf("%d blocks and filemarks, %v", len(d.blocks), err)
+	}
+	sum := sha256.Sum256(d.blocks[0])
+	if got, want := hex.EncodeToString(sum[:]), "80e49e9491a2aa2b18db2fdff07f0bceb7837a5c62f191c4a891b1bf9434f0d8"; got != want {
+		t.Errorf("the block is %s, want %s", got, want)
 	}
 }
 
