@@ -42,6 +42,7 @@ func TestCatalogsOfPBSAreReadAndWrittenAgain(t *testing.T) {
 		"first.log":  {13, nil, 3},
 		"second.log": {11, []string{"host/one/2026-11-29T22:27:05Z", "host/one/2026-11-29T22:27:10Z", "ns/ns1/host/two/2026-11-29T22:27:08Z"}, 8},
 		"free.log":   {0, nil, 1},
+		"room.log":   {13, nil, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log, err := os.ReadFile("testdata/pbs-4.2.1/" + name)
