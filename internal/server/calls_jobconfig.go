@@ -13,7 +13,9 @@ import (
 // jobKind is a kind of job as calls know it.
 type jobKind struct {
 	kind  jobs.Kind
-	word  string          // in paths
+	word  string          // for people
+	path  string          // of the calls about its configuration
+	see   string          // who sees one
 	rule  string          // what changing one needs
 	fresh sections.Fields // of a call that adds one
 	edit  sections.Fields // of a call that changes one
@@ -22,8 +24,12 @@ type jobKind struct {
 func jobKinds() []jobKind {
 	var list []jobKind
 	for _, k := range []jobKind{
-		{kind: jobs.Prune, word: "prune", rule: changePrune}, {kind: jobs.Verify, word: "verify", rule: changeVerify}, {kind: jobs.Sync, word: "sync", rule: changeSync},
+		{kind: jobs.Prune, path: "/config/prune", see: seeJobs, rule: changePrune},
+		{kind: jobs.Verify, path: "/config/verify", see: seeJobs, rule: changeVerify},
+		{kind: jobs.Sync, path: "/config/sync", see: seeJobs, rule: changeSync},
+		{kind: jobs.Tape, path: "/config/tape-backup-job", see: seeTapeJobs, rule: changeTape},
 	} {
+		k.word = k.kind.Word()
 		k.fresh, k.edit = sections.Of(jobs.Properties(k.kind), true), sections.Of(jobs.Properties(k.kind), false)
 		list = append(list, k)
 	}
@@ -39,7 +45,7 @@ var (
 func (s *Server) jobConfigCalls() []api.Call {
 	var list []api.Call
 	for _, k := range jobKinds() {
-		at := "/config/" + k.word
+		at := k.path
 		remove := k.edit.Removal()
 		var which []api.AnyParam
 		if k.kind == jobs.Sync {
@@ -47,7 +53,7 @@ func (s *Server) jobConfigCalls() []api.Call {
 		}
 		list = append(list, []api.Call{
 			{
-				Method: "GET", Path: at, Doc: "List " + k.word + " jobs.", Guard: api.LoggedIn(seeJobs), Params: which,
+				Method: "GET", Path: at, Doc: "List " + k.word + " jobs.", Guard: api.LoggedIn(k.see), Params: which,
 				Do: api.Data(func(_ context.Context, r *api.Request) ([]map[string]any, error) { return s.jobConfigs(r, k.kind) }),
 			},
 			{
@@ -56,7 +62,7 @@ func (s *Server) jobConfigCalls() []api.Call {
 				Do:     api.Nothing(func(ctx context.Context, r *api.Request) error { return s.addJob(ctx, r, k.kind, k.fresh.Values(r)) }),
 			},
 			{
-				Method: "GET", Path: at + "/{id}", Doc: "Show a " + k.word + " job.", Guard: api.LoggedIn(seeJobs), Params: []api.AnyParam{jobID},
+				Method: "GET", Path: at + "/{id}", Doc: "Show a " + k.word + " job.", Guard: api.LoggedIn(k.see), Params: []api.AnyParam{jobID},
 				Do: api.Data(func(_ context.Context, r *api.Request) (map[string]any, error) { return s.jobConfig(r, k.kind) }),
 			},
 			{

@@ -211,7 +211,7 @@ func (s *Server) noticeValues(context.Context, *api.Request) ([]valueItem, error
 	for _, c := range configs {
 		list = append(list, valueItem{"datastore", c.Name, c.Comment})
 	}
-	for _, k := range []jobs.Kind{jobs.Prune, jobs.Verify, jobs.Sync} {
+	for _, k := range []jobs.Kind{jobs.Prune, jobs.Verify, jobs.Sync, jobs.Tape} {
 		all, _, err := jobs.LoadKind(s.opt.Config, k)
 		if err != nil {
 			return nil, err

@@ -5,14 +5,22 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
+	"github.com/holdfast-backup/holdfast/internal/format/tapefile"
+	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
+	"github.com/holdfast-backup/holdfast/internal/tape/config"
+	"github.com/holdfast-backup/holdfast/internal/tape/media"
 )
 
 // who are those who try every call, in this order:
@@ -197,6 +205,68 @@ var rows = []row{
 	{"DELETE /config/notifications/matchers/{name}", "ynnnnnn", nil},
 
 	// Without the header Upgrade those who may are refused with 400.
+	{"GET /config/tape-backup-job", "yyyyyyy", nil},
+	{"POST /config/tape-backup-job", "ynnnnnn", []string{"id", "new", "store", "tank", "pool", "daily", "drive", "lto"}},
+	{"GET /config/tape-backup-job/{id}", "ynnnnnn", nil},
+	{"PUT /config/tape-backup-job/{id}", "ynnnnnn", []string{"comment", "x"}},
+	{"DELETE /config/tape-backup-job/{id}", "ynnnnnn", nil},
+	{"GET /config/drive", "yyyyyyy", nil},
+	{"POST /config/drive", "ynnnnnn", []string{"name", "lto2", "path", "serial:2"}},
+	{"GET /config/drive/{name}", "ynnnnnn", nil},
+	{"PUT /config/drive/{name}", "ynnnnnn", []string{"path", "serial:3"}},
+	{"DELETE /config/drive/{name}", "ynnnnnn", nil},
+	{"GET /config/changer", "yyyyyyy", nil},
+	{"POST /config/changer", "ynnnnnn", []string{"name", "lib2", "path", "serial:4"}},
+	{"GET /config/changer/{name}", "ynnnnnn", nil},
+	{"PUT /config/changer/{name}", "ynnnnnn", []string{"eject-before-unload", "1"}},
+	{"DELETE /config/changer/{name}", "ynnnnnn", nil},
+	{"GET /config/media-pool", "yyyyyyy", nil},
+	{"POST /config/media-pool", "ynnnnnn", []string{"name", "weekly"}},
+	{"GET /config/media-pool/{name}", "ynnnnnn", nil},
+	{"PUT /config/media-pool/{name}", "ynnnnnn", []string{"retention", "overwrite"}},
+	{"DELETE /config/media-pool/{name}", "ynnnnnn", nil},
+	{"GET /config/tape-encryption-keys", "ynnnnnn", nil},
+	{"POST /config/tape-encryption-keys", "ynnnnnn", []string{"password", password, "kdf", "pbkdf2"}},
+	{"GET /config/tape-encryption-keys/{tape-encryption-key-fingerprint}", "ynnnnnn", nil},
+	{"PUT /config/tape-encryption-keys/{tape-encryption-key-fingerprint}", "ynnnnnn", []string{"password", password, "new-password", password}},
+	{"DELETE /config/tape-encryption-keys/{tape-encryption-key-fingerprint}", "ynnnnnn", nil},
+
+	{"GET /tape/drive", "yyyyyyy", nil},
+	{"GET /tape/drive/{drive}/status", "ynnnnnn", nil},
+	{"GET /tape/drive/{drive}/cartridge-memory", "ynnnnnn", nil},
+	{"GET /tape/drive/{drive}/volume-statistics", "ynnnnnn", nil},
+	{"POST /tape/drive/{drive}/load-media", "ynnnnnn", []string{"label-text", "TAPE01L8"}},
+	{"POST /tape/drive/{drive}/load-slot", "ynnnnnn", []string{"source-slot", "1"}},
+	{"PUT /tape/drive/{drive}/export-media", "ynnnnnn", []string{"label-text", "TAPE01L8"}},
+	{"POST /tape/drive/{drive}/unload", "ynnnnnn", nil},
+	{"POST /tape/drive/{drive}/eject-media", "ynnnnnn", nil},
+	{"POST /tape/drive/{drive}/rewind", "ynnnnnn", nil},
+	{"POST /tape/drive/{drive}/format-media", "ynnnnnn", nil},
+	{"POST /tape/drive/{drive}/label-media", "ynnnnnn", []string{"label-text", "TAPE01L8"}},
+	{"POST /tape/drive/{drive}/barcode-label-media", "ynnnnnn", nil},
+	{"POST /tape/drive/{drive}/restore-key", "ynnnnnn", []string{"password", password}},
+	{"GET /tape/drive/{drive}/read-label", "ynnnnnn", nil},
+	{"PUT /tape/drive/{drive}/clean", "ynnnnnn", nil},
+	{"GET /tape/drive/{drive}/inventory", "ynnnnnn", nil},
+	{"PUT /tape/drive/{drive}/inventory", "ynnnnnn", nil},
+	{"POST /tape/drive/{drive}/catalog", "ynnnnnn", nil},
+	{"GET /tape/scan-drives", "ynnnnnn", nil},
+	{"GET /tape/scan-changers", "ynnnnnn", nil},
+	{"GET /tape/changer", "yyyyyyy", nil},
+	{"GET /tape/changer/{name}/status", "ynnnnnn", nil},
+	{"POST /tape/changer/{name}/transfer", "ynnnnnn", []string{"from", "1", "to", "2"}},
+	{"GET /tape/media/list", "yyyyyyy", nil},
+	{"GET /tape/media/media-sets", "yyyyyyy", nil},
+	{"GET /tape/media/content", "yyyyyyy", nil},
+	{"GET /tape/media/destroy", "ynnnnnn", []string{"label-text", "TAPE01L8"}},
+	{"POST /tape/media/move", "ynnnnnn", []string{"label-text", "TAPE01L8", "vault-name", "safe"}},
+	{"GET /tape/media/list/{uuid}/status", "ynnnnnn", nil},
+	{"POST /tape/media/list/{uuid}/status", "ynnnnnn", []string{"status", "full"}},
+	{"GET /tape/backup", "yyyyyyy", nil},
+	{"POST /tape/backup", "ynnnnnn", []string{"store", "tank", "pool", "daily", "drive", "lto"}},
+	{"POST /tape/backup/{id}", "ynnnnnn", nil},
+	{"POST /tape/restore", "ynnnnnn", []string{"media-set", tapeUUID, "store", "tank", "drive", "lto"}},
+
 	{"GET /backup", "ynnyyyn", with(snap, "store", "tank")},
 	{"GET /reader", "ybyyxbb", with(snap, "store", "tank")},
 }
@@ -236,12 +306,44 @@ func (s *site) refill() {
 			s.ok(err)
 		}
 	}
+	s.refillTapes()
+}
+
+const tapeUUID = "9da37a55-aac7-4deb-91c6-482b3b675f30" // of a medium, and of its media set
+
+// refillTapes makes a drive that is not there, and a medium.
+func (s *site) refillTapes() {
+	s.t.Helper()
+	c := config.New(s.conf)
+	for _, sec := range []struct {
+		kind config.Kind
+		name string
+		has  property.Values
+	}{
+		{config.LTO, "lto", property.Values{"path": {"serial:1"}}},
+		{config.Pool, "daily", property.Values{}},
+		{config.Job, "some", property.Values{"store": {"tank"}, "pool": {"daily"}, "drive": {"lto"}, "notification-mode": {"notification-system"}}},
+	} {
+		if err := c.Create(s.t.Context(), sec.kind, sec.name, sec.has); !errors.Is(err, config.ErrExists) {
+			s.ok(err)
+		}
+	}
+	st, err := media.Open(filepath.Join(s.conf.Path(), "state", "tape"), time.UTC)
+	s.ok(err)
+	id := uuid.MustParse(tapeUUID)
+	inv, err := st.Inventory()
+	s.ok(err)
+	if _, err := inv.Find(id); err == nil {
+		return // a write for each call of the test takes its time
+	}
+	s.ok(st.Store(s.t.Context(), tapefile.Label{UUID: id, Text: "TAPE01L8", Ctime: day1}, &tapefile.SetLabel{Pool: "daily", UUID: id, Ctime: day1}, true))
 }
 
 // target is the path of a call with something in the place of its variables.
 func target(call, task string) string {
 	return "/api2/json" + strings.NewReplacer(
-		"{store}", "tank", "{name}", "tank", "{node}", "localhost", "{userid}", "spare@pbs", "{token-name}", "some", "{id}", "some", "{upid}", url.PathEscape(task),
+		"{store}", "tank", "{name}", "tank", "{node}", "localhost", "{userid}", "spare@pbs", "{token-name}", "some", "{id}", "some", "{upid}", url.PathEscape(task), "{drive}", "lto",
+		"{uuid}", tapeUUID, "{tape-encryption-key-fingerprint}", strings.Repeat("ab:", 31)+"ab",
 	).Replace(call)
 }
 

@@ -1,15 +1,21 @@
 package server
 
 import (
+	"errors"
+
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
+	"github.com/holdfast-backup/holdfast/internal/server/tapes"
 )
 
 // What jobs need, for the description of their calls.
 const (
 	seeJobs = "Shown are prune jobs with Datastore.Audit on /datastore/{store}[/{ns}], verify jobs with that or Datastore.Verify, " +
 		"and sync jobs with Datastore.Audit there and Remote.Audit on /remote/{remote}, or Datastore.Audit on the other datastore of this server."
+	seeTapeJobs  = "Shown are those with Tape.Audit on /tape/job/{id}."
+	changeTape   = "Needs Tape.Modify on /tape/job/{id}."
+	runTape      = "Needs Tape.Write on /tape/job/{id} and /tape/drive/{drive} and /tape/pool/{pool} of the job, and Datastore.Read on its datastore."
 	changePrune  = "Needs Datastore.Modify on /datastore/{store}[/{ns}] of the job."
 	changeVerify = "Needs Datastore.Verify on /datastore/{store}[/{ns}] of the job."
 	changeSync   = "Needs Datastore.Audit on /datastore/{store}[/{ns}]; for another owner than oneself Datastore.Modify. To pull, " + needPull + " To push, " + needPush
@@ -37,6 +43,8 @@ func maySeeJob(p *access.Policy, who names.AuthID, j jobs.Job) error {
 			return p.RequireAny(who, access.RemotePath(other.Remote, "", ""), access.RemoteAudit)
 		}
 		return p.RequireAny(who, access.RemotePath(other.Remote, other.Store, other.NS), access.RemoteAudit)
+	case jobs.Tape:
+		return p.RequireAny(who, tapeJobPath(j), access.TapeAudit)
 	case jobs.GC, jobs.Prune, jobs.OldPrune:
 	}
 	return p.RequireAny(who, at, access.DatastoreAudit)
@@ -53,10 +61,22 @@ func mayChangeJob(p *access.Policy, who names.AuthID, j jobs.Job) error {
 			return err
 		}
 		return maySync(p, who, j)
+	case jobs.Tape:
+		return p.RequireAny(who, tapeJobPath(j), access.TapeModify)
 	case jobs.GC, jobs.Prune, jobs.OldPrune:
 	}
 	return p.RequireAny(who, at, access.DatastoreModify)
 }
+
+// mayRunJob returns nil if somebody may run a job.
+func mayRunJob(p *access.Policy, who names.AuthID, j jobs.Job) error {
+	if j.Kind != jobs.Tape {
+		return mayChangeJob(p, who, j)
+	}
+	return errors.Join(p.RequireAny(who, tapeJobPath(j), access.TapeWrite), tapes.MayBackup(p, who, j.Store, j.Drive(), j.Pool()))
+}
+
+func tapeJobPath(j jobs.Job) access.Path { return access.Path("/tape/job/" + j.ID) }
 
 // maySync returns nil if somebody may do what a sync job does.
 func maySync(p *access.Policy, who names.AuthID, j jobs.Job) error {

@@ -27,6 +27,15 @@ func (s *Server) jobEnded(j jobs.Job, id upid.UPID, end tasks.State) {
 		return
 	}
 	m := s.notice(j, id, end)
+	if j.Kind == jobs.Tape {
+		m.Fields["media-pool"] = j.Pool()
+		if user, mailed := j.MailTo(); mailed {
+			_ = c.Mail(s.life, user, m) // it logs what fails
+		} else {
+			_ = c.Send(s.life, m) // the same
+		}
+		return
+	}
 	if config, err := s.stores.Find(j.Store); err == nil {
 		if mailing, ok := config.Mailing(); ok {
 			if mailing.Wants(deeds[j.Kind].typ, end.Kind == tasks.OK) {
@@ -74,6 +83,7 @@ var deeds = map[jobs.Kind]struct{ name, typ string }{
 	jobs.Prune:    {"Pruning", "prune"},
 	jobs.Verify:   {"Verification", "verify"},
 	jobs.Sync:     {"Sync", "sync"},
+	jobs.Tape:     {"Backup to tape", "tape-backup"},
 }
 
 func (s *Server) notice(j jobs.Job, id upid.UPID, end tasks.State) notify.Message {

@@ -61,6 +61,8 @@ func (r runner) Start(j jobs.Job) (upid.UPID, error) {
 		}
 		v.IgnoreVerified, v.OutdatedAfter = j.IgnoreVerified()
 		return r.s.StartVerify(v)
+	case jobs.Tape:
+		return r.s.tapes.StartJob(j.ID, tasks.Job{Type: string(j.Kind), Worker: j.Worker(), Auth: by.String()})
 	case jobs.Sync:
 	}
 	return r.s.startSync(j, tasks.Job{Type: string(j.Kind), Worker: j.Worker(), Auth: by.String()})

@@ -66,8 +66,10 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/server/metrics"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
+	"github.com/holdfast-backup/holdfast/internal/server/tapes"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 	"github.com/holdfast-backup/holdfast/internal/server/usage"
+	"github.com/holdfast-backup/holdfast/internal/tape"
 )
 
 // Options say what a server serves. All but Config has a default.
@@ -84,6 +86,12 @@ type Options struct {
 	Limits   Limits
 	Grace    time.Duration // default: a minute and 20 seconds
 	Delay    Delays
+
+	// TapeDir is what is known of tapes; default: tape in StateDir. RunDir is for
+	// what does not outlive the machine's being switched off; default: run in it.
+	TapeDir, RunDir string
+	// TapeKeys brings keys into tape drives; nil: those of the configuration.
+	TapeKeys tape.Encrypter
 
 	// Remotes reaches other servers; nil: there is no way to them.
 	Remotes Remotes
@@ -121,6 +129,7 @@ type Server struct {
 	usage       *usage.Record
 	history     *history.Record
 	schedule    *jobs.Scheduler
+	tapes       *tapes.Tapes
 	figures     *metrics.Counters
 	table       *api.Table
 	cache       *archive.Cache
@@ -174,6 +183,10 @@ func New(opt Options) (_ *Server, err error) {
 	if s.schedule, err = s.newScheduler(); err != nil {
 		return nil, err
 	}
+	s.tapes = tapes.New(tapes.Options{
+		Config: opt.Config, StateDir: opt.TapeDir, RunDir: opt.RunDir, Location: opt.Location, Version: opt.Version,
+		Encrypter: opt.TapeKeys, Stores: s.stores, Start: s.StartTask, Ask: s.mediumWanted, Now: s.now,
+	})
 	s.cache = archive.NewCache(browseCache)
 	s.memory = backupserver.NewMemory(backupserver.MemoryOptions{})
 	s.life, s.end = context.WithCancelCause(context.Background())
@@ -187,6 +200,7 @@ func (s *Server) calls() *api.Table {
 		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.tfaCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
 		s.moveCalls(), s.jobCalls(), s.jobConfigCalls(), s.jobRunCalls(), s.remoteCalls(), s.syncCalls(), s.noticeCalls(), s.historyCalls(), s.machineCalls(), s.metricsCalls(),
 		s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
+		s.tapes.Calls(), s.tapeJobCalls(),
 	)
 }
 
@@ -200,6 +214,12 @@ func setDefaults(o *Options) {
 	}
 	if o.JobDir == "" {
 		o.JobDir = filepath.Join(o.StateDir, "jobstates")
+	}
+	if o.TapeDir == "" {
+		o.TapeDir = filepath.Join(o.StateDir, "tape")
+	}
+	if o.RunDir == "" {
+		o.RunDir = filepath.Join(o.StateDir, "run")
 	}
 	if o.Journal == "" {
 		o.Journal = "/usr/bin/journalctl"
@@ -242,6 +262,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
+	defer context.AfterFunc(ctx, func() { s.end(errStopping) })() // messages about jobs are not tried again for ever
 	s.tasks.Close(ctx)
 	s.schedule.Wait()
 	s.end(errStopping)

@@ -1,6 +1,6 @@
 // Package jobs is what a server does by itself, and when: garbage collections,
-// prunings, verifications and synchronisations, as its configuration schedules
-// them.
+// prunings, verifications, synchronisations and backups to tape, as its
+// configuration schedules them.
 //
 // # Files
 //
@@ -8,6 +8,7 @@
 //	prune.cfg         sections "prune"
 //	verification.cfg  sections "verification"
 //	sync.cfg          sections "sync"
+//	tape-job.cfg      sections "backup"
 //	remote.cfg        sections "remote": the servers that sync jobs name
 //
 // [Properties] says which properties a section has. What is not known stays in the
@@ -22,7 +23,8 @@
 //	{"finished":{"upid":..,"state":..,"updated":N or null}}
 //
 // with the state {"OK":{"endtime":N}}, or Warning with count, Error with message,
-// Unknown. TYPE is garbage_collection, prune, prunejob, verificationjob or syncjob.
+// Unknown. TYPE is garbage_collection, prune, prunejob, verificationjob, syncjob or
+// tape-backup-job.
 // A job that runs holds the lock file TYPE-ID.lck, so that it never runs twice at a
 // time, here and in another process.
 //
@@ -58,6 +60,7 @@ const (
 	Prune    Kind = "prunejob"
 	Verify   Kind = "verificationjob"
 	Sync     Kind = "syncjob"
+	Tape     Kind = "tape-backup-job"
 )
 
 // section returns where jobs of a kind are configured, and as which type of section.
@@ -71,12 +74,14 @@ func (k Kind) section() (file confdir.File, typ, schedule string) {
 		return confdir.PruneJobs, "prune", "schedule"
 	case Verify:
 		return confdir.VerifyJobs, "verification", "schedule"
+	case Tape:
+		return confdir.TapeJobs, "backup", "schedule"
 	}
 	return confdir.SyncJobs, "sync", "schedule"
 }
 
 // Kinds lists all kinds.
-func Kinds() []Kind { return []Kind{GC, OldPrune, Prune, Verify, Sync} }
+func Kinds() []Kind { return []Kind{GC, OldPrune, Prune, Verify, Sync, Tape} }
 
 // Job is one job of the configuration.
 type Job struct {
@@ -110,6 +115,8 @@ func (k Kind) Word() string {
 		return "prune"
 	case Verify:
 		return "verify"
+	case Tape:
+		return "tape"
 	}
 	return "sync"
 }

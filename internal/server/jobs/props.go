@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/replicate"
+	"github.com/holdfast-backup/holdfast/internal/tape/config"
 )
 
 // Properties lists what a section of a kind can say, and is checked. Those of GC
@@ -43,6 +44,8 @@ func Properties(k Kind) []property.Property {
 			property.Int("read-threads", "of no effect here", 1, 32),
 			property.Int("verify-threads", "chunks checked at a time", 1, 32),
 		}
+	case Tape:
+		return config.Properties(config.Job)
 	}
 	return []property.Property{
 		store, ns, depth, schedule, comment,

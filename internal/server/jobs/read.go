@@ -86,6 +86,22 @@ func (j Job) Other() End {
 	return End{j.text("remote"), j.text("remote-store"), names.Namespace(j.text("remote-ns"))}
 }
 
+// Pool is the pool of media that a backup to tape writes to.
+func (j Job) Pool() string { return j.text("pool") }
+
+// Drive is the drive that a backup to tape uses.
+func (j Job) Drive() string { return j.text("drive") }
+
+// MailTo is who gets mail about a backup to tape; ok is false if people hear of it
+// by the notification system.
+func (j Job) MailTo() (user string, ok bool) {
+	user = j.text("notify-user")
+	if user == "" {
+		user = "root@pam"
+	}
+	return user, j.text("notification-mode") != "notification-system"
+}
+
 // SyncJob is what a synchronisation does.
 type SyncJob struct {
 	Pull    bool
@@ -136,6 +152,8 @@ func (j Job) Worker() string {
 		}
 	case Verify:
 		return j.Store + ":" + j.ID
+	case Tape:
+		return fmt.Sprintf("%s:%s:%s:%s", j.Store, j.Pool(), j.Drive(), j.ID)
 	case Sync:
 		remote := j.text("remote")
 		if remote == "" {
