@@ -41,7 +41,8 @@
 // # What is invented
 //
 // Owners and modes: 0755, without write permission if the file is read-only. The
-// journal is not applied; a notice says if the volume was not unmounted.
+// journal is not applied; a notice says if it shows, or the volume's own flag, that the
+// volume was not unmounted.
 //
 // # IDs
 //

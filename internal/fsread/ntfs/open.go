@@ -126,10 +126,16 @@ func (f *FS) describe() error {
 	if a := v.first(typeLabel); a != nil && !a.nonresident {
 		f.about.Label = utf16(a.value)
 	}
+	dirty := false
 	if a := v.first(typeVolume); a != nil && len(a.value) >= 12 {
-		if le.Uint16(a.value[10:])&1 != 0 {
-			f.about.Notices = append(f.about.Notices, "was not unmounted; what is in its journal is not applied")
-		}
+		dirty = le.Uint16(a.value[10:])&1 != 0
+	}
+	used, err := f.inUse()
+	switch {
+	case dirty || used:
+		f.about.Notices = append(f.about.Notices, "was not unmounted; what is in its journal is not applied")
+	case err != nil: // files can be read all the same
+		f.about.Notices = append(f.about.Notices, fmt.Sprintf("may not have been unmounted, since its journal cannot be read: %v", err))
 	}
 	return nil
 }
