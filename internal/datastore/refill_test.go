@@ -109,12 +109,14 @@ func TestSnapshotsComeBackInAnyOrderAndByteForByte(t *testing.T) {
 	want := []content{randomContent(rng, 4)}
 	want = append(want, want[0].changed(rng))
 	var copies []copyOf
+	var stats []manifest.UploadStats
 	for i, w := range want {
 		n := snapshotAt("100", time.Unix(1_700_000_000+int64(i)*3600, 0))
 		if err := c.backup(t.Context(), src, n, w.img, w.conf); err != nil {
 			t.Fatal(err)
 		}
 		copies = append(copies, takeAway(t, src, n))
+		stats = append(stats, *copies[i].m.UploadStats())
 	}
 	r, err := to.Refill(t.Context())
 	if err != nil {
@@ -143,6 +145,9 @@ func TestSnapshotsComeBackInAnyOrderAndByteForByte(t *testing.T) {
 			if !bytes.Equal(back.files[name], raw) {
 				t.Errorf("%s of %s is not what it was", name, copies[i].name)
 			}
+		}
+		if got := back.m.UploadStats(); got == nil || *got != stats[i] {
+			t.Errorf("the manifest of %s says %+v of its backup, and said %+v", copies[i].name, got, stats[i])
 		}
 	}
 }

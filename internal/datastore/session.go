@@ -318,10 +318,12 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 	if err := context.Cause(ctx); err != nil { // the last moment to stop
 		return err
 	}
-	m.SetUploadStats(manifest.UploadStats{
-		Count: b.chunks.Load(), Size: b.plain.Load(),
-		CompressedSize: b.encoded.Load(), Duplicates: b.duplicates.Load(),
-	})
+	if b.refill == nil { // what comes back says how it was backed up
+		m.SetUploadStats(manifest.UploadStats{
+			Count: b.chunks.Load(), Size: b.plain.Load(),
+			CompressedSize: b.encoded.Load(), Duplicates: b.duplicates.Load(),
+		})
+	}
 	store := func() error { return b.store.storeManifest(b.name, m) }
 	if b.mending != nil {
 		store = func() error { return b.commit(m) }
