@@ -9,9 +9,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
 	"github.com/holdfast-backup/holdfast/internal/tape"
-	"github.com/holdfast-backup/holdfast/internal/tape/drivecrypt"
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
 	"github.com/holdfast-backup/holdfast/internal/tape/keys"
+	"github.com/holdfast-backup/holdfast/internal/tape/keysvc"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -21,8 +21,8 @@ type tapeKeys struct{ keys.Store }
 
 func openTapeKeys(d confdir.Dir) tapeKeys { return tapeKeys{keys.New(d)} }
 
-// encrypter brings keys into drives.
-func (k tapeKeys) encrypter() tape.Encrypter { return drivecrypt.Local{Keys: k.Store} }
+// encrypter brings keys into drives, those too that only holdfast-tape-key may read.
+func (k tapeKeys) encrypter() tape.Encrypter { return keysvc.Encrypter{Keys: k.Store} }
 
 // keyFile is a key as it goes to media.
 func (k tapeKeys) keyFile(f chunkcrypt.Fingerprint) ([]byte, error) {

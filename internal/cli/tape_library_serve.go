@@ -32,7 +32,7 @@ can use them at the same time.
 With --devices NAME they are also devices of this machine, /dev/sgN and
 with the kernel's drivers /dev/nstN and /dev/schN, under which mt, mtx and other
 backup programs find them. That needs root and the kernel's modules
-target_core_user and tcm_loop.
+target_core_user and tcm_loop, which are loaded.
 
 With --fault drives fail on purpose, for tests. Its value is the name of a unit and a
 rule: 'drive0 op=0a n=100 sense=3/0c/00' lets the hundredth WRITE fail with a write
@@ -100,7 +100,7 @@ func runTapeLibraryServe(ctx context.Context, a *app, dir string, o tapeLibraryS
 		err = errors.Join(err, <-end)
 	}()
 
-	at, served, err := attachLibrary(l, dir, o.devices)
+	at, served, err := attachLibrary(ctx, l, dir, o.devices)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func runTapeLibraryServe(ctx context.Context, a *app, dir string, o tapeLibraryS
 }
 
 // attachLibrary makes devices of the units where a name is given, and lists all.
-func attachLibrary(l *vtl.Library, dir, name string) (at *tcmu.Attached, served []servedJSON, err error) {
+func attachLibrary(ctx context.Context, l *vtl.Library, dir, name string) (at *tcmu.Attached, served []servedJSON, err error) {
 	var units []target.Unit
 	for _, u := range l.Units() {
 		units = append(units, u.Unit)
@@ -141,6 +141,13 @@ func attachLibrary(l *vtl.Library, dir, name string) (at *tcmu.Attached, served 
 	}
 	if name == "" {
 		return nil, served, nil
+	}
+	// What a server left that was killed is taken away; one that lives is an error.
+	if err := tcmu.Prepare(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := tcmu.Remove(name); err != nil {
+		return nil, nil, err
 	}
 	if at, err = tcmu.Attach(name, units); err != nil {
 		return nil, nil, err

@@ -44,7 +44,7 @@ func Attach(name string, units []target.Unit) (a *Attached, err error) {
 		return nil, err
 	}
 	if _, err := os.Stat(fabricDir(name)); err == nil {
-		return nil, errors.New("its devices are there already; if the process that served them has died, they can be removed")
+		return nil, ErrServed
 	}
 	a = &Attached{name: name, gone: make(chan struct{})}
 	defer func() {
@@ -133,19 +133,30 @@ func (a *Attached) Close() error {
 }
 
 // Remove takes away what a process left that died while it served devices of
-// this name. Commands that wait for an answer get an error.
-func Remove(name string) error {
+// this name; nothing may be there. Commands that wait for an answer get an
+// error. ErrServed: the process lives.
+func Remove(name string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("remove devices of %s: %w", name, err)
+		}
+	}()
 	if err := checkName(name); err != nil {
 		return err
 	}
-	dirs, err := filepath.Glob(filepath.Join(coreDir, "user_*", name+".*"))
+	dirs, err := backendsOf(name)
 	if err != nil {
 		return err
 	}
 	for _, d := range dirs {
+		if served(d) {
+			return ErrServed
+		}
+	}
+	for _, d := range dirs {
 		// Whoever waits would keep the fabric from going away.
 		if err := os.WriteFile(filepath.Join(d, "action", "reset_ring"), []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove devices of %s: %w", name, err)
+			return err
 		}
 	}
 	errs := []error{removeFabric(name)}

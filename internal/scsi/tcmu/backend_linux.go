@@ -34,8 +34,7 @@ func makeBackend(core, name string, i int) (b *backend, err error) {
 	if err := configure(b.dir, unit); err != nil {
 		return nil, err
 	}
-	want := fmt.Sprintf("tcm-user/%s/%s/holdfast/%s", strings.TrimPrefix(filepath.Base(core), "user_"), unit, unit)
-	device, err := findUIO(want)
+	device, err := findUIO(b.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +58,9 @@ func makeBackend(core, name string, i int) (b *backend, err error) {
 const uioClass = "/sys/class/uio"
 
 // findUIO looks for the UIO device that the kernel made of a backend.
-func findUIO(want string) (string, error) {
+func findUIO(dir string) (string, error) {
+	core, unit := filepath.Base(filepath.Dir(dir)), filepath.Base(dir)
+	want := fmt.Sprintf("tcm-user/%s/%s/holdfast/%s", strings.TrimPrefix(core, "user_"), unit, unit)
 	all, err := os.ReadDir(uioClass)
 	if err != nil {
 		return "", err
@@ -71,6 +72,20 @@ func findUIO(want string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("the kernel made no UIO device %q", want)
+}
+
+// served reports whether a process answers for a backend: only one can have its
+// UIO device open.
+func served(dir string) bool {
+	device, err := findUIO(dir)
+	if err != nil {
+		return false
+	}
+	fd, err := unix.Open("/dev/"+device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return errors.Is(err, unix.EBUSY)
 }
 
 // mapSize is the length of a UIO device's memory.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,6 +106,15 @@ func configure(dir, name string) error {
 		return err
 	}
 	return set("1", dir, "enable")
+}
+
+// backendsOf finds the backends that configure made for units of a name.
+func backendsOf(name string) ([]string, error) {
+	dirs, err := filepath.Glob(filepath.Join(coreDir, "user_*", name+".*"))
+	return slices.DeleteFunc(dirs, func(d string) bool {
+		info, err := os.ReadFile(filepath.Join(d, "info"))
+		return err != nil || !strings.Contains(string(info), "holdfast/"+filepath.Base(d))
+	}), err
 }
 
 // makeFabric connects backends to a host adapter, and returns the address of

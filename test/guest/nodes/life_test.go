@@ -77,13 +77,16 @@ func TestWhatADeadServerLeavesIsTakenAway(t *testing.T) {
 	if line, err := out.ReadString('\n'); line != "rewinding\n" {
 		t.Fatalf("the server said %q: %v", line, err)
 	}
+	if err := tcmu.Remove("dead"); !errors.Is(err, tcmu.ErrServed) {
+		t.Fatalf("a living server: %v", err)
+	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // it was killed
 
 	unit := []target.Unit{newDrive(t, "DRV0000021")}
-	if _, err := tcmu.Attach("dead", unit); err == nil || !strings.Contains(err.Error(), "are there already") {
+	if _, err := tcmu.Attach("dead", unit); !errors.Is(err, tcmu.ErrServed) {
 		t.Fatalf("a second server of the name: %v", err)
 	}
 	if err := tcmu.Remove("dead"); err != nil {
