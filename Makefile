@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-volume bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-guest: build ## what a backup costs a running guest, and how fast it is; w
 
 bench-files: build ## files out of disk images, beside a mount and guestfish; writes its part of docs/benchmarks.md
 	@$(GO) build -o bench/work/files ./bench/files && bench/work/files -holdfast bin/holdfast $(BENCHFLAGS)
+
+bench-volume: build ## volumes refilled after a day beside a restore in place; writes its part of docs/benchmarks.md
+	@$(GO) build -o bench/work/volume ./bench/volume && bench/work/volume -holdfast bin/holdfast $(BENCHFLAGS)
 
 bench-quick: build ## the benchmark's own smoke test on a small image; writes nothing under docs
 	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast -quick $(BENCHFLAGS)

@@ -107,6 +107,7 @@ var rooms = []room{
 	{dir: "bench/server", may: "bench bench/page internal/backup internal/secret internal/format internal/repo internal/repo/remote"},
 	{dir: "bench/guest", may: "bench/page internal/appliance"},
 	{dir: "bench/files", may: "bench bench/page internal/filerestore internal/filerestore/direct internal/image/archive internal/repo/dir internal/format"},
+	{dir: "bench/volume", may: "bench bench/page"},
 	{dir: "test", may: "internal"},
 }
 
