@@ -34,7 +34,7 @@ func Create(path string, size int64, opts Options) (*File, error) {
 	if err != nil {
 		return nil, createError(path, dir, err)
 	}
-	t := &File{f: f, direct: openDirect(f), path: path, size: size, fresh: &fresh{temp: f.Name(), opts: opts}}
+	t := &File{f: f, direct: openDirect(f, 0), path: path, size: size, fresh: &fresh{temp: f.Name(), opts: opts}}
 	err = fileops.Sparse(f)
 	if err == nil {
 		err = f.Truncate(size)

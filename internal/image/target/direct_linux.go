@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directMin is the shortest write that goes past the kernel's cache: a shorter
+// directMin is the shortest read or write that goes past the kernel's cache: a shorter
 // one costs more in waiting than the copy.
 const directMin = 256 << 10
 
@@ -22,20 +22,23 @@ const directMin = 256 << 10
 type direct struct {
 	f     *os.File
 	align int64       // no page has a part in the cache and another written here
+	block int64       // what reads are aligned to; 0: what is read is likely to be in the cache
 	off   atomic.Bool // it does not work here
 }
 
-// openDirect returns nil where that cannot be had.
-func openDirect(f *os.File) *direct {
+// openDirect returns nil where that cannot be had. A device is read past the cache too,
+// in multiples of its block: its cache is another one than that of what is on top of it, or
+// below, and filling it for one reading costs more than the reading.
+func openDirect(f *os.File, block int64) *direct {
 	var fd int
 	err := fileops.Control(f, func(old int) (err error) {
-		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", old), unix.O_WRONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", old), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {
 		return nil
 	}
-	return &direct{f: os.NewFile(uintptr(fd), f.Name()), align: int64(os.Getpagesize())}
+	return &direct{f: os.NewFile(uintptr(fd), f.Name()), align: int64(os.Getpagesize()), block: block}
 }
 
 // write writes as much of the start of p as can and should go this way.
@@ -45,6 +48,19 @@ func (d *direct) write(p []byte, off int64) (int, error) {
 	}
 	n, err := d.f.WriteAt(p[:int64(len(p))/d.align*d.align], off)
 	if errors.Is(err, unix.EINVAL) { // larger sectors, or memory that the device cannot reach
+		d.off.Store(true)
+		err = nil
+	}
+	return n, err
+}
+
+// read reads as much of the start of p as can and should come this way.
+func (d *direct) read(p []byte, off int64) (int, error) {
+	if d == nil || d.block == 0 || d.off.Load() || off%d.block != 0 || len(p) < directMin {
+		return 0, nil
+	}
+	n, err := d.f.ReadAt(p[:int64(len(p))/d.block*d.block], off)
+	if errors.Is(err, unix.EINVAL) {
 		d.off.Store(true)
 		err = nil
 	}

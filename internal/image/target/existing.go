@@ -53,15 +53,16 @@ func existing(f *os.File, path string, size int64, exact bool) (*File, error) {
 		return nil, existingError(path, err)
 	}
 	t := &File{f: f, path: path, size: size}
+	block := int64(0)
 	if info.Mode()&fs.ModeDevice != 0 {
-		err = t.checkDevice()
+		block, err = t.checkDevice()
 	} else {
 		err = t.checkRegular(info, exact)
 	}
 	if err != nil {
 		return nil, err
 	}
-	t.direct = openDirect(f)
+	t.direct = openDirect(f, block)
 	return t, nil
 }
 
@@ -83,22 +84,23 @@ func (f *File) checkRegular(info fs.FileInfo, exact bool) error {
 	return nil
 }
 
-func (f *File) checkDevice() error {
+// checkDevice returns the unit of direct reads.
+func (f *File) checkDevice() (block int64, err error) {
 	g, err := blockdev.Inspect(f.f)
 	if err != nil {
-		return fmt.Errorf("cannot restore onto %s: %w", f.path, err)
+		return 0, fmt.Errorf("cannot restore onto %s: %w", f.path, err)
 	}
 	if g.ReadOnly {
-		return fmt.Errorf("cannot restore onto %s: the device is read-only", f.path)
+		return 0, fmt.Errorf("cannot restore onto %s: the device is read-only", f.path)
 	}
 	if g.Size < f.size {
-		return fmt.Errorf("cannot restore onto %s: the device has %d bytes and the image has %d: "+
+		return 0, fmt.Errorf("cannot restore onto %s: the device has %d bytes and the image has %d: "+
 			"take a device that is at least as large", f.path, g.Size, f.size)
 	}
 	// Whole pages, so that the kernel's cache and the device never disagree on
 	// a part of one.
 	f.zero = zeroer{punch: blockdev.PunchZeros, write: blockdev.ZeroOut, block: int64(max(g.LogicalBlock, os.Getpagesize()))}
-	return nil
+	return int64(g.LogicalBlock), nil
 }
 
 func existingError(path string, err error) error {

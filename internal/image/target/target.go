@@ -224,7 +224,12 @@ type whole struct{ f *File }
 func (w whole) Size() int64 { return w.f.size }
 
 func (w whole) ReadAt(p []byte, off int64) (int, error) {
-	n, err := w.f.f.ReadAt(p, off)
+	n, err := w.f.direct.read(p, off)
+	if err == nil && n < len(p) {
+		var k int
+		k, err = w.f.f.ReadAt(p[n:], off+int64(n))
+		n += k
+	}
 	switch {
 	case n == len(p):
 		return n, nil
