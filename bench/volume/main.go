@@ -28,6 +28,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
+	"golang.org/x/sys/unix"
 )
 
 type options struct {
@@ -42,7 +43,7 @@ func main() {
 	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the table into; empty: none")
 	flag.IntVar(&o.rounds, "rounds", 8, "rounds")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "volume:", err)

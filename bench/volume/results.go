@@ -47,7 +47,6 @@ func (r *results) text(m measure.Machine) string {
 		value, bound float64
 	}{
 		{"refill after a day, times restore in place to a file", measure.Median(r.of("volume", seconds)) / file, 1.2},
-		{"the same with the payload at 1 MiB", measure.Median(r.of("aligned", seconds)) / file, 1.2},
 		{"ensure of a volume that matches, ms, the whole process", 1000 * measure.Median(r.of("ensure", seconds)), 50},
 	} {
 		verdict := "met"
