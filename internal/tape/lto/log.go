@@ -2,6 +2,8 @@ package lto
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
@@ -20,13 +22,20 @@ func (d *Drive) log(page uint8, timeout time.Duration) ([]byte, error) {
 	return b[:n], err
 }
 
-// Volume asks what the drive knows of the loaded medium.
+// Volume asks what the drive knows of the loaded medium; tape.ErrUnsupported if
+// it keeps no statistics, or has none of this one.
 func (d *Drive) Volume() (logpage.Statistics, error) {
 	b, err := d.log(logpage.Volume, answer)
-	if err != nil {
-		return logpage.Statistics{}, err
+	if err == nil {
+		var s logpage.Statistics
+		if s, err = logpage.ParseVolume(b); err == nil {
+			return s, nil
+		}
 	}
-	return logpage.ParseVolume(b)
+	if refused(err) || errors.Is(err, logpage.ErrNotValid) {
+		err = fmt.Errorf("%w: %w", tape.ErrUnsupported, err)
+	}
+	return logpage.Statistics{}, err
 }
 
 // Used is how much was written to the medium.

@@ -213,6 +213,22 @@ func TestStatusHasTheFieldsOfPBS(t *testing.T) {
 	}
 }
 
+func TestMediumWithoutStatisticsIsNoFailure(t *testing.T) {
+	b := newBench(t, func(s *setup) { s.drive.Generation, s.medium.Density = 4, cartridge.LTO4 }) // without the page
+	if _, err := b.open(lto.Config{}).Used(t.Context()); !errors.Is(err, tape.ErrUnsupported) {
+		t.Errorf("without the page: %v", err)
+	}
+	b = newBench(t)
+	notValid := answering{b.unit, scsi.LogSense, []byte{0x17, 0, 0, 5, 0, 0, 3, 1, 0}}
+	d, err := lto.New(target.Connect(notValid), lto.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Used(t.Context()); !errors.Is(err, tape.ErrUnsupported) {
+		t.Errorf("with an empty page: %v", err)
+	}
+}
+
 func TestAlertsComeFromTheOtherPageWhereOneIsMissing(t *testing.T) {
 	b := newBench(t, func(s *setup) {
 		s.rules = append(s.rules, &fault.Rule{Ops: []scsi.Opcode{scsi.LogSense}, Sense: &scsi.Sense{Key: scsi.IllegalRequest, ASC: 0x24}})

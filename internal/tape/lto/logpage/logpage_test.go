@@ -3,6 +3,7 @@ package logpage_test
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -78,7 +79,7 @@ func TestStatisticsOfAVolume(t *testing.T) {
 	if s != want || s.Wearout() != 0.2 || s.Passes() != 3200 {
 		t.Errorf("got %+v", s)
 	}
-	if _, err := logpage.ParseVolume(unhex(t, "170000050000030100")); err == nil {
+	if _, err := logpage.ParseVolume(unhex(t, "170000050000030100")); !errors.Is(err, logpage.ErrNotValid) {
 		t.Error("a page that is not valid counts")
 	}
 }

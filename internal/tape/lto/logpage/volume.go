@@ -49,8 +49,10 @@ func (s Statistics) Wearout() float64 { return float64(s.Passes()) / life }
 // MB is the unit of sizes on the page, in bytes.
 const MB = 1_000_000
 
-// ParseVolume decodes page 17h. That the page is not valid, as without a
-// medium, is an error.
+// ErrNotValid is a page whose values count for nothing, as without a medium.
+var ErrNotValid = errors.New("the drive has no statistics of a volume")
+
+// ParseVolume decodes page 17h.
 func ParseVolume(b []byte) (Statistics, error) {
 	params, err := parse(b, Volume)
 	if err != nil {
@@ -89,7 +91,7 @@ func ParseVolume(b []byte) (Statistics, error) {
 		}
 	}
 	if !valid {
-		return Statistics{}, errors.New("the drive has no statistics of a volume")
+		return Statistics{}, ErrNotValid
 	}
 	return s, nil
 }
