@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-volume bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-tape bench-volume bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ bench-files: build ## files out of disk images, beside a mount and guestfish; wr
 
 bench-volume: build ## volumes refilled after a day beside a restore in place; writes its part of docs/benchmarks.md
 	@$(GO) build -o bench/work/volume ./bench/volume && bench/work/volume -holdfast bin/holdfast $(BENCHFLAGS)
+
+bench-tape: ## what is known of tapes: catalogs of a million chunks; writes its part of docs/benchmarks.md
+	@$(GO) build -o bench/work/tape ./bench/tape && bench/work/tape $(BENCHFLAGS)
 
 bench-quick: build ## the benchmark's own smoke test on a small image; writes nothing under docs
 	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast -quick $(BENCHFLAGS)

@@ -105,6 +105,7 @@ var rooms = []room{
 	{dir: "bench", may: "bench/page"},
 	{dir: "bench/serve", may: "bench/page internal/repo internal/repo/dir internal/format"},
 	{dir: "bench/server", may: "bench bench/page internal/backup internal/secret internal/format internal/repo internal/repo/remote"},
+	{dir: "bench/tape", may: "bench bench/page internal/tape internal/format internal/digest"},
 	{dir: "bench/guest", may: "bench/page internal/appliance"},
 	{dir: "bench/files", may: "bench bench/page internal/filerestore internal/filerestore/direct internal/image/archive internal/repo/dir internal/format"},
 	{dir: "bench/volume", may: "bench bench/page"},
@@ -134,7 +135,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/minio/minio-go", "internal/objstore/s3", "one room speaks S3"},
 	{"github.com/johannesboyne/gofakes3", "internal/objstore", "an engine of object stores in tests"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
-	{"github.com/google/uuid", "internal/format internal/tape internal/cli internal/server", "tapes and media sets are named by UUIDs"},
+	{"github.com/google/uuid", "internal/format internal/tape internal/cli internal/server bench/tape", "tapes and media sets are named by UUIDs"},
 	{"github.com/beevik/etree", "internal/guest/libvirt", "definitions of domains are changed, and kept otherwise"},
 }
 

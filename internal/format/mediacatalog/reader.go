@@ -87,6 +87,9 @@ func (r *Reader) magic() error {
 }
 
 func (r *Reader) next() error {
+	if r.state.open && r.chunk() {
+		return nil
+	}
 	at := r.off
 	b, err := r.take(1)
 	if errors.Is(err, io.EOF) && r.state.open {
@@ -103,7 +106,7 @@ func (r *Reader) next() error {
 	if b, err = r.inside(n, at); err != nil {
 		return err
 	}
-	if kind == Chunk { // most are
+	if kind == Chunk {
 		if !r.state.open {
 			return fmt.Errorf("%w: a chunk outside archives at byte %d", ErrCorrupt, at)
 		}
@@ -134,6 +137,19 @@ func (r *Reader) next() error {
 		return fmt.Errorf("%w: at byte %d: %w", ErrCorrupt, at, err)
 	}
 	return nil
+}
+
+// chunk reads a whole chunk, which most records are, in one step. It leaves
+// everything else.
+func (r *Reader) chunk() bool {
+	b, err := r.r.Peek(ChunkSize)
+	if err != nil || Kind(b[0]) != Chunk {
+		return false
+	}
+	r.rec.Kind, r.rec.Digest, r.rec.Offset = Chunk, digest.Digest(b[1:]), r.off
+	_, _ = r.r.Discard(ChunkSize) // they were just seen
+	r.off += int64(ChunkSize)
+	return true
 }
 
 // readNames reads what follows an archive's or a snapshot's numbers.

@@ -1,0 +1,137 @@
+//go:build linux
+
+// Command tape measures what is known of tapes, and writes its part of
+// docs/benchmarks.md.
+//
+// # Catalogs
+//
+// A media set of two tapes with a million chunks in 500 chunk archives, and 500
+// snapshots. Each job is a process of its own, this program started anew, which
+// opens the state directory; files are in the page cache.
+//
+//	chunk      load the catalogs of the set, find one chunk
+//	snapshot   load the catalogs of the set, find one snapshot
+//	list       list the snapshots of one tape, whose list is not kept yet
+//	kept       the same once more
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+
+	"github.com/holdfast-backup/holdfast/bench/measure"
+	"github.com/holdfast-backup/holdfast/bench/page"
+)
+
+type options struct {
+	work, page string
+	rounds     int
+	job, state string // of a process that is measured
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.work, "work", "bench/work", "directory for the state")
+	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds")
+	flag.StringVar(&o.job, "job", "", "the one job to do, in the state directory -state")
+	flag.StringVar(&o.state, "state", "", "see -job")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	do := run
+	if o.job != "" {
+		do = func(ctx context.Context, o options) error { return work(ctx, o.state, o.job) }
+	}
+	if err := do(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "tape:", err)
+		os.Exit(1)
+	}
+}
+
+// The generated part of the page lies between these lines.
+const (
+	pageStart = "<!-- tape: written by make bench-tape -->"
+	pageEnd   = "<!-- end of tape -->"
+)
+
+func run(ctx context.Context, o options) (err error) {
+	if err := os.MkdirAll(o.work, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(o.work, "tape")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	about := measure.Describe(ctx, dir)
+	state := filepath.Join(dir, "state")
+	// The kernel counts what a process took before it was started for another
+	// program, so this one stays small.
+	if _, err := alone(ctx, "fill", state); err != nil {
+		return err
+	}
+	used, err := o.measure(ctx, state)
+	if err != nil {
+		return err
+	}
+	var body strings.Builder
+	write(&body, about, used)
+	fmt.Print(body.String())
+	if o.page == "" {
+		return nil
+	}
+	return page.Replace(o.page, pageStart, pageEnd, body.String()+"\n")
+}
+
+// measure does every job in every round, each in a process.
+func (o options) measure(ctx context.Context, state string) (map[string][]measure.Cost, error) {
+	used := map[string][]measure.Cost{}
+	for range o.rounds {
+		if err := forgetLists(state); err != nil {
+			return nil, err
+		}
+		for _, job := range jobs {
+			cost, err := alone(ctx, job, state)
+			if err != nil {
+				return nil, err
+			}
+			used[job] = append(used[job], cost)
+		}
+	}
+	return used, nil
+}
+
+// alone does a job in a process of its own.
+func alone(ctx context.Context, job, state string) (measure.Cost, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return measure.Cost{}, err
+	}
+	_, cost, err := measure.Command{Args: []string{self, "-job", job, "-state", state}}.Run(ctx)
+	return cost, err
+}
+
+func write(b *strings.Builder, about measure.Machine, used map[string][]measure.Cost) {
+	fmt.Fprintf(b, "%s, %d cores, Linux %s, load before the run %s.\n\n", about.Date, about.Cores, about.Kernel, about.Load)
+	fmt.Fprintf(b, "| what | goal | seconds | peak RSS, MiB | |\n|---|---|---|---|---|\n")
+	for _, job := range jobs {
+		var seconds []float64
+		var rss int64
+		for _, c := range used[job] {
+			seconds = append(seconds, c.Seconds)
+			rss = max(rss, c.RSS)
+		}
+		median, met := measure.Median(seconds), "met"
+		if median >= 1 || rss > 200<<20 {
+			met = "missed"
+		}
+		fmt.Fprintf(b, "| %s | < 1 s, ≤ 200 MiB | %.3f | %d | %s |\n", says[job], median, rss>>20, met)
+	}
+}
