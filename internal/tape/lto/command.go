@@ -78,7 +78,6 @@ func harmless(s *scsi.Sense) bool {
 func (d *Drive) lose(s *scsi.Sense) {
 	if d.lost == nil {
 		d.lost = fmt.Errorf("%w, open it anew: %w", tape.ErrChanged, s)
-		d.keyed = false // whatever happened, it is gone or not ours
 	}
 }
 

@@ -331,6 +331,27 @@ func TestEncryptedFilesNeedTheirKey(t *testing.T) {
 	read(1, tape.ErrKey)
 }
 
+func TestKeyDoesNotStayWhenTheMediumWasExchanged(t *testing.T) {
+	b := newBench(t)
+	d := b.open(lto.Config{Encrypter: drivecrypt.Local{Keys: oneKey{7}}})
+	if err := d.Encrypt(t.Context(), &tape.KeyOf{MediaSet: [16]byte{7}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.drive.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	b.insert("tape")
+	if _, err := d.WriteBlock(tapetest.Block(1)); !errors.Is(err, tape.ErrChanged) {
+		t.Errorf("err = %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := drivecrypt.Current(target.Connect(b.unit)); err != nil || !s.Off() {
+		t.Errorf("the drive was closed and %v, %v", s, err)
+	}
+}
+
 func TestDriveWithoutEncryptionIsUsedWithoutIt(t *testing.T) {
 	b := newBench(t, func(s *setup) { s.drive.Quirks.NoEncryption = true })
 	d := b.open(lto.Config{Encrypter: drivecrypt.Local{Keys: oneKey{7}}})
