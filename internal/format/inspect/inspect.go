@@ -10,6 +10,7 @@
 //	dynamic index 1c914ea519bab3cd
 //	qcow2         "QFI\xfb", header and its extensions
 //	overlay       cdee1babe1813045, header and map
+//	volume        263dbe52ba576702, the header in sector 0
 //	pxar archive  efac88e5746495d5 and others: version 1, or the metadata stream
 //	              of version 2, its first entries
 //	pxar contents d24e4a19c2684c83, up to where padding may come
@@ -101,6 +102,8 @@ func (d *dump) kind(head []byte) (string, func([]byte) error) {
 		return "qcow2 image", d.qcow2
 	case bytes.HasPrefix(head, overlayMagic):
 		return "overlay", d.overlay
+	case bytes.HasPrefix(head, volumeMagic):
+		return "volume", d.volume
 	case bytes.HasPrefix(head, catalogMagic):
 		return "catalog", d.catalog
 	case pxarKind(head) != "":

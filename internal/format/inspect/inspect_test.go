@@ -90,6 +90,8 @@ func TestDamageIsShownWhereItIs(t *testing.T) {
 		{"overlay's header", "three-blocks.overlay", func(b []byte) []byte { b[50] ^= 1; return b }, "checksum is wrong"},
 		{"overlay's map", "three-blocks.overlay", func(b []byte) []byte { b[5000] ^= 1; b[9000] ^= 1; return b }, "both slots"},
 		{"overlay cut off", "three-blocks.overlay", func(b []byte) []byte { return b[:9000] }, "before map page 0"},
+		{"volume's header", "complete.volume", func(b []byte) []byte { b[9] = 9; return b }, "version 9"},
+		{"volume cut off", "complete.volume", func(b []byte) []byte { return b[:100] }, "header of a volume"},
 		{"overlay's end", "three-blocks.overlay", func(b []byte) []byte { return b[:len(b)-1] }, "asks for"},
 		{"catalog cut off", "tiny.pcat1", func(b []byte) []byte { return b[:12] }, "too short"},
 		{"table too long", "tiny.pcat1", func(b []byte) []byte { b[8] = 0x7f; return b }, "are possible"},
