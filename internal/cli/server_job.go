@@ -27,7 +27,7 @@ func jobKinds() map[string]jobs.Kind {
 func parseJobKind(word string) (jobs.Kind, error) {
 	k, ok := jobKinds()[word]
 	if !ok {
-		return "", usagef("%q is no kind of job: want gc, prune, verify or sync", word)
+		return "", usagef("%q is no kind of job: want gc, prune, verify, sync or tape", word)
 	}
 	return k, nil
 }
@@ -35,9 +35,9 @@ func parseJobKind(word string) (jobs.Kind, error) {
 func newServerJobCommand(a *app, o *serverOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "job",
-		Short: "Schedule garbage collections, prunings, verifications and syncs",
-		Long: `Jobs are what a server does by itself. A job has a kind, gc, prune, verify or
-sync, and an id; that of gc is the name of a datastore. It runs when a time of
+		Short: "Schedule garbage collections, prunings, verifications, syncs and backups to tape",
+		Long: `Jobs are what a server does by itself. A job has a kind, gc, prune, verify, sync or
+tape, and an id; that of gc is the name of a datastore. It runs when a time of
 its schedule has come, a calendar event such as daily or 'mon..fri 02:30', and
 once for all times that were missed. A server that runs takes notice of changes
 within a minute.`,
@@ -86,6 +86,10 @@ var jobExamples = map[jobs.Kind][2]string{
 		"  holdfast server job add sync offsite --store tank --remote far --remote-store tank --schedule hourly",
 		"  holdfast server job update sync offsite --group-filter type:vm --rate-in 10MiB",
 	},
+	jobs.Tape: {
+		"  holdfast server job add tape weekly --store tank --pool offsite --drive drive0 --schedule 'sat 20:00'",
+		"  holdfast server job update tape weekly --eject-media true",
+	},
 }
 
 func newServerJobAddCommand(a *app, o *serverOptions) *cobra.Command {
@@ -95,7 +99,7 @@ func newServerJobAddCommand(a *app, o *serverOptions) *cobra.Command {
 		Long:    `Adds a job to the configuration. Without a schedule it runs when it is told to.`,
 		Example: `  holdfast server job add prune nightly --store tank --keep-daily 7 --schedule 02:30`,
 	}
-	for _, k := range []jobs.Kind{jobs.Prune, jobs.Verify, jobs.Sync} {
+	for _, k := range []jobs.Kind{jobs.Prune, jobs.Verify, jobs.Sync, jobs.Tape} {
 		sub := &cobra.Command{
 			Use:     k.Word() + " ID",
 			Short:   "Add a " + k.Word() + " job",

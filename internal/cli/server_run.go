@@ -97,7 +97,7 @@ func runServer(ctx context.Context, a *app, o *serverOptions, r serverRunOptions
 	log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: level}))
 	srv, err := server.New(placed(d, server.Options{
 		Config: d, LogDir: r.logDir, StateDir: r.stateDir, Version: a.Version, Node: node,
-		Location: a.Location, Log: log, Limits: r.limits, Grace: r.grace, Realms: realms(), Remotes: a.remotes(),
+		Location: a.Location, Log: log, Limits: r.limits, Grace: r.grace, Realms: realms(), Remotes: a.remotes(), RunDir: a.runDir(),
 	}))
 	if err != nil {
 		return err
@@ -159,6 +159,9 @@ func pamWorks(root bool) bool {
 
 // placed puts logs and state where PBS has them, if it is its configuration.
 func placed(d confdir.Dir, o server.Options) server.Options {
+	if o.StateDir == "" {
+		o.TapeDir = tapeState(d.Path())
+	}
 	if d.Path() != pbsDir {
 		return o
 	}

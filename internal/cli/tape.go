@@ -21,7 +21,7 @@ does not have yet, and adds media of the pool as it needs them; when a pool begi
 a new set, and when old media may be overwritten, is set for the pool.
 
 The configuration is in --config or HOLDFAST_SERVER_CONFIG, else in
-/etc/proxmox-backup if that is there, else in /etc/holdfast, or for users
+/etc/proxmox-backup if that is there, else in /etc/holdfast/server, or for users
 in ~/.config/holdfast. What is known of media is in --state or
 HOLDFAST_TAPE_STATE, else at the place that belongs to the configuration. The
 drive is named by --drive or PROXMOX_TAPE_DRIVE; one alone needs no name.

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,7 +15,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
 	"github.com/holdfast-backup/holdfast/internal/tape/device"
-	"github.com/holdfast-backup/holdfast/internal/tape/drivelock"
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
 	"github.com/holdfast-backup/holdfast/internal/tape/media"
 )
@@ -41,10 +39,7 @@ func (o *tapeOptions) dirs(a *app) (conf confdir.Dir, state string, err error) {
 	case isDir(pbsDir):
 		path = pbsDir
 	case os.Geteuid() == 0:
-		path = "/etc/holdfast"
-		if state == "" {
-			state = "/var/lib/holdfast/tape"
-		}
+		path = unitConfig
 	default:
 		dirs := a.configDirs()
 		if dirs == nil {
@@ -58,10 +53,7 @@ func (o *tapeOptions) dirs(a *app) (conf confdir.Dir, state string, err error) {
 		}
 	}
 	if state == "" {
-		state = filepath.Join(path, "state", "tape")
-		if filepath.Clean(path) == pbsDir {
-			state = "/var/lib/proxmox-backup/tape"
-		}
+		state = tapeState(path)
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return conf, "", err
@@ -150,22 +142,15 @@ func (o *tapeOptions) site(a *app) (*tapeSite, error) {
 		return nil, err
 	}
 	s.keys = openTapeKeys(d)
-	s.opener = o.opener(a, d, s.config)
+	s.opener = o.opener(a, s.config)
 	s.opener.Encrypter = s.keys.encrypter()
 	s.close = append(s.close, s.opener.Close)
 	return s, nil
 }
 
-// opener opens devices. Those of PBS's machine are locked as that does it.
-func (o *tapeOptions) opener(a *app, d confdir.Dir, c config.Config) *device.Opener {
-	locks := filepath.Join(os.TempDir(), "holdfast-drives-"+fmt.Sprint(os.Geteuid()))
-	switch {
-	case isDir(filepath.Dir(drivelock.Dir)):
-		locks = drivelock.Dir
-	case os.Geteuid() == 0:
-		locks = "/run/holdfast/drive-lock"
-	}
-	return &device.Opener{Config: c, Locks: locks, Version: a.Version}
+// opener opens devices.
+func (o *tapeOptions) opener(a *app, c config.Config) *device.Opener {
+	return &device.Opener{Config: c, Locks: filepath.Join(a.runDir(), "drive-lock"), Version: a.Version}
 }
 
 func (s *tapeSite) Close() error {

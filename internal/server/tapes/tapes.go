@@ -42,9 +42,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
 	"github.com/holdfast-backup/holdfast/internal/tape/device"
-	"github.com/holdfast-backup/holdfast/internal/tape/drivecrypt"
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
 	"github.com/holdfast-backup/holdfast/internal/tape/keys"
+	"github.com/holdfast-backup/holdfast/internal/tape/keysvc"
 	"github.com/holdfast-backup/holdfast/internal/tape/media"
 	"github.com/holdfast-backup/holdfast/internal/tape/runstate"
 )
@@ -56,8 +56,8 @@ type Options struct {
 	RunDir   string // locks and states of drives, until the machine is started again
 	Location *time.Location
 	Version  string // of this program
-	// Encrypter brings keys into drives; nil: those of the configuration, which
-	// this process then has to be able to read.
+	// Encrypter brings keys into drives; nil: those of the configuration, by the
+	// service for keys where this process may not read them.
 	Encrypter tape.Encrypter
 	Stores    *stores.Set
 	// Start runs a task.
@@ -86,7 +86,7 @@ func New(o Options) *Tapes {
 		Config: t.config, Locks: filepath.Join(o.RunDir, "drive-lock"), Encrypter: o.Encrypter, Version: o.Version,
 	}
 	if o.Encrypter == nil {
-		t.opener.Encrypter = drivecrypt.Local{Keys: t.keys}
+		t.opener.Encrypter = keysvc.Encrypter{Keys: t.keys}
 	}
 	return t
 }
