@@ -16,6 +16,7 @@ func TestNodes(t *testing.T) {
 		Tools:   []string{"sh", "dd", "wc", "lsscsi", "sg_inq", "sg_turs", "sg_modes", "sg_logs", "mt-st", "mtx"},
 		Files: []appliance.File{
 			{Name: "/usr/lib/holdfast/holdfast-tape-key", From: appliancetest.Build(t, module+"cmd/holdfast-tape-key")},
+			{Name: "/usr/local/bin/holdfast", From: appliancetest.Build(t, module+"cmd/holdfast")},
 			{Name: "/etc/passwd", Content: []byte("root:x:0:0:::\nbackup:x:1000:1000:::\n")},
 		},
 		MemoryMB: 1024, CPUs: 2,

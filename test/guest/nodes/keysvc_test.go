@@ -76,12 +76,12 @@ func playClient(what string) error {
 	return c.SetKey(context.Background(), d, k)
 }
 
-// keyDir is a directory with a key that only the service may read.
-func keyDir(t *testing.T) string {
+// keyDir is a directory with keys that only the service may read.
+func keyDir(t *testing.T, list []byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tape-encryption-keys.json")
-	err := errors.Join(os.WriteFile(file, []byte(keyList), 0o600), os.Chown(file, serviceUser, serviceUser), open755(dir))
+	err := errors.Join(os.WriteFile(file, list, 0o600), os.Chown(file, serviceUser, serviceUser), open755(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +93,10 @@ func open755(dir string) error {
 	return errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(os.Args[0], 0o755))
 }
 
-// serveKeys starts the service for each connection, as the service manager does.
-func serveKeys(t *testing.T) (socket string) {
+// keySocket is a socket of the service with the test's key.
+func keySocket(t *testing.T) (socket string) {
 	t.Helper()
-	keys := keyDir(t)
+	keys := keyDir(t, []byte(keyList))
 	socket = filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -105,6 +105,13 @@ func serveKeys(t *testing.T) (socket string) {
 	if err := errors.Join(os.Chmod(socket, 0o666), open755(filepath.Dir(socket))); err != nil {
 		t.Fatal(err)
 	}
+	serveKeys(t, l, keys)
+	return socket
+}
+
+// serveKeys starts the service for each connection, as the service manager does.
+func serveKeys(t *testing.T, l net.Listener, keys string) {
+	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -119,7 +126,6 @@ func serveKeys(t *testing.T) (socket string) {
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
-	return socket
 }
 
 // serveOne runs the program for a connection.
@@ -147,7 +153,7 @@ func TestAUserWithoutKeysHasThemPutIntoADrive(t *testing.T) {
 	if err := errors.Join(os.Chown(nodes[0].Generic, 0, tapeGroup), os.Chmod(nodes[0].Generic, 0o660)); err != nil {
 		t.Fatal(err)
 	}
-	socket := serveKeys(t)
+	socket := keySocket(t)
 	for _, tc := range []struct {
 		user uint32
 		want string
@@ -195,7 +201,7 @@ func keyIsIn(t *testing.T, d *sg.Device) {
 func TestTheCommandOfPBSSetsAndClearsAKey(t *testing.T) {
 	_, nodes := attach(t, newDrive(t, "DRV0000014"))
 	d := open(t, nodes[0].Generic)
-	keys := keyDir(t)
+	keys := keyDir(t, []byte(keyList))
 	for _, args := range [][]string{
 		{"encryption", "--config", keys, "--stdin", "--fingerprint", fingerprint, "--uuid", mediaSet},
 		{"encryption", "--stdin"},
@@ -221,7 +227,7 @@ func TestTheCommandOfPBSSetsAndClearsAKey(t *testing.T) {
 func TestOnlyTapeDrivesGetKeys(t *testing.T) {
 	_, nodes := attach(t, newLibrary(t)...)
 	k, _ := testKey()
-	err := keysvc.Client{Path: serveKeys(t)}.SetKey(t.Context(), open(t, nodes[0].Generic), k)
+	err := keysvc.Client{Path: keySocket(t)}.SetKey(t.Context(), open(t, nodes[0].Generic), k)
 	if err == nil || !strings.Contains(err.Error(), "no tape drive but a media changer") {
 		t.Fatalf("err = %v", err)
 	}

@@ -61,7 +61,7 @@ func (w *watched) seen(op scsi.Opcode) int {
 }
 
 // capacity of a cartridge: to fill it takes a while here.
-const capacity = 16 << 20
+const capacity = 8 << 20
 
 // newDrive is a drive with an empty cartridge.
 func newDrive(t *testing.T, serial string) *drive.Drive {
@@ -69,7 +69,7 @@ func newDrive(t *testing.T, serial string) *drive.Drive {
 	fs := simdisk.New(simdisk.Options{}).Process()
 	err := cartridge.Create(fs, "tape", cartridge.Memory{
 		Barcode: "TEST01L8", Serial: "S0000001", Density: cartridge.LTO8,
-		Capacity: capacity, EarlyWarning: 4 << 20, Manufactured: "20250102",
+		Capacity: capacity, EarlyWarning: 2 << 20, Manufactured: "20250102",
 	})
 	if err != nil {
 		t.Fatal(err)
