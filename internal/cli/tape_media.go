@@ -72,9 +72,11 @@ func (s *tapeSite) inventory(pool string) ([]mediaJSON, error) {
 		}
 		one := mediaJSON{mediumJSON: labelsJSON(job.Labels{Medium: m.Label, Set: m.Set}), Location: m.Location.String(), BytesUsed: m.Used}
 		one.Pool = m.Pool()
-		if one.Catalog, err = s.state.HasCatalog(m.UUID()); err != nil {
+		there, err := s.state.HasCatalog(m.UUID())
+		if err != nil {
 			return nil, err
 		}
+		one.Catalog = there || !m.InSet() // which has nothing that a catalog could name
 		if m.InSet() {
 			one.SetName = inv.SetName(m.Set.UUID, configs[m.Pool()].Template, s.Location)
 		}

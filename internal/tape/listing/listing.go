@@ -131,9 +131,11 @@ func (s Source) Media(want func(media.Medium) bool) ([]Medium, error) {
 		item := Medium{Labels: LabelsOf(m.Label, m.Set), SetName: v.setName(m), Location: m.Location.String(), Used: m.Used}
 		status, expired := v.status(m)
 		item.Status, item.Expired, item.Pool = string(status), expired, m.Pool()
-		if item.Catalog, err = s.State.HasCatalog(m.UUID()); err != nil {
+		there, err := s.State.HasCatalog(m.UUID())
+		if err != nil {
 			return nil, err
 		}
+		item.Catalog = there || !m.InSet() // which has nothing that a catalog could name
 		list = append(list, item)
 	}
 	slices.SortFunc(list, func(a, b Medium) int { return cmp.Or(cmp.Compare(a.Text, b.Text), cmp.Compare(a.UUID, b.UUID)) })
