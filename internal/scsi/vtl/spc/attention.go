@@ -12,7 +12,6 @@ const (
 	ImportExport  = 0x2801 // an import or export element was opened
 	PowerOn       = 0x2900
 	ModeChanged   = 0x2a01
-	LogChanged    = 0x2a02
 )
 
 // Attentions are what a unit has to tell before it does anything else. Each is
