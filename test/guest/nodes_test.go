@@ -13,7 +13,7 @@ import (
 func TestNodes(t *testing.T) {
 	vm := appliancetest.Start(t, appliancetest.Spec{
 		Modules: []string{"sg", "st", "ch", "uio", "configfs", "target_core_user", "tcm_loop"},
-		Tools:   []string{"sh", "dd", "wc", "lsscsi", "sg_inq", "sg_turs", "sg_modes", "sg_logs", "mt-st", "mtx"},
+		Tools:   []string{"sh", "dd", "wc", "lsscsi", "sg_inq", "sg_turs", "sg_modes", "sg_logs", "mt-st", "mtx", "stenc"},
 		Files: []appliance.File{
 			{Name: "/usr/lib/holdfast/holdfast-tape-key", From: appliancetest.Build(t, module+"cmd/holdfast-tape-key")},
 			{Name: "/usr/local/bin/holdfast", From: appliancetest.Build(t, module+"cmd/holdfast")},

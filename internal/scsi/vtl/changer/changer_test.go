@@ -37,7 +37,8 @@ type vault struct {
 var errVault = errors.New("the vault fails")
 
 func (v *vault) Insert(n int, name string) error {
-	if v.fail == "insert" {
+	if v.fail == "insert" || v.fail == "insert once" {
+		v.fail = strings.TrimSuffix(v.fail, "insert once")
 		return errVault
 	}
 	v.drives[n].name, v.drives[n].threaded = name, true
@@ -282,13 +283,16 @@ func TestAMoveIsCheckedAndRemembered(t *testing.T) {
 }
 
 func TestAMoveThatFailsLeavesAllAsItWas(t *testing.T) {
-	for _, fail := range []string{"insert", "save", "remove"} {
+	for _, fail := range []string{"insert", "save", "remove", "insert once"} {
 		b := newBench(t, changer.Quirks{})
 		before := b.where()
 		b.v.fail = fail
 		from, to := slot2, drive1
-		if fail == "remove" {
+		switch fail {
+		case "remove":
 			from, to = drive0, slot1
+		case "insert once": // into the other drive
+			from = drive0
 		}
 		b.says(b.move(from, to), scsi.HardwareError, 0x1501)
 		if after := b.where(); !maps.Equal(before, after) || b.v.drives[0].name != "E01001L8" || b.v.drives[1].name != "" {
@@ -343,6 +347,11 @@ func TestPeopleUseTheStation(t *testing.T) {
 	if err := b.c.Put(address, m); err == nil {
 		t.Fatal("a full station took it")
 	}
+	b.v.fail = "save"
+	if err := b.c.Take("NEW001L8"); !errors.Is(err, errVault) || b.where()[station] != "NEW001L8" {
+		t.Fatalf("a move that was not noted: %v", err)
+	}
+	b.v.fail = ""
 	if err := b.c.Take("NEW001L8"); err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ var hostAttributes = map[uint16]struct {
 const (
 	maxAttribute   = 1023
 	memoryCapacity = 16 << 10 // bytes of the chip
-	hostCapacity   = 4 << 10  // of them for hosts
+	hostCapacity   = 4 << 10  // of them for hosts: more than all their attributes together
 )
 
 // mediumAttributes are those that the drive keeps.
@@ -218,9 +218,6 @@ func apply(host map[int][]byte, b []byte) error {
 			host[int(id)] = slices.Clone(b[:n])
 		}
 		b = b[n:]
-	}
-	if hostSize(host) > hostCapacity {
-		return spc.Sense(scsi.IllegalRequest, 0x5506) // the chip is full
 	}
 	return nil
 }

@@ -138,6 +138,10 @@ func TestABadKeyChangesNothing(t *testing.T) {
 	b.says(b.setKey(1, 3, 0, keyBytes(1)), scsi.IllegalRequest, 0x2600)
 	b.says(b.setKey(2, 1, 0, keyBytes(1)), scsi.IllegalRequest, 0x2600)
 	b.says(b.setKey(2, 3, 0, nil), scsi.IllegalRequest, 0x2600)
+	page := append([]byte{0, 0x10, 0, 54, 0x40, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32}, keyBytes(2)...)
+	page = append(page, 0, 0, 0, 9, 'n', 'a') // a name that is cut
+	_, err := b.d.Execute([]byte{0xb5, 0x20, 0, 0x10, 0, 0, 0, 0, 0, byte(len(page)), 0, 0}, page, nil)
+	b.says(err, scsi.IllegalRequest, 0x2600)
 	if after := b.securityIn(0x20); !bytes.Equal(before, after) {
 		t.Fatalf("the status was %x and is %x", before, after)
 	}
@@ -233,10 +237,14 @@ func TestAttributesAreWrittenAllOrNone(t *testing.T) {
 			t.Errorf("%s: the good one was written", name)
 		}
 	}
-	for range 5 {
-		if err := b.writeAttributes(attributeRecord(0x080c, 0, padded("x", 1023))); err != nil {
-			t.Fatal(err)
-		}
+	b.disk.StopAfter(0)
+	b.says(b.writeAttributes(good), scsi.HardwareError, 0x4400)
+	b.disk.StopAfter(-1)
+	if _, there := b.attributes()[0x0800]; there {
+		t.Error("one that the disk did not take is there")
+	}
+	if err := b.writeAttributes(attributeRecord(0x080c, 0, padded("x", 1023))); err != nil {
+		t.Fatal(err)
 	}
 }
 

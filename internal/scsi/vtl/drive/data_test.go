@@ -75,6 +75,12 @@ func TestFixedBlocksMoveManyAtATime(t *testing.T) {
 	if s := b.says(err, scsi.NoSense, 0x0001); s.Info != 2 || !bytes.Equal(got, data) {
 		t.Fatalf("five blocks of three: %d bytes, %+v", len(got), s)
 	}
+	b.must(0x01, 0, 0, 0, 0, 0)
+	b.must(0x11, 0, 0, 0, 1, 0)
+	_, err = b.in(60, 0x08, 2, 0, 0, 60, 0)
+	if s, ok := scsi.AsSense(err); !ok || !s.ILI || s.Info != -40 {
+		t.Fatalf("with a length set, a block that is cut is told even if suppressed: %v", err)
+	}
 	b.blockLength(70)
 	b.must(0x01, 0, 0, 0, 0, 0)
 	got, err = b.in(210, 0x08, 1, 0, 0, 3, 0)
@@ -210,6 +216,21 @@ func TestAPowerCutLosesWhatIsInTheBuffer(t *testing.T) {
 		b.must(0x11, 3, 0, 0, 0, 0)
 		if object, _ := b.position(); object != uint64(1+keep) {
 			t.Fatalf("%d objects are left, want %d", object, 1+keep)
+		}
+	}
+}
+
+func TestAFilemarkIsWaitedForUnlessAskedNotTo(t *testing.T) {
+	for immed, left := range map[byte]uint64{0: 1, 1: 0} {
+		b := newBench(t, nil)
+		b.must(0x10, immed, 0, 0, 1, 0)
+		if err := b.d.PowerCut(0); err != nil {
+			t.Fatal(err)
+		}
+		b.calm()
+		b.must(0x11, 3, 0, 0, 0, 0)
+		if object, _ := b.position(); object != left {
+			t.Errorf("with IMMED %d, %d objects are left after a power cut, want %d", immed, object, left)
 		}
 	}
 }
