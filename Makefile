@@ -21,15 +21,21 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-tape bench-volume bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build initbin pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-tape bench-volume bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## bin/holdfast for this machine: one static file
+build: initbin ## bin/holdfast for this machine: one static file
 	@echo "holdfast $(VERSION): $(KIND)"
-	@CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -tags netgo,osusergo -ldflags '-s -w' -o internal/filerestore/vm/initbin/init ./internal/filerestore/vm/initprog
 	@$(GO) build -trimpath -tags '$(TAGS),initbin' -ldflags '$(LDFLAGS) $(STATIC)' -o bin/holdfast ./cmd/holdfast
+
+# What restore machines start with, for both kinds of processors; it becomes a part of bin/holdfast.
+INITBIN = internal/filerestore/vm/initbin/init
+initbin:
+	@for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -tags netgo,osusergo -ldflags '-s -w' -o $(INITBIN)-$$arch ./internal/filerestore/vm/initprog && \
+		gzip -9nf $(INITBIN)-$$arch; done
 
 pam: ## bin/holdfast-pam: checks passwords of this machine's users for the server (Linux)
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/holdfast-pam ./cmd/holdfast-pam

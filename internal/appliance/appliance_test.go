@@ -39,6 +39,15 @@ func TestKernelsAreFoundInOrder(t *testing.T) {
 	find("6.1.0-56-amd64")
 	s.Path = dir + "/boot/vmlinuz-6.1.0-9-amd64"
 	find("6.1.0-9-amd64")
+	plant(t, dir+"/cache/6.9.0-1-cloud-arm64/vmlinuz", dir+"/cache/6.9.0-1-cloud-arm64/modules")
+	if err := os.WriteFile(dir+"/cache/6.9.0-1-cloud-arm64/vmlinuz", append(make([]byte, 0x38), "ARM\x64"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.Path, s.Flavour, s.Arch = "", "", "amd64"
+	find("6.1.0-50-cloud-amd64") // the newer one is for another machine
+	s.Arch = "arm64"
+	find("6.9.0-1-cloud-arm64")
+	s.Arch = ""
 	s.Path = dir + "/boot/none"
 	if _, err := FindKernel(s); !errors.Is(err, ErrNoKernel) {
 		t.Fatalf("err = %v", err)
@@ -68,6 +77,21 @@ func TestFileNamesReachQEMUUnchanged(t *testing.T) {
 	}
 	if slices.Contains(args, "-netdev") {
 		t.Error("the machine has a network")
+	}
+}
+
+func TestEachKindOfMachineIsDescribedToItsQEMU(t *testing.T) {
+	for arch, want := range map[string]string{"amd64": "console=ttyS0", "arm64": "console=ttyAMA0"} {
+		args, err := Config{Arch: arch, Kernel: Kernel{Image: "k"}, Init: "i"}.arguments(AccelTCG)
+		if err != nil || !strings.Contains(strings.Join(args, " "), want) {
+			t.Errorf("%s: %v, %q", arch, err, args)
+		}
+	}
+	if _, err := (Config{Arch: "s390x"}).arguments(AccelTCG); err == nil || !strings.Contains(err.Error(), "s390x") {
+		t.Errorf("%v", err)
+	}
+	if err := HaveQEMU("amd64", "no-such-qemu"); !errors.Is(err, ErrNoQEMU) || !strings.Contains(err.Error(), "qemu-system-x86") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -21,6 +21,7 @@ const MaxDrives = 128
 
 // Config describes a machine.
 type Config struct {
+	Arch   string // amd64 or arm64, of Kernel and Init; "": as this program
 	Kernel Kernel
 	Init   string // static program whose main is guest.Main
 
@@ -39,7 +40,7 @@ type Config struct {
 	Accel    Accel
 	KVMWait  time.Duration // 0: 5 s
 	BootWait time.Duration // from QEMU's start to the agent's first word; 0: 90 s
-	QEMU     string        // "": qemu-system-x86_64 on the path
+	QEMU     string        // "": qemu-system-x86_64 or qemu-system-aarch64 on the path
 	Append   string        // added to the kernel's command line
 
 	// User is who QEMU runs as; nil: as this process. Only root can choose.

@@ -17,7 +17,7 @@
 //
 // # The machine
 //
-// q35 with one CPU and 256 MiB unless told otherwise, no default devices, the serial
+// q35, or virt for arm64, with one CPU and 256 MiB unless told otherwise, no default devices, the serial
 // console, virtio-rng, the serial port, and drives as virtio-blk: raw or qcow2 files,
 // block devices, or an NBD export, which QEMU itself reads. Drive i (from 0) has the serial
 // "hf000" + i unless it names one; at most [MaxDrives]. QEMU runs in its seccomp sandbox.

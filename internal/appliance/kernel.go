@@ -37,6 +37,7 @@ type KernelSearch struct {
 	Boot       string   // "": /boot
 	Lib        string   // "": /lib/modules
 	Flavour    string   // only versions that end with "-"+Flavour, as "cloud-amd64"; "": any
+	Arch       string   // amd64 or arm64; "": as this program
 }
 
 // UserCache is the directory below the user's cache directory.
@@ -57,18 +58,22 @@ func FindKernel(s KernelSearch) (Kernel, error) {
 		}
 		s.Caches = append(s.Caches, SystemCache)
 	}
-	if s.Path != "" {
-		return s.named()
+	p, err := platformOf(s.Arch)
+	if err != nil {
+		return Kernel{}, err
 	}
-	for _, find := range []func() (Kernel, error){s.unpacked, s.installed, s.packaged} {
-		k, err := find()
+	if s.Path != "" {
+		return s.named(p)
+	}
+	for _, find := range []func(platform) (Kernel, error){s.unpacked, s.installed, s.packaged} {
+		k, err := find(p)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return k, err
 		}
 	}
 	flavour := s.Flavour
 	if flavour == "" {
-		flavour = "cloud-amd64"
+		flavour = "cloud-" + p.arch
 	}
 	return Kernel{}, fmt.Errorf("%w in %s, %s: install Debian's package linux-image-%s, or put the "+
 		"package file linux-image-VERSION-%s_*.deb (apt-get download) into %s",
@@ -82,33 +87,36 @@ func or(s, fallback string) string {
 	return s
 }
 
-func (s KernelSearch) named() (Kernel, error) {
+func (s KernelSearch) named(p platform) (Kernel, error) {
 	fi, err := os.Stat(s.Path)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("%w: %w", ErrNoKernel, err)
 	}
 	switch {
 	case fi.IsDir():
-		return complete(filepath.Base(s.Path), filepath.Join(s.Path, deb.Image), or(s.ModulesDir, filepath.Join(s.Path, deb.Modules)))
+		return complete(p, filepath.Base(s.Path), filepath.Join(s.Path, deb.Image), or(s.ModulesDir, filepath.Join(s.Path, deb.Modules)))
 	case strings.HasSuffix(s.Path, ".deb"):
-		return s.unpack(s.Path)
+		return s.unpack(p, s.Path)
 	}
 	version := strings.TrimPrefix(filepath.Base(s.Path), "vmlinuz-")
 	dir := or(s.ModulesDir, filepath.Join(or(s.Lib, "/lib/modules"), version))
 	if s.ModulesDir != "" {
 		version = filepath.Base(s.ModulesDir)
 	}
-	return complete(version, s.Path, dir)
+	return complete(p, version, s.Path, dir)
 }
 
 // complete checks that both halves of a kernel are there and can be read: some
 // distributions keep the image for root.
-func complete(version, image, modules string) (Kernel, error) {
+func complete(p platform, version, image, modules string) (Kernel, error) {
 	f, err := os.Open(image)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("%w: kernel image: %w", ErrNoKernel, err)
 	}
-	_ = f.Close()
+	defer f.Close()
+	if err := p.starts(f); err != nil {
+		return Kernel{}, fmt.Errorf("%w: kernel image %s: %w", ErrNoKernel, image, err)
+	}
 	if _, err := os.Stat(filepath.Join(modules, "kernel")); err != nil {
 		return Kernel{}, fmt.Errorf("%w: modules of kernel %s: %w", ErrNoKernel, version, err)
 	}
@@ -127,10 +135,10 @@ func otherFlavour(version, flavour string) bool {
 	return last == "" || last[0] < '0' || last[0] > '9'
 }
 
-func (s KernelSearch) unpacked() (Kernel, error) {
+func (s KernelSearch) unpacked(p platform) (Kernel, error) {
 	for _, c := range s.Caches {
 		names, _ := filepath.Glob(filepath.Join(c, "[^.]*", deb.Image)) // the pattern is sound
-		if k, err := s.newest(names, func(n string) string { return filepath.Base(filepath.Dir(n)) },
+		if k, err := s.newest(p, names, func(n string) string { return filepath.Base(filepath.Dir(n)) },
 			func(n, _ string) string { return filepath.Join(filepath.Dir(n), deb.Modules) }); err == nil {
 			return k, nil
 		}
@@ -138,18 +146,18 @@ func (s KernelSearch) unpacked() (Kernel, error) {
 	return Kernel{}, fs.ErrNotExist
 }
 
-func (s KernelSearch) installed() (Kernel, error) {
+func (s KernelSearch) installed(p platform) (Kernel, error) {
 	names, _ := filepath.Glob(filepath.Join(or(s.Boot, "/boot"), "vmlinuz-*"))
-	return s.newest(names, func(n string) string { return strings.TrimPrefix(filepath.Base(n), "vmlinuz-") },
+	return s.newest(p, names, func(n string) string { return strings.TrimPrefix(filepath.Base(n), "vmlinuz-") },
 		func(_, v string) string { return filepath.Join(or(s.Lib, "/lib/modules"), v) })
 }
 
-func (s KernelSearch) packaged() (Kernel, error) {
+func (s KernelSearch) packaged(p platform) (Kernel, error) {
 	for _, c := range s.Caches {
-		names, _ := filepath.Glob(filepath.Join(c, "linux-image-*.deb"))
+		names, _ := filepath.Glob(filepath.Join(c, "linux-image-*_"+p.arch+".deb"))
 		names = slices.DeleteFunc(names, func(n string) bool { return !s.fits(packageVersion(n)) })
 		if len(names) > 0 {
-			return s.unpack(slices.MaxFunc(names, byNumbers))
+			return s.unpack(p, slices.MaxFunc(names, byNumbers))
 		}
 	}
 	return Kernel{}, fs.ErrNotExist
@@ -161,25 +169,25 @@ func packageVersion(file string) string {
 	return strings.TrimSuffix(v, "-unsigned")
 }
 
-func (s KernelSearch) unpack(file string) (Kernel, error) {
+func (s KernelSearch) unpack(p platform, file string) (Kernel, error) {
 	dir := s.Caches[0]
 	version, err := deb.UnpackKernel(file, dir)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("%w: %w", ErrNoKernel, err)
 	}
 	dir = filepath.Join(dir, version)
-	return complete(version, filepath.Join(dir, deb.Image), filepath.Join(dir, deb.Modules))
+	return complete(p, version, filepath.Join(dir, deb.Image), filepath.Join(dir, deb.Modules))
 }
 
 // newest returns the kernel with the highest version that is complete.
-func (s KernelSearch) newest(images []string, version func(string) string, modules func(image, version string) string) (Kernel, error) {
+func (s KernelSearch) newest(p platform, images []string, version func(string) string, modules func(image, version string) string) (Kernel, error) {
 	slices.SortFunc(images, func(a, b string) int { return byNumbers(b, a) })
 	for _, n := range images {
 		v := version(n)
 		if !s.fits(v) {
 			continue
 		}
-		if k, err := complete(v, n, modules(n, v)); err == nil {
+		if k, err := complete(p, v, n, modules(n, v)); err == nil {
 			return k, nil
 		}
 	}

@@ -30,32 +30,31 @@ const firstSlot = 8
 
 // cmdline keeps the kernel quiet and out of work that a guest of a minute does
 // not need. It matters under TCG, where each million instructions is a millisecond.
-const cmdline = "console=ttyS0 quiet panic=-1 rdinit=" + guest.Init +
-	" random.trust_cpu=on mitigations=off nowatchdog no_timer_check" +
-	" cryptomgr.notests rcupdate.rcu_expedited=1 8250.nr_uarts=1 audit=0 selinux=0 apparmor=0 nokaslr"
+const cmdline = " quiet panic=-1 rdinit=" + guest.Init +
+	" random.trust_cpu=on mitigations=off nowatchdog" +
+	" cryptomgr.notests rcupdate.rcu_expedited=1 audit=0 selinux=0 apparmor=0 nokaslr"
 
-// clocks keep time right under TCG: on a busy host the guest measures the speed of
-// its cycle counter wrongly, by a factor of 30 once, and then timeouts in it mean nothing.
-// The ACPI timer's speed is given.
-const clocks = " tsc=unstable clocksource=acpi_pm"
-
-func findQEMU(name string) (string, error) {
-	p, err := exec.LookPath(or(name, "qemu-system-x86_64"))
+func (p platform) findQEMU(name string) (string, error) {
+	path, err := exec.LookPath(or(name, p.qemu))
 	if err != nil {
-		return "", fmt.Errorf("%w: %w: install Debian's package qemu-system-x86", ErrNoQEMU, err)
+		return "", fmt.Errorf("%w: %w: install Debian's package %s", ErrNoQEMU, err, p.pkg)
 	}
-	return p, nil
+	return path, nil
 }
 
 // arguments builds QEMU's command line.
 func (c Config) arguments(accel Accel) ([]string, error) {
-	line := cmdline
+	p, err := platformOf(c.Arch)
+	if err != nil {
+		return nil, err
+	}
+	line := "console=" + p.console + cmdline + p.options
 	if accel == AccelTCG {
-		line += clocks
+		line += p.tcg
 	}
 	args := []string{
 		"-name", "holdfast-appliance", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35,accel=" + string(accel) + ",usb=off,vmport=off,smbus=off,sata=off,graphics=off,hpet=off",
+		"-machine", p.machine + ",accel=" + string(accel),
 		"-cpu", "max", "-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.MemoryMB) + "M",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-kernel", "/dev/fd/" + strconv.Itoa(fdKernel), "-initrd", "/dev/fd/" + strconv.Itoa(fdInitrd),
@@ -142,8 +141,11 @@ func (d Drive) protocol(fd int) (map[string]any, error) {
 	return map[string]any{"driver": driver, "filename": abs, "read-only": d.ReadOnly, "discard": "unmap"}, nil
 }
 
-// HaveQEMU is nil if there is a QEMU; name is its own, or "" for the usual one.
-func HaveQEMU(name string) error {
-	_, err := findQEMU(name)
+// HaveQEMU is nil if there is a QEMU for a kind of processor; name is its own, or "" for the usual one.
+func HaveQEMU(arch, name string) error {
+	p, err := platformOf(arch)
+	if err == nil {
+		_, err = p.findQEMU(name)
+	}
 	return err
 }

@@ -26,7 +26,11 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	qemu, err := findQEMU(c.QEMU)
+	p, err := platformOf(c.Arch)
+	if err != nil {
+		return nil, err
+	}
+	qemu, err := p.findQEMU(c.QEMU)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +43,7 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 		return c.boot(ctx, qemu, rd, c.Accel, 0)
 	}
 	var kvmErr error
-	if tryKVM() {
+	if p.arch == runtime.GOARCH && tryKVM() {
 		vm, err := c.boot(ctx, qemu, rd, AccelKVM, c.KVMWait)
 		if err == nil || ctx.Err() != nil {
 			return vm, err

@@ -195,7 +195,7 @@ func (a *app) serveMachine(ctx context.Context, o fileRestoreOptions, child *dae
 		for _, d := range opened {
 			disks = append(disks, vm.Disk{Archive: string(d.name), Image: d.image})
 		}
-		self, err := vm.Self()
+		self, err := vm.For("")
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/appliance"
 	"github.com/holdfast-backup/holdfast/internal/appliance/appliancetest"
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
@@ -82,6 +83,29 @@ func TestAGuestThatNobodyAsksEndsByItself(t *testing.T) {
 	}
 }
 
+// A machine of another kind than the host is emulated all the way.
+func TestAMachineForArm64Answers(t *testing.T) {
+	k := appliance.KernelSearch{Arch: "arm64"}
+	_, err := appliance.FindKernel(k)
+	if err = errors.Join(err, appliance.HaveQEMU("arm64", "")); err != nil {
+		appliancetest.Lack(t, err)
+	}
+	t.Setenv("GOARCH", "arm64")
+	m := newServing(t, smallDisks(t, 1), Options{Appliance: Appliance{Arch: "arm64", Kernel: k, Init: appliancetest.Build(t, initprog)}})
+	c, _, err := Ensure(t.Context(), m.dir, "name", m.start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := listing(t, c.Driver(), "/disk0.img.fidx/raw"); !strings.Contains(got, "lost+found") {
+		t.Errorf("%s", got)
+	}
+	if st, err := c.Status(t.Context(), true); err != nil || !strings.HasSuffix(st.Kernel, "arm64") {
+		t.Errorf("%+v, %v", st, err)
+	} else {
+		t.Logf("%s under %s, ready after %.1f s", st.Kernel, st.Accel, st.Boot)
+	}
+}
+
 // serving is a machine that this process serves.
 type serving struct {
 	dir   string
@@ -102,7 +126,10 @@ func newServing(t *testing.T, disks []Disk, o Options) serving {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	o.Dir, o.Init, o.Ready = dir, appliancetest.Build(t, initprog), func() error { close(ready); return nil }
+	o.Dir, o.Ready = dir, func() error { close(ready); return nil }
+	if o.Init == "" {
+		o.Init = appliancetest.Build(t, initprog)
+	}
 	start := func(context.Context) error {
 		go func() { ended <- Serve(ctx, "name", disks, o) }()
 		select {

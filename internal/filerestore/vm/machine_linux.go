@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +46,7 @@ type Options struct {
 
 // Appliance says what the machine is made of.
 type Appliance struct {
+	Arch     string // amd64 or arm64; "": as this program
 	Init     string // program that is guest.Main, and inside.Main with inside.Command
 	InitData []byte // the program itself, instead
 	Kernel   appliance.KernelSearch
@@ -76,7 +78,7 @@ func (a Appliance) Config() (appliance.Config, error) {
 		return appliance.Config{}, err
 	}
 	c := appliance.Config{
-		Kernel: k, Init: a.Init, InitData: a.InitData, QEMU: a.QEMU, Accel: a.Accel, MemoryMB: a.MemoryMB, Compress: true,
+		Arch: a.Arch, Kernel: k, Init: a.Init, InitData: a.InitData, QEMU: a.QEMU, Accel: a.Accel, MemoryMB: a.MemoryMB, Compress: true,
 		Files: []appliance.File{{Name: "/etc/lvm/lvm.conf", Content: []byte(inside.LVMConfig)}},
 	}
 	tree, err := kmod.Open(k.Modules)
@@ -89,6 +91,9 @@ func (a Appliance) Config() (appliance.Config, error) {
 			seen[m] = true
 			c.Later = append(c.Later, m)
 		}
+	}
+	if a.Arch != "" && a.Arch != runtime.GOARCH {
+		return c, nil // the host's programs are of no use to it
 	}
 	for _, t := range tools {
 		if _, err := initramfs.FindTool(t); err == nil {

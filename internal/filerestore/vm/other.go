@@ -25,13 +25,13 @@ type Disk struct {
 }
 
 // Appliance says what a machine is made of.
-type Appliance struct{}
+type Appliance struct{ Kernel appliance.KernelSearch }
 
 // Config is not to be had here.
 func (Appliance) Config() (appliance.Config, error) { return appliance.Config{}, errSystem }
 
-// Self is not to be had here.
-func Self() (Appliance, error) { return Appliance{}, errSystem }
+// For is not to be had here.
+func For(string) (Appliance, error) { return Appliance{}, errSystem }
 
 // Options say how a machine is made.
 type Options struct {

@@ -2,5 +2,5 @@
 
 package initbin
 
-// Program is a static program for Linux, or nil.
-func Program() []byte { return nil }
+// Program is a static program for Linux on a kind of processor, or nil.
+func Program(string) ([]byte, error) { return nil, nil }

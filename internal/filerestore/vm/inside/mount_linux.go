@@ -3,8 +3,10 @@ package inside
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +52,8 @@ func Modules() []string {
 		"loop", "dm-mod", "dm-crypt", "dm-snapshot", "dm-thin-pool", "dm-mirror", "dm-raid",
 		"md-mod", "raid0", "raid1", "raid10", "raid456", "linear", "xts", "cbc", "essiv", "aes-generic", "aesni-intel", "sha256-generic",
 	}
-	for _, k := range kernelTypes {
+	for _, t := range slices.Sorted(maps.Keys(kernelTypes)) {
+		k := kernelTypes[t]
 		all = append(all, k.modules...)
 		if k.driver != "iso9660" {
 			all = append(all, k.driver)
