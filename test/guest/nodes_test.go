@@ -22,7 +22,7 @@ func TestNodes(t *testing.T) {
 		MemoryMB: 1024, CPUs: 2,
 	})
 	t.Logf("ready after %v", vm.Boot)
-	tests := appliancetest.Tests{Package: module + "test/guest/nodes", Timeout: 3 * time.Minute}
+	tests := appliancetest.Tests{Package: module + "test/guest/nodes", Timeout: 6 * time.Minute}
 	if testing.Short() {
 		tests.Run = "TestADriveIsFound|TestNoSignal"
 	}
