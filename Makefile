@@ -69,8 +69,9 @@ KILLTIME  ?= 5m
 ROUNDS    ?= 10000
 TREEKILLS ?= 60
 REQUESTS  ?= 1000000
+CARTRIDGES ?= 100000
 FAULTS    ?= 5000
-torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, mappings made and ended, a server flooded, sessions with a failing tape drive, then kill -9 on the real binary
+torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, mappings made and ended, a server flooded, sessions with a failing tape drive, cartridges whose disk loses its power, then kill -9 on the real binary
 	@echo "torture: $(POINTS) crash points, seed $(SEED)"
 	@mkdir -p bin
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run 'Crash|PowerCut' ./internal/datastore -args -crash-points $(POINTS) -crash-seed $(SEED) | tee bin/torture.log
@@ -78,6 +79,7 @@ torture: build ## POINTS (1000000) random crash points from SEED, interleaved pr
 	@test/torture/kill9 bin/holdfast $(SEED)
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run OperationsOf ./internal/datastore -args -schedules $(SCHEDULES) -schedule-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run Rounds ./internal/mapping -args -rounds $(ROUNDS)
+	@$(GO) test -count=1 -timeout 0 -run Crash ./internal/scsi/vtl/cartridge -args -crash-rounds $(CARTRIDGES) -crash-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run RandomFaults ./internal/tape/lto -args -fault-rounds $(FAULTS) -fault-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run Flood ./test/torture -args -requests $(REQUESTS) -holdfast $(CURDIR)/bin/holdfast
 	@$(GO) test -count=1 -timeout 0 -v -run Kill ./test/torture -args -kill-time $(KILLTIME) -kill-seed $(SEED) -holdfast $(CURDIR)/bin/holdfast

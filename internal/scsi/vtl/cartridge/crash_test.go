@@ -3,11 +3,18 @@ package cartridge_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/scsi/vtl/cartridge"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
+)
+
+// Within 500 rounds every part of the order is needed at least once.
+var (
+	crashRounds = flag.Uint64("crash-rounds", 500, "random histories that end in crashes")
+	crashSeed   = flag.Uint64("crash-seed", 0, "the first of their seeds")
 )
 
 // history is what a cartridge may hold after a crash: a prefix of now with at least
@@ -76,8 +83,8 @@ func holds(t *testing.T, c *cartridge.Cartridge, o thing, at int) bool {
 }
 
 func TestACrashLeavesAPrefixWithAllThatWasFlushed(t *testing.T) {
-	for seed := range uint64(500) { // where every part of the order is needed at least once
-		t.Log("seed", seed)
+	for seed := *crashSeed; seed < *crashSeed+*crashRounds; seed++ {
+		t.Log("seed", seed) // which is shown where it fails
 		rng := rand.New(rand.NewPCG(seed, 2))
 		d := newDisk(t)
 		c := open(t, d)
