@@ -22,18 +22,18 @@ const mib = 1 << 20
 
 var le = binary.LittleEndian
 
-// fileSystem is an ext4 of 4 MiB with one file that says where it is.
-func fileSystem(t *testing.T, label string) []byte {
+// fileSystem is an ext4 of 1 MiB with one file that says where it is.
+func fileSystem(t testing.TB, label string) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "etc", "name"), "this is "+label+"\n")
 	if err := os.Symlink("name", filepath.Join(dir, "etc", "link")); err != nil {
 		t.Fatal(err)
 	}
-	return read(t, fsreadtest.Make(t, 4*mib, "mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-d", dir))
+	return read(t, fsreadtest.Make(t, mib, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-L", label, "-d", dir))
 }
 
-func write(t *testing.T, name, text string) {
+func write(t testing.TB, name, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func write(t *testing.T, name, text string) {
 	}
 }
 
-func read(t *testing.T, name string) []byte {
+func read(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -53,7 +53,7 @@ func read(t *testing.T, name string) []byte {
 }
 
 // partitioned is a disk with a GPT, and a partition for each of what is given, from 1 MiB on.
-func partitioned(t *testing.T, parts ...[]byte) []byte {
+func partitioned(t testing.TB, parts ...[]byte) []byte {
 	t.Helper()
 	table, at, size := "label: gpt\n", mib, 2*mib
 	for _, p := range parts {
@@ -78,7 +78,7 @@ func partitioned(t *testing.T, parts ...[]byte) []byte {
 const passphrase = "let me in"
 
 // encrypted is LUKS 2 around something.
-func encrypted(t *testing.T, b []byte) []byte {
+func encrypted(t testing.TB, b []byte) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir+"/volume", string(b)+strings.Repeat("\x00", 32*mib))
