@@ -106,7 +106,13 @@ func OpenAll(images []image.Image) (*FS, error) {
 	if behind > 0 {
 		f.about.Notices = append(f.about.Notices, fmt.Sprintf("has left %d of its devices behind", behind))
 	}
-	return f, f.readChunks(newest.super)
+	if err := f.readChunks(newest.super); err != nil {
+		return nil, err
+	}
+	if err := f.applyLog(newest.super); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // deviceOf finds a device; nil: it is missing.

@@ -9,7 +9,7 @@
 //
 //	superblock  at 64 KiB: 0 checksum 32 | 32 UUID 16 | 48 its own place 8 |
 //	            64 "_BHRfS_M" | 72 generation 8 | 80 root tree 8 | 88 chunk
-//	            tree 8 | 96 log 8 | 112 bytes 8 | 136 devices 8 | 144 sector 4 |
+//	            tree 8 | 96 log 8, 200 its level | 112 bytes 8 | 136 devices 8 | 144 sector 4 |
 //	            148 node 4 | 160 bytes of first chunks 4 | 188 features 8 | 196 kind of
 //	            checksums 2 | 198, 199 levels of the trees | 201 number of
 //	            this device 8, 267 its UUID 16 | 299 label 256 | 811 first chunks
@@ -32,8 +32,14 @@
 //
 // Nodes have checksums (CRC-32C, xxHash, SHA-256, BLAKE2); of a node that is
 // damaged the other copy is tried, or what the parity of all others gives.
-// Checksums of data are not looked at. What an fsync wrote to the log after the last
-// commit is not seen; a notice says so.
+// Checksums of data are not looked at.
+//
+// What an fsync wrote after the last commit is in a tree of logs, of which each has the
+// items of the files in one subvolume that changed. They are applied in memory, as
+// Linux does it at the next mount: inodes first, with what these have no more, then
+// names of directories, then references to names, attributes and extents. What
+// cannot be applied as a whole is left, and a notice says so: the last commit is a state of
+// its own.
 //
 // # Refused
 //
@@ -43,7 +49,8 @@
 // # Bounds
 //
 // 64 nodes of at most 64 KiB; trees of at most 8 levels, each level one lower than
-// that above; 65536 chunks with 2^20 stripes; of an open file one decompressed extent.
+// that above; 65536 chunks with 2^20 stripes; of an open file one decompressed extent;
+// 64 MiB of items of the log and of what it changes.
 //
 // # Source
 //

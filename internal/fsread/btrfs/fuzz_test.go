@@ -16,10 +16,14 @@ import (
 // it is not that which sees all: nodes have 4 KiB here.
 func FuzzOpen(f *testing.F) {
 	for i := range uint64(8) {
-		f.Add(i, uint16(1<<i))
+		f.Add(i, uint16(1<<i), i%2 == 0)
 	}
-	clean := fsreadtest.LoadSparse(f, filepath.Join("testdata", "btrfs.gz"))
-	f.Fuzz(func(t *testing.T, seed uint64, flips uint16) {
+	without, with := fsreadtest.LoadSparse(f, filepath.Join("testdata", "btrfs.gz")), fsreadtest.LoadSparse(f, filepath.Join("testdata", "log.gz"))
+	f.Fuzz(func(t *testing.T, seed uint64, flips uint16, log bool) {
+		clean := without
+		if log {
+			clean = with
+		}
 		img := clean
 		img.Blocks = maps.Clone(img.Blocks)
 		used := slices.Sorted(maps.Keys(img.Blocks))

@@ -31,6 +31,7 @@ type FS struct {
 	uneven  bool    // their generations differ by one
 	chunks  []chunk // in order
 	root    root    // of the tree of roots
+	newer   changes // by the log
 
 	mu    sync.Mutex
 	nodes map[uint64]*node
@@ -93,9 +94,6 @@ func (f *FS) super(b []byte) error {
 	}
 	f.about = fsread.About{
 		Type: "btrfs", Size: min(int64(size), have), Label: strings.TrimRight(string(b[299:299+256]), "\x00"), UUID: uuid(b[32:48]),
-	}
-	if le.Uint64(b[96:]) != 0 {
-		f.about.Notices = append(f.about.Notices, "has a log, from calls of fsync shortly before the backup; it is not applied")
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package btrfs
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sort"
 
 	"github.com/holdfast-backup/holdfast/internal/fsread"
@@ -16,6 +18,10 @@ type key struct {
 
 func parseKey(b []byte) key {
 	return key{object: le.Uint64(b), kind: b[8], offset: le.Uint64(b[9:])}
+}
+
+func (k key) compare(o key) int {
+	return cmp.Or(cmp.Compare(k.object, o.object), cmp.Compare(k.kind, o.kind), cmp.Compare(k.offset, o.offset))
 }
 
 func (k key) less(o key) bool {
@@ -140,8 +146,18 @@ type step struct {
 }
 
 // each calls do for the items from a key on, in order, until it returns false. The
-// data is valid until do returns.
+// data is valid until do returns. Of an object that the log changed there are its items
+// only.
 func (f *FS) each(r root, from key, do func(key, []byte) (bool, error)) error {
+	if items, ok := f.newer.of(r.tree, from.object); ok {
+		n, _ := slices.BinarySearchFunc(items, from, func(i item, k key) int { return i.k.compare(k) })
+		for _, i := range items[n:] {
+			if more, err := do(i.k, i.data); err != nil || !more {
+				return err
+			}
+		}
+		return nil
+	}
 	if r.level > maxLevel {
 		return fsread.Corrupt(layer, "tree %d has %d levels", r.tree, r.level)
 	}
@@ -215,6 +231,16 @@ func (f *FS) find(r root, want key) (data []byte, err error) {
 func (f *FS) before(r root, want key) (found key, data []byte, ok bool, err error) {
 	if r.level > maxLevel {
 		return key{}, nil, false, fsread.Corrupt(layer, "tree %d has %d levels", r.tree, r.level)
+	}
+	if items, ok := f.newer.of(r.tree, want.object); ok {
+		n, exact := slices.BinarySearchFunc(items, want, func(i item, k key) int { return i.k.compare(k) })
+		if !exact {
+			n--
+		}
+		if n < 0 || items[n].k.kind != want.kind {
+			return key{}, nil, false, nil
+		}
+		return items[n].k, items[n].data, true, nil
 	}
 	at, level := r.at, r.level
 	for {
