@@ -13,7 +13,6 @@ import (
 const (
 	quick  = 30 * time.Second
 	answer = 60 * time.Second
-	polled = time.Second // of what is asked while the drive works
 	motion = 20 * time.Minute
 	data   = 20 * time.Minute
 )

@@ -44,9 +44,10 @@ func (d *Drive) Used(context.Context) (int64, error) {
 	return int64(s.Used), err
 }
 
-// Activity asks what the drive works on, which it tells while it does.
+// Activity asks what the drive works on, which it tells while it does. One that
+// is slow to tell is given time: after a timeout it would be reset.
 func (d *Drive) Activity() (logpage.Doing, error) {
-	b, err := d.log(logpage.Activity, polled)
+	b, err := d.log(logpage.Activity, quick)
 	if err != nil {
 		return 0, err
 	}

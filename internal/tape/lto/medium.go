@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
+	"github.com/holdfast-backup/holdfast/internal/tape/lto/logpage"
 )
 
 // Format makes the medium empty. With fast, data may stay behind the new end of
@@ -105,17 +106,24 @@ func (d *Drive) long(ctx context.Context, cdb []byte, limit time.Duration) error
 		}
 		wait, why := coming(err)
 		switch {
-		case err == nil:
+		case err == nil && !d.erases():
 			return nil
-		case !wait:
+		case err != nil && !wait:
 			return why
 		case time.Since(start) > limit:
-			return fmt.Errorf("%s did not end in %v: %w", scsi.OpcodeOf(cdb), limit, err)
+			return errors.Join(fmt.Errorf("%s did not end in %v", scsi.OpcodeOf(cdb), limit), err)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
+}
+
+// erases reports whether the drive is at a long command, though it says that it
+// is ready.
+func (d *Drive) erases() bool {
+	a, err := d.Activity()
+	return err == nil && (a == logpage.Erasing || a == logpage.Formatting || a == logpage.Calibrating)
 }
 
 // Eject takes the medium out of the drive, after what was written is on it.

@@ -85,6 +85,42 @@ func TestLongFormatsAreStartedAndWaitedFor(t *testing.T) {
 	}
 }
 
+// working is a drive that says it is ready while it erases.
+type working struct {
+	target.Unit
+	times *int
+}
+
+func (w working) Execute(cdb, out, in []byte) (int, error) {
+	if scsi.OpcodeOf(cdb) == scsi.LogSense && cdb[2]&0x3f == 0x11 {
+		doing := byte(0)
+		if *w.times > 0 {
+			*w.times--
+			doing = 9
+		}
+		return copy(in, []byte{0x11, 0, 0, 8, 0, 0, 3, 4, 1, 0, doing, 0}), nil
+	}
+	return w.Unit.Execute(cdb, out, in)
+}
+
+func TestDriveThatErasesThoughItIsReadyIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := 5000
+		d, err := lto.Open(t.Context(), target.Connect(working{newBench(t).unit, &times}), lto.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := d.Erase(t.Context(), false); err != nil || time.Since(start) != 5000*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		times = 1 << 30
+		if err := d.Erase(t.Context(), false); err == nil || time.Since(start) > 26*time.Hour {
+			t.Errorf("one that never ends: %v after %v", err, time.Since(start))
+		}
+	})
+}
+
 func TestWORMIsOverwrittenByNobody(t *testing.T) {
 	b := newBench(t, func(s *setup) { s.medium.WORM = true })
 	d := b.open(lto.Config{})

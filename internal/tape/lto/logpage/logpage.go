@@ -102,9 +102,11 @@ func ParseActivity(b []byte) (Doing, error) {
 // Doing is what a drive works on.
 type Doing uint8
 
-// Idle and Calibrating are what callers ask for.
+// What callers ask for.
 const (
 	Idle        Doing = 0
+	Erasing     Doing = 0x09
+	Formatting  Doing = 0x0a
 	Calibrating Doing = 0x0b // it gets to know a new medium, which takes up to two hours
 )
 
