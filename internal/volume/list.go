@@ -76,7 +76,10 @@ func (l *lister) look(name string, all []dm.Named) (m Mapping, ok bool, err erro
 	m = Mapping{Name: name, Node: dm.Path(name), ReadOnly: info.ReadOnly, Since: since}
 	if base, ok := parseSnapshot(table); ok && ours {
 		m.ThrowAway = true
-		if table, err = l.below(base, all); err != nil {
+		if table, err = l.below(base, all); err == nil {
+			err = l.hasRoom(name)
+		}
+		if err != nil {
 			m.Trouble = err
 			return m, true, nil
 		}
@@ -93,6 +96,19 @@ func (l *lister) look(name string, all []dm.Named) (m Mapping, ok bool, err erro
 		return Mapping{}, false, nil
 	}
 	return Mapping{}, false, m.Trouble
+}
+
+// hasRoom reports whether a throw-away mapping still works.
+func (l *lister) hasRoom(name string) error {
+	status, err := l.Status(name)
+	if err != nil {
+		return err
+	}
+	// Numbers of sectors while it works, words when it does not.
+	if len(status) == 1 && !strings.Contains(status[0].Params, "/") {
+		return fmt.Errorf("there was no room for what was written (%s), and nothing can be read from it any more: unmap it", status[0].Params)
+	}
+	return nil
 }
 
 // below is the table of the device under a snapshot.

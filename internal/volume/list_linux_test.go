@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -23,6 +24,8 @@ type fakeDevice struct {
 	minor uint32
 	table []dm.Target
 	err   error // of a look at the table
+
+	status string // of a snapshot
 }
 
 func (f fakeMapper) List() (list []dm.Named, err error) {
@@ -41,6 +44,10 @@ func (f fakeMapper) Info(name string) (dm.Info, error) {
 }
 
 func (f fakeMapper) Table(name string) ([]dm.Target, error) { return f[name].table, f[name].err }
+
+func (f fakeMapper) Status(name string) ([]dm.Target, error) {
+	return []dm.Target{{Type: f[name].table[0].Type, Params: cmp.Or(f[name].status, "16/8192 16")}}, nil
+}
 
 func (f fakeMapper) Create(context.Context, string, string, []dm.Target, bool) (dm.Info, error) {
 	return dm.Info{}, errors.New("only looked at")
@@ -84,6 +91,7 @@ func TestListHasVolumesAndNothingElse(t *testing.T) {
 		"virtlet-dm-unreadable":     {table: oneTarget(linear, "8:4 1")},
 		"virtlet-dm-thrown":         {uuid: ours(), minor: 7, table: oneTarget(snapshot, "253:8 7:0 N 8")},
 		"virtlet-dm-thrown-base":    {uuid: ours(), minor: 8, table: oneTarget(linear, "8:1 1")},
+		"virtlet-dm-full":           {uuid: ours(), minor: 11, table: oneTarget(snapshot, "253:8 7:0 N 8"), status: "Invalid"},
 		"virtlet-dm-left-base":      {uuid: ours(), minor: 9, table: oneTarget(linear, "8:1 1")},
 		"virtlet-dm-bottomless":     {uuid: ours(), table: oneTarget(snapshot, "253:99 7:0 N 8")},
 		"virtlet-dm-no-header":      {table: oneTarget(linear, "8:2 1")},
@@ -109,7 +117,7 @@ func TestListHasVolumesAndNothingElse(t *testing.T) {
 	for _, v := range list {
 		got = append(got, strings.TrimPrefix(v.Name, DefaultPrefix))
 	}
-	if want := []string{"bottomless", "broken", "far", "first", "left-base", "thrown"}; !reflect.DeepEqual(got, want) {
+	if want := []string{"bottomless", "broken", "far", "first", "full", "left-base", "thrown"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if len(notices) != 1 || !strings.Contains(notices[0].Error(), "virtlet-dm-unreadable is left out") {
@@ -130,7 +138,7 @@ func TestListHasVolumesAndNothingElse(t *testing.T) {
 			if !v.ThrowAway || v.Device != "/dev/8:1" {
 				t.Errorf("%+v", v)
 			}
-		case "virtlet-dm-broken", "virtlet-dm-bottomless":
+		case "virtlet-dm-broken", "virtlet-dm-bottomless", "virtlet-dm-full":
 			if v.Trouble == nil || v.Device != "" {
 				t.Errorf("%+v", v)
 			}

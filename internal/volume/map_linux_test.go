@@ -297,6 +297,66 @@ func TestLiveThrowAwayMappingForgets(t *testing.T) {
 	}
 }
 
+func TestLiveThrowAwayMappingWithoutRoomFailsAndSaysSo(t *testing.T) {
+	needMapper(t)
+	path, _, _ := filledVolume(t, FillOptions{})
+	m := mapIt(t, path, "full", MapOptions{ThrowAway: true, ScratchDir: t.TempDir(), ScratchSize: 64 << 10})
+	f, err := os.OpenFile(m.Node, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(make([]byte, 1<<20))
+	if err := errors.Join(err, f.Sync()); !errors.Is(err, unix.EIO) {
+		t.Errorf("more than the room: %v", err)
+	}
+	_ = f.Close() // its error is the same
+	list, _, err := List("")
+	if err != nil || len(list) != 1 || list[0].Trouble == nil {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	wantError(t, list[0].Trouble, "no room", "Invalid")
+	unmapIt(t, m.Name)
+	if got := state(t, path); got != volumeheader.Complete {
+		t.Errorf("state %s", got)
+	}
+}
+
+func TestLiveMappedVolumeOfLargeSectors(t *testing.T) {
+	needMapper(t)
+	path := loopDevice(t, devSize, loop.Options{BlockSize: 4096})
+	image := content(1, 512<<10+700)
+	if _, err := Fill(t.Context(), path, save(t, repotest.New(), 1, image), one(FillOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	m := mapIt(t, path, "large", MapOptions{ReadOnly: true})
+	if got, want := dmsetup(t, "table", m.Name), "0 6144 linear "+number(t, path)+" 2048"; got != want {
+		t.Errorf("dmsetup: %s, want %s", got, want)
+	}
+	if got, err := os.ReadFile(m.Node); err != nil || !bytes.Equal(got[:len(image)], image) {
+		t.Errorf("it is not the image: %v", err)
+	}
+	unmapIt(t, m.Name)
+	// One of version 1 begins in the middle of a sector.
+	volumeheaderOn(t, path, volumeheader.Short(image1))
+	_, err := Map(t.Context(), path, m.Name, MapOptions{})
+	wantError(t, err, path, "sectors of 4096 bytes", "byte 512")
+}
+
+// volumeheaderOn writes a header as another program would.
+func volumeheaderOn(t *testing.T, path string, h volumeheader.Header) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sector, err := readSector(f)
+	h.Put(sector)
+	_, werr := f.WriteAt(sector, 0)
+	if err := errors.Join(err, werr, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLiveVolumeThatIsNotWholeIsNotMapped(t *testing.T) {
 	needMapper(t)
 	path, _, _ := filledVolume(t, FillOptions{})

@@ -31,6 +31,7 @@ type mapper interface {
 	List() ([]dm.Named, error)
 	Info(name string) (dm.Info, error)
 	Table(name string) ([]dm.Target, error)
+	Status(name string) ([]dm.Target, error)
 	Create(ctx context.Context, name, uuid string, table []dm.Target, readOnly bool) (dm.Info, error)
 	Remove(ctx context.Context, name string, wait time.Duration) error
 }
