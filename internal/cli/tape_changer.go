@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
+	"github.com/holdfast-backup/holdfast/internal/tape/listing"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -74,14 +75,6 @@ func onlyChanger(c config.Config) (string, error) {
 	return list[0].Name, nil
 }
 
-// elementJSON is a place in a changer, with the fields of the calls of PBS.
-type elementJSON struct {
-	Kind       string `json:"entry-kind"`
-	ID         int    `json:"entry-id"`
-	Label      string `json:"label-text,omitempty"`
-	LoadedSlot *int   `json:"loaded-slot,omitempty"`
-}
-
 func runTapeChangerStatus(cmd *cobra.Command, s *tapeSite, c tape.Changer, conf config.ChangerConfig) error {
 	st, err := c.Status(cmd.Context())
 	if err != nil {
@@ -91,45 +84,25 @@ func runTapeChangerStatus(cmd *cobra.Command, s *tapeSite, c tape.Changer, conf 
 	if err != nil {
 		return err
 	}
-	out := []elementJSON{}
+	list := listing.Elements(st, conf.ExportSlots)
 	t := ui.Table{Columns: []ui.Column{{Title: "KIND"}, {Title: "ID", Align: ui.Right}, {Title: "CONTENT"}, {Title: "INVENTORY"}, {Title: "LOADED FROM"}}}
-	add := func(e elementJSON, in tape.Content) {
+	for _, e := range list {
 		text, known, from := "-", "", ""
-		if in.Full {
-			text = "(no label)"
-			if e.Label = in.Label; in.Label != "" {
-				text = in.Label
+		if e.Label != nil {
+			text = *e.Label
+			if text == "" {
+				text = "(no label)"
 			}
-			if m, err := inv.FindLabel(in.Label); err == nil {
+			if m, err := inv.FindLabel(*e.Label); err == nil {
 				known = m.Label.UUID.String()
 			}
 		}
-		if e.LoadedSlot != nil {
-			from = strconv.Itoa(*e.LoadedSlot)
+		if e.From != nil {
+			from = strconv.Itoa(*e.From)
 		}
-		out = append(out, e)
 		t.Add(e.Kind, strconv.Itoa(e.ID), text, known, from)
 	}
-	for i, d := range st.Drives {
-		e := elementJSON{Kind: "drive", ID: i}
-		if d.From > 0 {
-			e.LoadedSlot = &d.From
-		}
-		add(e, d.Content)
-	}
-	for i, sl := range st.Slots {
-		kind := "slot"
-		if sl.ImportExport {
-			kind = "import-export"
-		}
-		for _, n := range conf.ExportSlots {
-			if n == i+1 {
-				kind = "import-export"
-			}
-		}
-		add(elementJSON{Kind: kind, ID: i + 1}, sl.Content)
-	}
-	return s.print(out, func() error { return s.table(&t) })
+	return s.print(list, func() error { return s.table(&t) })
 }
 
 func newTapeTransferCommand(a *app, o *tapeOptions) *cobra.Command {

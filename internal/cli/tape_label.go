@@ -4,32 +4,9 @@ import (
 	"fmt"
 
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
+	"github.com/holdfast-backup/holdfast/internal/tape/listing"
 	"github.com/spf13/cobra"
 )
-
-// mediumJSON is a medium, with the fields of the calls of PBS.
-type mediumJSON struct {
-	LabelText   string `json:"label-text"`
-	UUID        string `json:"uuid"`
-	Ctime       int64  `json:"ctime"`
-	Pool        string `json:"pool,omitempty"`
-	SetUUID     string `json:"media-set-uuid,omitempty"`
-	SetCtime    *int64 `json:"media-set-ctime,omitempty"`
-	Seq         *int64 `json:"seq-nr,omitempty"`
-	Fingerprint string `json:"encryption-key-fingerprint,omitempty"`
-}
-
-func labelsJSON(l job.Labels) mediumJSON {
-	m := mediumJSON{LabelText: l.Medium.Text, UUID: l.Medium.UUID.String(), Ctime: l.Medium.Ctime, Pool: l.Medium.Pool}
-	if s := l.Set; s != nil {
-		seq := int64(s.Seq)
-		m.Pool, m.SetUUID, m.SetCtime, m.Seq = s.Pool, s.UUID.String(), &s.Ctime, &seq
-		if !s.Key.IsZero() {
-			m.Fingerprint = s.Key.String()
-		}
-	}
-	return m
-}
 
 func newTapeLabelCommand(a *app, o *tapeOptions) *cobra.Command {
 	var text, pool string
@@ -52,7 +29,7 @@ barcode, if it has one. With --pool it is kept for a pool.`,
 				if err != nil {
 					return err
 				}
-				return a.print(labelsJSON(job.Labels{Medium: l}), func() error { return a.printf("%s labelled\n", text) })
+				return a.print(listing.LabelsOf(l, nil), func() error { return a.printf("%s labelled\n", text) })
 			})
 		},
 	}
@@ -89,9 +66,9 @@ and cleaning cartridges.`,
 				if err != nil {
 					return err
 				}
-				out := []mediumJSON{}
+				out := []listing.Labels{}
 				for _, l := range made {
-					out = append(out, labelsJSON(job.Labels{Medium: l}))
+					out = append(out, listing.LabelsOf(l, nil))
 				}
 				return a.print(out, func() error { return a.printf("%s labelled\n", mediums(len(made))) })
 			})
@@ -115,7 +92,7 @@ func newTapeReadLabelCommand(a *app, o *tapeOptions) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.printMedium(labelsJSON(l))
+				return a.printMedium(listing.LabelsOf(l.Medium, l.Set))
 			})
 		},
 	}
@@ -124,17 +101,17 @@ func newTapeReadLabelCommand(a *app, o *tapeOptions) *cobra.Command {
 }
 
 // printMedium prints what a medium says of itself.
-func (a *app) printMedium(m mediumJSON) error {
+func (a *app) printMedium(m listing.Labels) error {
 	return a.print(m, func() error {
 		lines := [][2]string{
-			{"label", m.LabelText},
+			{"label", m.Text},
 			{"uuid", m.UUID},
 			{"labelled", a.when(&m.Ctime)},
 			{"pool", m.Pool},
 			{"media set", m.SetUUID},
 			{"in it since", a.when(m.SetCtime)},
 			{"number", number(m.Seq)},
-			{"key", m.Fingerprint},
+			{"key", m.Key},
 		}
 		for _, l := range lines {
 			if l[1] == "" {

@@ -2,13 +2,11 @@ package cli
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
-	"github.com/holdfast-backup/holdfast/internal/tape/job"
+	"github.com/holdfast-backup/holdfast/internal/tape/listing"
 	"github.com/holdfast-backup/holdfast/internal/tape/media"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
@@ -36,74 +34,13 @@ overwritten.`,
 	return cmd
 }
 
-// mediaJSON is a medium in a listing, with the fields of the calls of PBS.
-type mediaJSON struct {
-	mediumJSON
-	SetName   string `json:"media-set-name,omitempty"`
-	Location  string `json:"location"`
-	Status    string `json:"status"`
-	Expired   bool   `json:"expired"`
-	Catalog   bool   `json:"catalog"`
-	BytesUsed *int64 `json:"bytes-used,omitempty"`
-}
-
-// inventory lists media with what they are good for.
-func (s *tapeSite) inventory(pool string) ([]mediaJSON, error) {
-	inv, err := s.state.Inventory()
-	if err != nil {
-		return nil, err
-	}
-	pools, err := s.config.Pools()
-	if err != nil {
-		return nil, err
-	}
-	views := map[string]media.View{}
-	configs := map[string]media.Pool{}
-	for _, p := range pools {
-		configs[p.Name] = p
-		if views[p.Name], err = media.NewView(inv, p, s.Now(), s.Location); err != nil {
-			return nil, err
-		}
-	}
-	list := []mediaJSON{}
-	for m := range inv.Media() {
-		if pool != "" && m.Pool() != pool {
-			continue
-		}
-		one := mediaJSON{mediumJSON: labelsJSON(job.Labels{Medium: m.Label, Set: m.Set}), Location: m.Location.String(), BytesUsed: m.Used}
-		one.Pool = m.Pool()
-		there, err := s.state.HasCatalog(m.UUID())
-		if err != nil {
-			return nil, err
-		}
-		one.Catalog = there || !m.InSet() // which has nothing that a catalog could name
-		if m.InSet() {
-			one.SetName = inv.SetName(m.Set.UUID, configs[m.Pool()].Template, s.Location)
-		}
-		one.Status, one.Expired = statusOf(views, m, s.Now())
-		list = append(list, one)
-	}
-	slices.SortFunc(list, func(a, b mediaJSON) int { return strings.Compare(a.LabelText, b.LabelText) })
-	return list, nil
-}
-
-// statusOf is what a medium is good for. Of a pool that is not configured nothing is
-// known, as of one that has none what it is.
-func statusOf(views map[string]media.View, m media.Medium, now time.Time) (status string, expired bool) {
-	if v, ok := views[m.Pool()]; ok {
-		return string(v.Status(m)), v.Expired(m, now)
-	}
-	switch {
-	case m.Status != "":
-		return string(m.Status), false
-	case m.Pool() == "" && m.Set == nil:
-		return string(media.Writable), false
-	}
-	return string(media.Unknown), false
+// listing is what is told of media.
+func (s *tapeSite) listing() listing.Source {
+	return listing.Source{State: s.state, Config: s.config, Now: s.Now()}
 }
 
 func runTapeMediaList(s *tapeSite, pool string) error {
-	list, err := s.inventory(pool)
+	list, err := s.listing().Media(func(m media.Medium) bool { return pool == "" || m.Pool() == pool })
 	if err != nil {
 		return err
 	}
@@ -122,8 +59,8 @@ func runTapeMediaList(s *tapeSite, pool string) error {
 		if m.Expired {
 			status += ", expired"
 		}
-		if m.BytesUsed != nil {
-			used = ui.Rough(*m.BytesUsed)
+		if m.Used != nil {
+			used = ui.Rough(*m.Used)
 		}
 		if m.Catalog {
 			catalog = "yes"
@@ -132,23 +69,9 @@ func runTapeMediaList(s *tapeSite, pool string) error {
 		if m.Seq != nil {
 			nr = fmt.Sprint(*m.Seq + 1)
 		}
-		t.Add(m.LabelText, m.Pool, m.SetUUID, nr, status, m.Location, used, catalog)
+		t.Add(m.Text, m.Pool, m.SetUUID, nr, status, m.Location, used, catalog)
 	}
 	return s.print(list, func() error { return s.table(&t) })
-}
-
-// contentJSON is a snapshot on tape, with the fields of the calls of PBS.
-type contentJSON struct {
-	LabelText  string `json:"label-text"`
-	UUID       string `json:"uuid"`
-	SetName    string `json:"media-set-name"`
-	SetUUID    string `json:"media-set-uuid"`
-	SetCtime   int64  `json:"media-set-ctime"`
-	Seq        int64  `json:"seq-nr"`
-	Pool       string `json:"pool"`
-	Store      string `json:"store"`
-	Snapshot   string `json:"snapshot"`
-	BackupTime int64  `json:"backup-time"`
 }
 
 func newTapeMediaContentCommand(a *app, o *tapeOptions) *cobra.Command {
@@ -172,52 +95,18 @@ media sets.`,
 }
 
 func runTapeMediaContent(s *tapeSite, pool, label, set string) error {
-	inv, err := s.state.Inventory()
+	list, missing, err := s.listing().Contents(func(m media.Medium) bool {
+		return (pool == "" || m.Pool() == pool) && (label == "" || m.Label.Text == label) && (set == "" || m.MediaSet().String() == set)
+	})
 	if err != nil {
 		return err
 	}
-	list := []contentJSON{}
-	t := ui.Table{Columns: []ui.Column{{Title: "LABEL"}, {Title: "MEDIA SET"}, {Title: "STORE"}, {Title: "SNAPSHOT"}}}
-	for m := range inv.Media() {
-		if !m.InSet() || pool != "" && m.Pool() != pool || label != "" && m.Label.Text != label || set != "" && m.Set.UUID.String() != set {
-			continue
-		}
-		there, err := s.state.HasCatalog(m.UUID())
-		if err != nil {
-			return err
-		}
-		if !there {
-			s.warn("medium %s has no catalog here: 'holdfast tape catalog' reads it", m.Label.Text)
-			continue
-		}
-		snaps, err := s.state.Snapshots(m)
-		if err != nil {
-			return err
-		}
-		template := ""
-		if p, err := s.config.Pool(m.Pool()); err == nil {
-			template = p.Template
-		}
-		for _, text := range snaps {
-			c, err := job.ParseChoice(text)
-			if err != nil {
-				return err
-			}
-			list = append(list, contentJSON{
-				LabelText: m.Label.Text, UUID: m.UUID().String(), SetName: inv.SetName(m.Set.UUID, template, s.Location),
-				SetUUID: m.Set.UUID.String(), SetCtime: m.Set.Ctime, Seq: int64(m.Set.Seq), Pool: m.Pool(),
-				Store: c.Store, Snapshot: c.Snapshot.Path(), BackupTime: c.Snapshot.Time,
-			})
-		}
+	for _, m := range missing {
+		s.warn("medium %s has no catalog here: 'holdfast tape catalog' reads it", m.Label.Text)
 	}
-	slices.SortFunc(list, func(a, b contentJSON) int {
-		if c := strings.Compare(a.SetUUID, b.SetUUID); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Store+":"+a.Snapshot, b.Store+":"+b.Snapshot)
-	})
+	t := ui.Table{Columns: []ui.Column{{Title: "LABEL"}, {Title: "MEDIA SET"}, {Title: "STORE"}, {Title: "SNAPSHOT"}}}
 	for _, c := range list {
-		t.Add(c.LabelText, c.SetUUID, c.Store, c.Snapshot)
+		t.Add(c.Text, c.SetUUID, c.Store, c.Snapshot)
 	}
 	return s.print(list, func() error { return s.table(&t) })
 }
