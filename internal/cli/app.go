@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 )
@@ -18,6 +19,7 @@ type app struct {
 	outFormat  string
 	progress   bool
 	sync       datastore.SyncLevel // "" is the default; only backup sets it
+	given      repo.Snapshot       // the one that is meant, open already, in no repository; nil: those that are named
 
 	// From the above, when a command starts.
 	format ui.Format

@@ -48,6 +48,9 @@ func runSnapshotFiles(ctx context.Context, a *app, arg string) error {
 
 // withSnapshot opens the repository and one finished snapshot in it.
 func (a *app) withSnapshot(ctx context.Context, arg string, job func(repo.Repository, repo.Snapshot) error) error {
+	if a.given != nil {
+		return job(nil, a.given)
+	}
 	if _, err := a.parsePlace(arg); err != nil {
 		return err // before anything is opened
 	}

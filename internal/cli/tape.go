@@ -52,7 +52,7 @@ command.`,
 		return o.driveNames(a), cobra.ShellCompDirectiveNoFileComp
 	})
 	cmd.AddCommand(
-		newTapeBackupCommand(a, o), newTapeRestoreCommand(a, o),
+		newTapeBackupCommand(a, o), newTapeRestoreCommand(a, o), newTapeExtractCommand(a, o),
 		newTapeLabelCommand(a, o), newTapeBarcodeLabelCommand(a, o), newTapeReadLabelCommand(a, o),
 		newTapeInventoryCommand(a, o), newTapeCatalogCommand(a, o), newTapeFormatCommand(a, o),
 		newTapeDriveCommand(a, o), newTapeChangerCommand(a, o), newTapePoolCommand(a, o), newTapeMediaCommand(a, o), newTapeKeyCommand(a, o),

@@ -205,7 +205,7 @@ func (p *picking) onMedia(ctx context.Context, files map[uuid.UUID][]uint64, wor
 		if err != nil {
 			return fmt.Errorf("medium %s: %w", m.Label.Text, err)
 		}
-		p.bringing.logf("reading %d files of medium %s", len(want), m.Label.Text)
+		p.bringing.logf("reading from medium %s, number of files: %d", m.Label.Text, len(want))
 		if err := errors.Join(work(d, m.UUID(), want), d.Close()); err != nil {
 			return fmt.Errorf("medium %s: %w", m.Label.Text, err)
 		}
