@@ -155,6 +155,7 @@ type cartridgeJSON struct {
 	WriteProtect bool   `json:"write-protect"`
 	Cleaning     bool   `json:"cleaning"`
 	UsesLeft     int    `json:"uses-left,omitempty"`
+	Damage       string `json:"damage,omitempty"` // why it cannot be used
 }
 
 func newTapeLibraryListCommand(a *app) *cobra.Command {
@@ -191,7 +192,13 @@ func (a *app) listCartridges(o share.Operator) error {
 		all = append(all, cartridgeJSON{
 			Name: c.Name, Barcode: m.Barcode, Place: c.Place, Format: m.Density.String(), Capacity: m.Capacity, Loads: m.Loads,
 			Written: m.Written, Read: m.Read, WORM: m.WORM, WriteProtect: m.WriteProtect, Cleaning: m.Cleaning, UsesLeft: m.Uses,
+			Damage: c.Damage,
 		})
+		if c.Damage != "" {
+			a.warn("cartridge %s cannot be used: %s", c.Name, c.Damage)
+			t.Add(c.Name, c.Place, "-", "damaged", "-", "-", "-")
+			continue
+		}
 		kind, capacity := "data", ui.Rough(m.Capacity)
 		switch {
 		case m.Cleaning:

@@ -15,6 +15,7 @@ type Info struct {
 	Name   string
 	Memory cartridge.Memory // what was last saved of it
 	Place  string           // "slot 3", "station 1", "drive 0", "transport", or "shelf"
+	Damage string           // why it cannot be used; "": it can
 }
 
 // AddCartridge makes a cartridge. It goes into the first free slot, or where there
@@ -69,13 +70,12 @@ func (l *Library) Cartridges() ([]Info, error) {
 		if strings.HasPrefix(e.Name, ".") {
 			continue
 		}
-		m, err := cartridge.Look(l.disk, cartridgesDir+"/"+e.Name)
-		if err != nil {
-			return nil, err
-		}
-		info := Info{e.Name, m, "shelf"}
+		info := Info{Name: e.Name, Place: "shelf"}
 		if w, ok := where[e.Name]; ok {
 			info.Place = w
+		}
+		if info.Memory, err = l.look(e.Name); err != nil {
+			info.Damage = err.Error()
 		}
 		list = append(list, info)
 	}
@@ -102,7 +102,10 @@ func (l *Library) Import(name string) error {
 	if l.changer == nil {
 		return errors.New("the library has no changer: insert the cartridge into a drive")
 	}
-	m, err := l.shelved(name)
+	if err := l.shelved(name); err != nil {
+		return err
+	}
+	m, err := l.look(name)
 	if err != nil {
 		return err
 	}
@@ -123,21 +126,35 @@ func (l *Library) Export(name string) error {
 	return l.changer.Take(name)
 }
 
-// shelved is the memory of a cartridge that is nowhere in the library.
-func (l *Library) shelved(name string) (m cartridge.Memory, err error) {
+// look reads the memory of a cartridge; one that is on the shelf is opened, too, to
+// see whether it can be.
+func (l *Library) look(name string) (cartridge.Memory, error) {
+	dir := cartridgesDir + "/" + name
+	if l.shelved(name) == nil {
+		c, err := cartridge.Open(l.disk, dir)
+		if err != nil {
+			return cartridge.Memory{}, err
+		}
+		return c.Memory, c.Close()
+	}
+	return cartridge.Look(l.disk, dir)
+}
+
+// shelved returns nil if a cartridge is there and nowhere in the library.
+func (l *Library) shelved(name string) error {
 	if !goodName.MatchString(name) {
-		return m, fmt.Errorf("there is no cartridge %q", name)
+		return fmt.Errorf("there is no cartridge %q", name)
 	}
 	for _, p := range l.places() {
 		if p.Name == name {
-			return m, fmt.Errorf("cartridge %s is in %s", name, place(p.Address))
+			return fmt.Errorf("cartridge %s is in %s", name, place(p.Address))
 		}
 	}
-	m, err = cartridge.Look(l.disk, cartridgesDir+"/"+name)
+	_, err := l.disk.Lstat(cartridgesDir + "/" + name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, fmt.Errorf("there is no cartridge %s: %w", name, err)
+		return fmt.Errorf("there is no cartridge %s: %w", name, err)
 	}
-	return m, err
+	return err
 }
 
 // Insert puts a cartridge from the shelf into a drive by hand, and Eject takes it
@@ -148,7 +165,7 @@ func (l *Library) Insert(n int, name string) error {
 	if err := l.byHand(n); err != nil {
 		return err
 	}
-	if _, err := l.shelved(name); err != nil {
+	if err := l.shelved(name); err != nil {
 		return err
 	}
 	if err := (vault{l}).Insert(n, name); err != nil {
@@ -186,7 +203,7 @@ func (l *Library) byHand(n int) error {
 func (l *Library) Delete(name string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, err := l.shelved(name); err != nil {
+	if err := l.shelved(name); err != nil {
 		return err
 	}
 	dir, tmp := cartridgesDir+"/"+name, cartridgesDir+"/"+unfinished+name

@@ -10,7 +10,7 @@
 //	cartridges/NAME/       a cartridge: package cartridge
 //
 // A cartridge that is in no place of state.json lies on a shelf, outside of the
-// library. Files are replaced as a whole; a cartridge is made under a name that
+// library. One that is too damaged to be opened lies there too. Files are replaced as a whole; a cartridge is made under a name that
 // begins with a dot, and renamed.
 //
 // # Several processes

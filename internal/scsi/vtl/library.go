@@ -96,7 +96,7 @@ func CreateOn(d cartridge.Disk, cfg Config) error {
 	}
 	// The units say what they cannot be.
 	l := &Library{cfg: cfg, disk: d}
-	if err := errors.Join(l.makeUnits(Options{}, nil, nil), d.Mkdir(cartridgesDir, 0o750)); err != nil {
+	if err := errors.Join(l.makeDrives(Options{}), l.makeChanger(Options{}, nil, nil), d.Mkdir(cartridgesDir, 0o750)); err != nil {
 		return err
 	}
 	f, err := d.Create(lockFile, 0o640)
@@ -160,19 +160,15 @@ func OpenOn(d cartridge.Disk, o Options) (_ *Library, err error) {
 	if err := json.Unmarshal(b, &st); err != nil {
 		return nil, fmt.Errorf("%s: %w", stateFile, err)
 	}
-	media := map[string]changer.Medium{}
-	for _, p := range st.Places {
-		m, err := cartridge.Look(d, cartridgesDir+"/"+p.Name)
-		if err != nil {
-			return nil, fmt.Errorf("cartridge %s: %w", p.Name, err)
-		}
-		media[p.Name] = medium(p.Name, m)
+	if err := l.makeDrives(o); err != nil {
+		return nil, err
 	}
-	if err := l.makeUnits(o, st.Places, media); err != nil {
+	places, media := l.fill(st.Places)
+	if err := l.makeChanger(o, places, media); err != nil {
 		return nil, err
 	}
 	l.listUnits(o)
-	return l, l.fill(st.Places)
+	return l, nil
 }
 
 func medium(name string, m cartridge.Memory) changer.Medium {
@@ -186,12 +182,7 @@ func medium(name string, m cartridge.Memory) changer.Medium {
 	return out
 }
 
-func (l *Library) makeUnits(o Options, places []changer.Place, media map[string]changer.Medium) error {
-	var clock Clock
-	if o.Clock != nil {
-		clock = o.Clock
-	}
-	var seen []changer.Drive
+func (l *Library) makeDrives(o Options) error {
 	for _, c := range l.cfg.Drives {
 		t := c.Times
 		cfg := drive.Config{
@@ -201,45 +192,59 @@ func (l *Library) makeUnits(o Options, places []changer.Place, media map[string]
 				Erase: time.Duration(t.Erase), Format: time.Duration(t.Format), Clean: time.Duration(t.Clean),
 			},
 		}
-		if clock != nil {
-			cfg.Clock = clock
+		if o.Clock != nil {
+			cfg.Clock = o.Clock
 		}
 		d, err := drive.New(cfg)
 		if err != nil {
 			return err
 		}
-		l.drives, seen = append(l.drives, d), append(seen, d)
+		l.drives = append(l.drives, d)
 	}
+	return nil
+}
+
+func (l *Library) makeChanger(o Options, places []changer.Place, media map[string]changer.Medium) (err error) {
 	c := l.cfg.Changer
 	if c.Slots == 0 {
 		return nil
 	}
 	cfg := changer.Config{
 		Vendor: c.Vendor, Product: c.Product, Revision: c.Revision, Serial: c.Serial,
-		Slots: c.Slots, ImportExport: c.ImportExport, Drives: seen, Quirks: c.Quirks,
+		Slots: c.Slots, ImportExport: c.ImportExport, Quirks: c.Quirks,
 		Times: changer.Times{Move: time.Duration(c.Move), Inventory: time.Duration(c.Inventory)},
 	}
-	if clock != nil {
-		cfg.Clock = clock
+	if o.Clock != nil {
+		cfg.Clock = o.Clock
 	}
-	var err error
+	for _, d := range l.drives {
+		cfg.Drives = append(cfg.Drives, d)
+	}
 	l.changer, err = changer.New(cfg, vault{l}, places, media)
 	return err
 }
 
-// fill puts cartridges into the drives that had one when the library was closed.
-func (l *Library) fill(places []changer.Place) error {
-	for _, p := range places {
-		n := int(p.Address) - int(changer.DriveAddress(0))
-		if n < 0 || n >= len(l.drives) {
+// fill puts cartridges into the drives that had one when the library was closed,
+// and returns what is where. A cartridge that is too damaged to be used lies on the
+// shelf from then on: the others are not to suffer from it.
+func (l *Library) fill(all []changer.Place) (places []changer.Place, media map[string]changer.Medium) {
+	media = map[string]changer.Medium{}
+	for _, p := range all {
+		m, err := cartridge.Look(l.disk, cartridgesDir+"/"+p.Name)
+		if err != nil {
 			continue
 		}
-		if err := (vault{l}).Insert(n, p.Name); err != nil {
-			return err
+		n := int(p.Address) - int(changer.DriveAddress(0))
+		if n >= 0 && n < len(l.drives) {
+			if err := (vault{l}).Insert(n, p.Name); err != nil {
+				continue
+			}
+			l.loaded[n] = p.Name
 		}
-		l.loaded[n] = p.Name
+		places = append(places, p)
+		media[p.Name] = medium(p.Name, m)
 	}
-	return nil
+	return places, media
 }
 
 // sweep removes cartridges that were being made when the power went.

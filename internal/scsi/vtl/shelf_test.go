@@ -193,6 +193,37 @@ func work(t *testing.T, l *vtl.Library) (done, flushed bool) {
 	return l.Close() == nil, true
 }
 
+func TestADamagedCartridgeLeavesTheOthersAlone(t *testing.T) {
+	disk := create(t, vtl.Default(8, 1, 4), "A00001L8", "A00002L8", "A00003L8")
+	l := open(t, disk.Process())
+	if err := newHost(t, l.Changer()).move(slot1, drive0); err != nil {
+		t.Fatal(err)
+	}
+	newHost(t, l.Drive(0)).must(0x10, 0, 0, 0, 1, 0)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	spoil := func([]byte) []byte { return make([]byte, 32*20_000) } // more than a crash can tear
+	if err := errors.Join(disk.Corrupt("cartridges/A00001L8/index", spoil), disk.Corrupt("cartridges/A00002L8/cartridge.json", spoil)); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, disk.Process())
+	defer func() { _ = l.Close() }()
+	list, err := l.Cartridges()
+	if err != nil || len(list) != 3 || list[0].Damage == "" || list[0].Place != "shelf" || list[1].Damage == "" || list[2].Damage != "" || list[2].Place != "slot 3" {
+		t.Fatalf("the library has %+v: %v", list, err)
+	}
+	if err := newHost(t, l.Changer()).move(slot1+2, drive0); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Import("A00001L8"); err == nil {
+		t.Fatal("a damaged cartridge was imported")
+	}
+	if err := l.Delete("A00001L8"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFaultsComeThroughTheUnits(t *testing.T) {
 	disk := create(t, vtl.Default(8, 1, 2), "A00001L8")
 	l, err := vtl.OpenOn(disk.Process(), vtl.Options{Wrap: func(u vtl.Unit) target.Unit {
