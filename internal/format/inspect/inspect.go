@@ -15,6 +15,8 @@
 //	              of version 2, its first entries
 //	pxar contents d24e4a19c2684c83, up to where padding may come
 //	catalog       91fd60f9c46758d5, directories and their entries
+//	tape file     dcbdafcaeba0a528, its blocks and how its content begins
+//	media catalog 4c8ee8c120a88971, its records
 //	key file      JSON with "kdf" and "data"; the key itself is never shown
 //	other JSON    .gc-status and the like
 //
@@ -106,6 +108,10 @@ func (d *dump) kind(head []byte) (string, func([]byte) error) {
 		return "volume", d.volume
 	case bytes.HasPrefix(head, catalogMagic):
 		return "catalog", d.catalog
+	case bytes.HasPrefix(head, tapeMagic):
+		return "tape file", d.tapeFile
+	case bytes.HasPrefix(head, mediaCatalogMagic):
+		return "media catalog", d.mediaCatalog
 	case pxarKind(head) != "":
 		return pxarKind(head), d.pxar
 	case bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")):

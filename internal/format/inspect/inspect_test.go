@@ -11,8 +11,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-backup/holdfast/internal/format/catalog"
 	"github.com/holdfast-backup/holdfast/internal/format/inspect"
+	"github.com/holdfast-backup/holdfast/internal/format/tapefile"
 )
 
 var update = flag.Bool("update", false, "rewrite the dumps in testdata")
@@ -107,6 +110,13 @@ func TestDamageIsShownWhereItIs(t *testing.T) {
 		{"item of 15 bytes", "tiny.pxar", func(b []byte) []byte { b[8] = 15; return b }, "at least 16"},
 		{"short stat", "tiny.pxar", func(b []byte) []byte { b[8] = 55; return b }, "40 bytes of content"},
 		{"odd table", "tiny.pxar", func(b []byte) []byte { b[0xe7]++; return b }, "whole number"},
+		{"tape file cut off", "chunks.tapefile", func(b []byte) []byte { return b[:1000] }, "within block 0"},
+		{"tape file without end", "chunks.tapefile", func(b []byte) []byte { b[8] = 0; return b }, "no last block"},
+		{"block of another number", "chunks.tapefile", func(b []byte) []byte { b[12] = 3; return b }, "block 3 where block 0"},
+		{"block behind the last", "chunks.tapefile", func(b []byte) []byte { return append(b, b...) }, "behind the last one"},
+		{"content of a tape file", "chunks.tapefile", func(b []byte) []byte { b[24] ^= 1; return b }, "a content with magic"},
+		{"media catalog cut off", "tape.mediacatalog", func(b []byte) []byte { return b[:150] }, "good up to byte 74"},
+		{"record of a media catalog", "tape.mediacatalog", func(b []byte) []byte { b[171] = 'X'; return b }, "tag 0x58"},
 		{"empty file", "v3.qcow2", func([]byte) []byte { return nil }, "no format"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -121,6 +131,31 @@ func TestDamageIsShownWhereItIs(t *testing.T) {
 func TestKeyIsNeverShown(t *testing.T) {
 	got, _, err := dump(read(t, "testdata/key-none.json"), inspect.Options{})
 	if err != nil || strings.Contains(got, "AAECAwQF") || strings.Contains(got, "000102030405") {
+		t.Fatalf("err = %v, dump:\n%s", err, got)
+	}
+}
+
+func TestKeyOnATapeIsNeverShown(t *testing.T) {
+	label := tapefile.SetLabel{Pool: "daily"}
+	h, err := label.Header(uuid.UUID{}, 1, read(t, "testdata/key-none.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := h.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, tapefile.BlockSize)
+	tapefile.BlockHeader{Size: copy(b[tapefile.BlockHeaderSize:], content), Last: true}.Put(b)
+	got, _, err := dump(b, inspect.Options{})
+	if err != nil || strings.Contains(got, "AAECAwQF") || !strings.Contains(got, "not shown") {
+		t.Fatalf("err = %v, dump:\n%s", err, got)
+	}
+}
+
+func TestOnlySomeRecordsOfAMediaCatalogAreShown(t *testing.T) {
+	got, _, err := dump(read(t, "testdata/tape.mediacatalog"), inspect.Options{Entries: 2})
+	if err != nil || !strings.Contains(got, "3 entries not shown") || !strings.Contains(got, "snapshot:") || strings.Contains(got, "chunk:") {
 		t.Fatalf("err = %v, dump:\n%s", err, got)
 	}
 }
