@@ -85,7 +85,6 @@ func TestSeveralDevicesReadAsTheKernelReadsThem(t *testing.T) {
 			devices, detach := attach(t, files)
 			fsreadtest.Run(t, "mkfs.btrfs", append(append([]string{"-q", "-f"}, v.mkfs...), devices...)...)
 			dir, unmount := mountAll(t, devices, "noatime,compress=zstd")
-			fsreadtest.Tree(t, dir, "--big", "3", "--most", "300000")
 			extra(t, filepath.Join(dir, "extra"))
 			unmount()
 			all := images(t, files)

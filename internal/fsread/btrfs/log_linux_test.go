@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	logs     = flag.Uint64("logs", 6, "how many random logs are applied")
+	logs     = flag.Uint64("logs", 4, "how many random logs are applied")
 	firstLog = flag.Uint64("first-log", 0, "the seed of the first one")
 )
 
