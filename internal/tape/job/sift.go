@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -38,7 +40,7 @@ func sift(ctx context.Context, r io.Reader, keep func(ctx context.Context, d dig
 		free      = make(chan []byte, siftBuffers)
 		mu        sync.Mutex
 		list      []digest.Digest
-		spoilt    = map[int]bool{}
+		spoilt    = map[int]error{}
 	)
 	for range siftBuffers {
 		free <- nil
@@ -55,9 +57,8 @@ func sift(ctx context.Context, r io.Reader, keep func(ctx context.Context, d dig
 				var why error
 				if plain, why = sound(dec, c.digest, c.raw, plain); why != nil {
 					mu.Lock()
-					spoilt[c.n] = true
+					spoilt[c.n] = why
 					mu.Unlock()
-					warn("chunk %s: %v", c.digest, why)
 				} else if err := keep(inner, c.digest, c.raw); err != nil {
 					return err
 				}
@@ -90,12 +91,16 @@ func sift(ctx context.Context, r io.Reader, keep func(ctx context.Context, d dig
 			}
 		}
 	})
-	if err := eg.Wait(); err != nil {
+	err := eg.Wait()
+	for _, n := range slices.Sorted(maps.Keys(spoilt)) { // one after the other, in the order of the tape
+		warn("chunk %s: %v", list[n], spoilt[n])
+	}
+	if err != nil {
 		return nil, err
 	}
 	good := list[:0]
 	for n, d := range list {
-		if !spoilt[n] {
+		if spoilt[n] == nil {
 			good = append(good, d)
 		}
 	}
