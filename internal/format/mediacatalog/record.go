@@ -29,6 +29,7 @@ const (
 // Lengths in bytes.
 const (
 	MagicSize = len(magic)
+	LabelSize = 1 + labelBody   // a label with its tag
 	ChunkSize = 1 + digest.Size // a chunk with its tag
 
 	labelBody    = 8 + 16 + 8

@@ -44,7 +44,7 @@ func (w *World) catalog(ctx context.Context, d tape.Drive, o CatalogOptions) (st
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
 	}
-	there, err := w.State.HasCatalog(m.UUID())
+	there, err := w.State.HasCatalog(m)
 	if err != nil {
 		return stats, err
 	}
@@ -169,7 +169,7 @@ func (w *World) wantsCatalog(a tapefile.CatalogArchive, m media.Medium) (media.M
 	if err != nil {
 		return m, "the medium is not in the inventory"
 	}
-	there, err := w.State.HasCatalog(a.Medium)
+	there, err := w.State.HasCatalog(of)
 	switch {
 	case err != nil:
 		return m, err.Error()
@@ -213,7 +213,7 @@ func (w *World) Inventory(ctx context.Context, o InventoryOptions) error {
 	}
 	for _, text := range sortedLabels(w.Station.labels(st)) {
 		if m, err := inv.FindLabel(text); err == nil && !o.ReadAll {
-			there, err := w.State.HasCatalog(m.UUID())
+			there, err := w.State.HasCatalog(m)
 			if err != nil {
 				return err
 			}
@@ -281,7 +281,7 @@ func (w *World) ReadLabel(ctx context.Context, inventorize bool) (l Labels, err 
 	if err := w.inventorized(ctx, l); err != nil {
 		return l, err
 	}
-	there, err := w.State.HasCatalog(l.Medium.UUID)
+	there, err := w.State.HasCatalog(media.Medium{Label: l.Medium, Set: l.Set})
 	if err != nil || there || l.Set != nil {
 		return l, err
 	}

@@ -119,7 +119,7 @@ func (w *World) restoreMedium(ctx context.Context, b *bringing, m media.Medium) 
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	v := whole{bringing: b}
-	there, err := w.State.HasCatalog(m.UUID())
+	there, err := w.State.HasCatalog(m)
 	if err != nil {
 		return err
 	}

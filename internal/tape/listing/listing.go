@@ -131,7 +131,7 @@ func (s Source) Media(want func(media.Medium) bool) ([]Medium, error) {
 		item := Medium{Labels: LabelsOf(m.Label, m.Set), SetName: v.setName(m), Location: m.Location.String(), Used: m.Used}
 		status, expired := v.status(m)
 		item.Status, item.Expired, item.Pool = string(status), expired, m.Pool()
-		there, err := s.State.HasCatalog(m.UUID())
+		there, err := s.State.HasCatalog(m)
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +200,7 @@ func (s Source) Contents(want func(media.Medium) bool) (list []Content, missing 
 		if !m.InSet() || !want(m) {
 			continue
 		}
-		there, err := s.State.HasCatalog(m.UUID())
+		there, err := s.State.HasCatalog(m)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -147,6 +147,12 @@ func TestCatalogOfAnotherMediumOrSetIsRefused(t *testing.T) {
 		if _, _, err := f.OpenCatalog(m); !errors.Is(err, ErrOtherCatalog) {
 			t.Errorf("%s: %v", what, err)
 		}
+		if ok, err := f.HasCatalog(m); ok || err != nil {
+			t.Errorf("%s: %v, %v", what, ok, err)
+		}
+	}
+	if ok, err := f.HasCatalog(m); !ok || err != nil {
+		t.Error(ok, err)
 	}
 	other := m
 	other.Label.UUID = uuid.New()

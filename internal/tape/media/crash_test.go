@@ -63,8 +63,6 @@ func (d simState) Remove(name string) error {
 	return errors.Join(d.Disk.Remove(name), d.SyncDir("."))
 }
 
-func (d simState) List() ([]string, error) { return d.Files(), nil }
-
 func (d simState) Stat(name string) (vfs.Info, error) { return d.Lstat(name) }
 
 func (d simState) Lock(context.Context, string, time.Duration) (func() error, error) {

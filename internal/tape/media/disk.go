@@ -28,7 +28,6 @@ type disk interface {
 	// Rename and Remove are durable when they return.
 	Rename(oldName, newName string) error
 	Remove(name string) error
-	List() ([]string, error)
 	Stat(name string) (vfs.Info, error)
 	// Lock takes the exclusive lock of a lock file, and waits that long for it.
 	Lock(ctx context.Context, name string, wait time.Duration) (unlock func() error, err error)
@@ -108,17 +107,6 @@ func (d osDisk) Remove(name string) error {
 		}
 		return v.SyncDir(".")
 	})
-}
-
-func (d osDisk) List() (names []string, err error) {
-	err = d.with(func(v *vfs.OS) error {
-		entries, err := v.ReadDir(".")
-		for _, e := range entries {
-			names = append(names, e.Name)
-		}
-		return err
-	})
-	return names, err
 }
 
 func (d osDisk) Stat(name string) (info vfs.Info, err error) {

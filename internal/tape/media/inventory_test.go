@@ -185,13 +185,14 @@ func TestForgettingAMediumTakesItsCatalogAlong(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := f.HasCatalog(id); !ok || err != nil {
+	m := f.find(id)
+	if ok, err := f.HasCatalog(m); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if err := f.Forget(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := f.HasCatalog(id); ok || err != nil {
+	if ok, err := f.HasCatalog(m); ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if _, err := f.inventory().Find(id); !errors.Is(err, ErrUnknownMedium) {

@@ -110,12 +110,26 @@ func (s *State) Import(m Medium, content io.Reader) (err error) {
 	return s.d.Rename(name, logName(m.UUID()))
 }
 
-// HasCatalog reports whether there is a catalog for a medium. Nobody looks into
-// it.
-func (s *State) HasCatalog(id uuid.UUID) (bool, error) {
-	_, err := s.d.Stat(logName(id))
-	if errors.Is(err, fs.ErrNotExist) {
+// HasCatalog reports whether there is a catalog of a medium in its media set. Of
+// that only the labels at its beginning are looked at.
+func (s *State) HasCatalog(m Medium) (ok bool, err error) {
+	f, err := s.openLog(m, false)
+	if errors.Is(err, ErrNoCatalog) {
 		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Size()
+	if err != nil {
+		return false, err
+	}
+	_, err = load(f, min(size, int64(mediacatalog.MagicSize+2*mediacatalog.LabelSize)), m, nil)
+	for _, none := range []error{ErrOtherCatalog, mediacatalog.ErrCorrupt, mediacatalog.ErrTorn} {
+		if errors.Is(err, none) {
+			return false, nil
+		}
 	}
 	return err == nil, err
 }
