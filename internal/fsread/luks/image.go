@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/xts"
 
@@ -52,7 +54,7 @@ func (c *opened) Size() int64 { return c.size }
 func (c *opened) WillNeed(off, n int64) { image.WillNeed(c.below, off, n) }
 
 // most is how much is decrypted in one piece.
-const most = 256 << 10
+const most = 1 << 20
 
 func (c *opened) ReadAt(p []byte, off int64) (int, error) {
 	return image.ReadWithin(p, off, c.size, func(p []byte, off int64) (n int, err error) {
@@ -74,10 +76,7 @@ func (c *opened) ReadAt(p []byte, off int64) (int, error) {
 			if err := fsread.ReadFull(c.below, layer, part, start); err != nil {
 				return n, err
 			}
-			for i := int64(0); i < length; i += c.sector {
-				// Sectors are numbered in units of 512 bytes, whatever their size.
-				c.decrypt(uint64(start+i)/512, part[i:i+c.sector])
-			}
+			c.decryptAll(part, start)
 			if whole {
 				n += len(part)
 			} else {
@@ -86,6 +85,32 @@ func (c *opened) ReadAt(p []byte, off int64) (int, error) {
 		}
 		return n, nil
 	})
+}
+
+// alone is how much one goroutine decrypts at least: as much as pays for its start.
+const alone = 64 << 10
+
+// decryptAll decrypts whole sectors from a place on. All processors help, for XTS keeps one
+// busy long before a repository does.
+func (c *opened) decryptAll(p []byte, start int64) {
+	workers := min(runtime.GOMAXPROCS(0), len(p)/alone)
+	if workers <= 1 {
+		c.decryptSome(p, start)
+		return
+	}
+	share := (int64(len(p)/workers) + c.sector - 1) / c.sector * c.sector
+	var wg sync.WaitGroup
+	for off := int64(0); off < int64(len(p)); off += share {
+		wg.Go(func() { c.decryptSome(p[off:min(int64(len(p)), off+share)], start+off) })
+	}
+	wg.Wait()
+}
+
+func (c *opened) decryptSome(p []byte, start int64) {
+	for i := int64(0); i < int64(len(p)); i += c.sector {
+		// Sectors are numbered in units of 512 bytes, whatever their size.
+		c.decrypt(uint64(start+i)/512, p[i:i+c.sector])
+	}
 }
 
 // sectors decrypts a sector in place. It is safe for concurrent use.
