@@ -87,8 +87,15 @@ func forgetLists(dir string) error {
 
 // work does one job.
 func work(ctx context.Context, dir, job string) (err error) {
-	if job == "fill" {
+	switch job {
+	case "fill":
 		return fill(ctx, dir)
+	case "store":
+		return fillStore(ctx, dir)
+	case "plain":
+		return plainRead(ctx, dir)
+	case "feed":
+		return feedDrive(ctx, dir)
 	}
 	s, err := media.Open(dir, time.UTC)
 	if err != nil {

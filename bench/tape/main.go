@@ -13,6 +13,14 @@
 //	snapshot   load the catalogs of the set, find one snapshot
 //	list       list the snapshots of one tape, whose list is not kept yet
 //	kept       the same once more
+//
+// # Feeding
+//
+// A repository with one image of 1.5 GiB that does not compress, in chunks of 4
+// MiB, is backed up to a drive that takes everything at once: labels, chunk archive,
+// snapshot archive, catalog. Beside it a process reads the chunk files, as many at a
+// time, and does nothing with them. Both in turn, once with the chunks in the page
+// cache, once without.
 package main
 
 import (
@@ -81,8 +89,20 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	store := filepath.Join(dir, "store")
+	if _, err := alone(ctx, "store", store); err != nil {
+		return err
+	}
 	var body strings.Builder
 	write(&body, about, used)
+	fmt.Fprintf(&body, "\n| chunks of a repository, to a drive that never waits | plain read, MiB/s | backup, MiB/s | goal | ratio | peak RSS, MiB | |\n|---|---|---|---|---|---|---|\n")
+	for _, cold := range []bool{false, true} {
+		used, err := o.feeding(ctx, store, cold)
+		if err != nil {
+			return err
+		}
+		writeFeeding(&body, cold, used)
+	}
 	fmt.Print(body.String())
 	if o.page == "" {
 		return nil

@@ -105,7 +105,7 @@ var rooms = []room{
 	{dir: "bench", may: "bench/page"},
 	{dir: "bench/serve", may: "bench/page internal/repo internal/repo/dir internal/format"},
 	{dir: "bench/server", may: "bench bench/page internal/backup internal/secret internal/format internal/repo internal/repo/remote"},
-	{dir: "bench/tape", may: "bench bench/page internal/tape internal/format internal/digest"},
+	{dir: "bench/tape", may: "bench bench/page internal/tape internal/format internal/digest internal/repo internal/repo/dir internal/datastore"},
 	{dir: "bench/guest", may: "bench/page internal/appliance"},
 	{dir: "bench/files", may: "bench bench/page internal/filerestore internal/filerestore/direct internal/image/archive internal/repo/dir internal/format"},
 	{dir: "bench/volume", may: "bench bench/page"},

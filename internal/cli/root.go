@@ -36,6 +36,10 @@ func (a *app) program() *cobra.Command {
 		return newFileRestoreRootCommand(a)
 	case tapeProgram:
 		return newTapeRootCommand(a)
+	case mtProgram:
+		return newMtRootCommand(a)
+	case mtxProgram:
+		return newMtxRootCommand(a)
 	}
 	return newRootCommand(a)
 }

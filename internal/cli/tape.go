@@ -39,24 +39,13 @@ command.`,
   holdfast tape backup tank daily --datastore tank=/mnt/tank
   holdfast tape media content`,
 	}
-	f := cmd.PersistentFlags()
-	f.StringVar(&o.config, "config", "", "directory with the configuration")
-	f.StringVar(&o.state, "state", "", "directory with what is known of media")
-	f.StringVar(&o.drive, "drive", "", "the drive")
-	for _, flag := range []string{"config", "state"} {
-		complete(cmd, flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		})
-	}
-	complete(cmd, "drive", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return o.driveNames(a), cobra.ShellCompDirectiveNoFileComp
-	})
+	o.flags(a, cmd)
 	cmd.AddCommand(
 		newTapeBackupCommand(a, o), newTapeRestoreCommand(a, o), newTapeExtractCommand(a, o),
 		newTapeLabelCommand(a, o), newTapeBarcodeLabelCommand(a, o), newTapeReadLabelCommand(a, o),
 		newTapeInventoryCommand(a, o), newTapeCatalogCommand(a, o), newTapeFormatCommand(a, o),
 		newTapeDriveCommand(a, o), newTapeChangerCommand(a, o), newTapePoolCommand(a, o), newTapeMediaCommand(a, o), newTapeKeyCommand(a, o),
-		newTapeJobCommand(a, o), newTapeLibraryCommand(a),
+		newTapeJobCommand(a, o), newTapeLibraryCommand(a), newMtCommand(a, o), newMtxCommand(a, o),
 	)
 	cmd.AddCommand(newTapeMoves(a, o)...)
 	cmd.AddCommand(newTapeQuestions(a, o)...)
@@ -72,4 +61,20 @@ func newTapeRootCommand(a *app) *cobra.Command {
 	root.InitDefaultHelpCmd()
 	parents(root)
 	return root
+}
+
+// flags gives a program the flags of all commands of tapes.
+func (o *tapeOptions) flags(a *app, cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	f.StringVar(&o.config, "config", "", "directory with the configuration")
+	f.StringVar(&o.state, "state", "", "directory with what is known of media")
+	f.StringVar(&o.drive, "drive", "", "the drive")
+	for _, flag := range []string{"config", "state"} {
+		complete(cmd, flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		})
+	}
+	complete(cmd, "drive", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return o.driveNames(a), cobra.ShellCompDirectiveNoFileComp
+	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"strconv"
 
@@ -37,7 +38,7 @@ besides those that the changer says so of.`,
 		Args:    between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.withChanger(cmd, a, args, func(s *tapeSite, c tape.Changer, conf config.ChangerConfig) error {
-				return runTapeChangerStatus(cmd, s, c, conf)
+				return showChanger(cmd.Context(), s, c, conf)
 			})
 		},
 	}, newTapeTransferCommand(a, o))
@@ -75,8 +76,8 @@ func onlyChanger(c config.Config) (string, error) {
 	return list[0].Name, nil
 }
 
-func runTapeChangerStatus(cmd *cobra.Command, s *tapeSite, c tape.Changer, conf config.ChangerConfig) error {
-	st, err := c.Status(cmd.Context())
+func showChanger(ctx context.Context, s *tapeSite, c tape.Changer, conf config.ChangerConfig) error {
+	st, err := c.Status(ctx)
 	if err != nil {
 		return err
 	}
