@@ -41,6 +41,18 @@ func openDirect(f *os.File, block int64) *direct {
 	return &direct{f: os.NewFile(uintptr(fd), f.Name()), align: int64(os.Getpagesize()), block: block}
 }
 
+// before is how many bytes of p come before what can and should go this way.
+func (d *direct) before(p []byte, off int64) int {
+	if d == nil || d.off.Load() {
+		return 0
+	}
+	n := int((d.align - off%d.align) % d.align)
+	if len(p)-n < directMin {
+		return 0
+	}
+	return n
+}
+
 // write writes as much of the start of p as can and should go this way.
 func (d *direct) write(p []byte, off int64) (int, error) {
 	if d == nil || d.off.Load() || off%d.align != 0 || len(p) < directMin {

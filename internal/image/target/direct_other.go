@@ -9,6 +9,8 @@ type direct struct{}
 
 func openDirect(*os.File, int64) *direct { return nil }
 
+func (*direct) before([]byte, int64) int { return 0 }
+
 func (*direct) write([]byte, int64) (int, error) { return 0, nil }
 
 func (*direct) read([]byte, int64) (int, error) { return 0, nil }

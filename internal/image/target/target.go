@@ -105,20 +105,34 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.within(off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	done, err := f.direct.write(p, off)
-	if err == nil && done < len(p) {
+	done, err := f.cached(p[:f.direct.before(p, off)], off)
+	if err == nil {
 		var n int
-		n, err = f.f.WriteAt(p[done:], off+int64(done))
+		n, err = f.direct.write(p[done:], off+int64(done))
 		done += n
-		after := f.written.Add(int64(n))
-		if (after-int64(n))/writebackStep != after/writebackStep {
-			startWriteback(f.f)
-		}
+	}
+	if err == nil {
+		var n int
+		n, err = f.cached(p[done:], off+int64(done))
+		done += n
 	}
 	if err != nil {
 		return done, f.failed("write", off+int64(done), err)
 	}
 	return done, nil
+}
+
+// cached writes through the kernel's cache.
+func (f *File) cached(p []byte, off int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := f.f.WriteAt(p, off)
+	after := f.written.Add(int64(n))
+	if (after-int64(n))/writebackStep != after/writebackStep {
+		startWriteback(f.f)
+	}
+	return n, err
 }
 
 // Zero makes [off, off+n) read as zeros.
