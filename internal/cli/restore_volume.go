@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -77,7 +78,29 @@ func (a *app) mappedName(v volumeFlags) (string, error) {
 	if err := volume.CheckName(name, prefix); err != nil {
 		return "", explainVolume(err)
 	}
-	return name, explainVolume(volume.CanMap()) // before hours of work
+	return name, mappable(v.device, name, prefix)
+}
+
+// mappable finds out before hours of work what would be in the way of a mapping in the
+// end. Mapping itself looks again.
+func mappable(device, name, prefix string) error {
+	if info, err := os.Stat(device); err == nil && info.Mode().IsRegular() {
+		return usagef("%s is a file, which is filled but cannot be mapped: pass --no-map", device)
+	}
+	list, _, err := volume.List(prefix)
+	if err != nil {
+		return explainVolume(err)
+	}
+	node, err := filepath.EvalSymlinks(device)
+	if err != nil {
+		return nil //nolint:nilerr // filling it says so in more words
+	}
+	for _, m := range list {
+		if m.Name == name && m.Device != node {
+			return hint(mark(repo.ErrLocked, "%s is the name of another volume, on %s", name, m.Device), "choose another one with --map-as")
+		}
+	}
+	return nil
 }
 
 func (a *app) restoreVolume(ctx context.Context, r repo.Repository, s repo.Snapshot, f manifest.File, key *chunkcrypt.Key, o restoreOptions, opts restore.Options) error {

@@ -35,6 +35,12 @@ one it is what a guest wrote: it is shown, and is no error.`,
 		Example: `  holdfast volume verify /dev/vg0/vm-100
   holdfast volume verify /dev/vg0/vm-100 vm/100/2026-11-22T10:00:00Z disk.img`,
 		Args: between(1, 3),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return a.completeArchives(cmd, args[1:], prefix)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				return usagef("an argument is missing: %s", cmd.UseLine())

@@ -25,15 +25,6 @@ type MapOptions struct {
 	Now         func() time.Time // nil: the clock
 }
 
-// CanMap reports whether volumes can be mapped here.
-func CanMap() error {
-	m, err := openMapper()
-	if err != nil {
-		return err
-	}
-	return m.Close()
-}
-
 // CheckName reports whether a volume can be mapped with this name; prefix as in
 // [MapOptions].
 func CheckName(name, prefix string) error { return checkName(name, prefixOr(prefix)) }

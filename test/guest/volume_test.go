@@ -88,6 +88,9 @@ holdfast restore vm/1/2026-01-01T00:00:00Z disk.img --volume $dev | says "kept a
 holdfast volume list | says "$vol *$dev"
 holdfast volume list --output-format json | says '"snapshot":"vm/1/2026-01-01T00:00:00Z"'
 exits 11 holdfast restore vm/1 disk.img --volume $dev
+exits 11 holdfast restore vm/1 disk.img --volume /dev/loop1 --map-as $vol
+says "is the name of another volume" <said
+exits 11 holdfast restore vm/1 disk.img --volume $dev
 says "is part of /dev/mapper/$vol" <said
 exits 11 holdfast volume verify $dev
 
