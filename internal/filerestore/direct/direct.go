@@ -8,7 +8,8 @@
 //
 // Arrays and volume groups are put together from their members on all images, on
 // whole ones, on partitions and in encrypted volumes, groups on arrays too, when a path
-// or a listing of an image asks for them.
+// or a listing of an image asks for them. So are the devices of a btrfs, which may be
+// logical volumes as well, when it is opened.
 //
 // An encrypted volume is what it holds if the passphrase that was given opens it. It is
 // tried on those that a path leads into, and on all of an image when its arrays and
