@@ -22,10 +22,11 @@
 // # What is understood
 //
 // Linear and striped volumes, on physical volumes and on other logical ones;
-// RAID 0; RAID 1 and mirrors, read from the first leg that is whole; thin volumes
-// and their snapshots; zero and error segments. Thin volumes with an origin outside
-// of the pool, caches, other snapshots, other RAID levels, VDO and integrity are
-// refused by their name, and so is an origin into which a snapshot is being merged.
+// RAID 0; RAID 1 and mirrors, read from the first leg that is whole; RAID 4, 5, 6 and 10
+// as package md reads them, also without a leg; thin volumes and their snapshots; zero
+// and error segments. Thin volumes with an origin outside of the pool, caches, other
+// snapshots, VDO and integrity are refused by their name, and so is an origin into which a
+// snapshot is being merged.
 //
 // # Errors
 //

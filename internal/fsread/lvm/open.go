@@ -96,6 +96,9 @@ func (o *opener) segment(name string, seg *section, level int) (piece, error) {
 		p.areas, err = o.images(name, seg, kind == "raid0_meta", level)
 	case "raid1":
 		p.areas, err = o.leg(name, seg, level)
+	case "raid4", "raid5", "raid5_ls", "raid5_la", "raid5_rs", "raid5_ra", "raid5_n", "raid6", "raid6_zr", "raid6_nr", "raid6_nc", "raid6_n_6",
+		"raid6_ls_6", "raid6_la_6", "raid6_rs_6", "raid6_ra_6", "raid10", "raid10_near":
+		p.areas, err = o.array(name, seg, level)
 	case "thin":
 		p.areas, err = o.thin(name, seg, p.size, level)
 	case "zero":

@@ -162,3 +162,30 @@ func (a *Array) covered(l layout) bool {
 	}
 	return true
 }
+
+// Geometry is how an array lies on its members, for who keeps superblocks of other
+// kinds: levels and layouts have Linux's numbers.
+type Geometry struct {
+	Name   string // for errors
+	Level  int
+	Layout uint32
+	Chunk  int64 // bytes
+	Used   int64 // bytes of each member
+}
+
+// Open gives the content of an array of these members, in their places; nil is one that is
+// missing. inSync says that parity is right everywhere.
+func Open(g Geometry, members []image.Image, inSync bool) (image.Image, error) {
+	a := &Array{Name: g.Name, inSync: inSync, slots: make([]*Member, len(members))}
+	a.geometry = geometry{level: g.Level, layout: g.Layout, members: len(members), chunk: g.Chunk, used: g.Used}
+	if len(members) == 0 || len(members) > maxMembers || g.Chunk < sector || g.Chunk > 1<<30 || g.Used < 0 {
+		return nil, fsread.Corrupt(layer, "array %s has %d members with chunks of %d bytes", g.Name, len(members), g.Chunk)
+	}
+	for i, img := range members {
+		if img != nil {
+			a.slots[i] = &Member{Name: g.Name, img: img, array: a.geometry, number: i, size: img.Size()}
+			a.have++
+		}
+	}
+	return a.Open()
+}
