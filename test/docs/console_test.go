@@ -119,8 +119,7 @@ var forms = []struct {
 	{regexp.MustCompile(`UPID:[^\s"]*`), "UPID"},
 	{regexp.MustCompile(`\b[0-9a-f]{2}(:[0-9a-f]{2})+\b`), "FINGERPRINT"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "UUID"},
-	{regexp.MustCompile(`\b\d{8,}\b`), "N"}, // an offset; a digest has letters
-	{regexp.MustCompile(`\b[0-9a-f]{8,}\b(\.\.)?`), "HEX"},
+	{regexp.MustCompile(`\b[0-9a-f]{8,}\b(\.\.)?`), "N"}, // a digest or checksum, which may have no letters, or an offset
 	{regexp.MustCompile(`\d[\d.]*( ?([KMGT]i?B|B|ms|µs|s|min|h)\b)?(/s)?`), "N"},
 	{regexp.MustCompile(`(N ?)+`), "N"},
 	{regexp.MustCompile(` +`), " "},
