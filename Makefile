@@ -71,7 +71,8 @@ TREEKILLS ?= 60
 REQUESTS  ?= 1000000
 CARTRIDGES ?= 100000
 FAULTS    ?= 5000
-torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, mappings made and ended, a server flooded, sessions with a failing tape drive, cartridges whose disk loses its power, then kill -9 on the real binary
+CATALOGS  ?= 500
+torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, mappings made and ended, a server flooded, sessions with a failing tape drive, cartridges and catalogs whose disk loses its power, then kill -9 on the real binary
 	@echo "torture: $(POINTS) crash points, seed $(SEED)"
 	@mkdir -p bin
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run 'Crash|PowerCut' ./internal/datastore -args -crash-points $(POINTS) -crash-seed $(SEED) | tee bin/torture.log
@@ -81,6 +82,7 @@ torture: build ## POINTS (1000000) random crash points from SEED, interleaved pr
 	@$(GO) test -count=1 -timeout 0 -v -run Rounds ./internal/mapping -args -rounds $(ROUNDS)
 	@$(GO) test -count=1 -timeout 0 -run Crash ./internal/scsi/vtl/cartridge -args -crash-rounds $(CARTRIDGES) -crash-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run RandomFaults ./internal/tape/lto -args -fault-rounds $(FAULTS) -fault-seed $(SEED)
+	@$(GO) test -count=1 -timeout 0 -run PowerCut ./internal/tape/media -args -crash-seeds $(CATALOGS) -crash-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run Flood ./test/torture -args -requests $(REQUESTS) -holdfast $(CURDIR)/bin/holdfast
 	@$(GO) test -count=1 -timeout 0 -v -run Kill ./test/torture -args -kill-time $(KILLTIME) -kill-seed $(SEED) -holdfast $(CURDIR)/bin/holdfast
 	@$(GO) test -count=1 -timeout 0 -v -run Killed ./test/trees -args -kill-rounds $(TREEKILLS) -kill-seed $(SEED) -holdfast $(CURDIR)/bin/holdfast

@@ -20,6 +20,10 @@ var (
 	ErrOtherCatalog = errors.New("the catalog is of another medium or media set")
 )
 
+// maxReplaced is how long a log is replaced by a longer one at a commit, in bytes;
+// one of more than two million chunks is appended to.
+const maxReplaced = 64 << 20
+
 // maxUnsynced is how much a commit writes between two syncs, and so the most that
 // a crash can spoil at the end of a log, in bytes.
 const maxUnsynced = 4 << 20
@@ -134,29 +138,84 @@ func (c *Catalog) Commit() (err error) {
 	if c.broken != nil || len(c.pending) == 0 {
 		return c.broken
 	}
-	unlock, err := c.f.Lock()
+	was := c.f
+	unlock, err := was.Lock()
 	if err != nil {
 		return c.fail(err)
 	}
 	defer func() {
-		if e := unlock(); err == nil && e != nil {
+		e := unlock()
+		if c.f != was {
+			e = errors.Join(e, was.Close())
+		}
+		if err == nil && e != nil {
 			err = c.fail(e)
 		}
 	}()
-	if size, err := c.f.Size(); err != nil || size != c.size {
-		return c.fail(errors.Join(err, fmt.Errorf("it has %d bytes and had %d: somebody else writes to it", size, c.size)))
+	if err := c.alone(); err != nil {
+		return c.fail(err)
 	}
+	if c.rebuild || c.size > c.s.replaced {
+		err = c.append(c.f)
+	} else {
+		err = c.replace()
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	c.size += int64(len(c.pending))
+	c.pending = c.pending[:0]
+	return nil
+}
+
+// alone makes sure that nobody else has changed the log: who writes to a medium
+// has the lock of its media set.
+func (c *Catalog) alone() error {
+	if c.rebuild {
+		return nil
+	}
+	info, err := c.s.d.Stat(logName(c.medium.UUID()))
+	if err == nil && info.Size != c.size {
+		err = fmt.Errorf("it has %d bytes and had %d: somebody else writes to it", info.Size, c.size)
+	}
+	return err
+}
+
+// append writes what was added to the end of a file.
+func (c *Catalog) append(f logFile) error {
 	at := c.size
 	for part := range slices.Chunk(c.pending, maxUnsynced) {
-		if _, err := c.f.WriteAt(part, at); err != nil {
-			return c.fail(err)
+		if _, err := f.WriteAt(part, at); err != nil {
+			return err
 		}
-		if err := c.f.Sync(); err != nil {
-			return c.fail(err)
+		if err := f.Sync(); err != nil {
+			return err
 		}
 		at += int64(len(part))
 	}
-	c.size, c.pending = at, c.pending[:0]
+	return nil
+}
+
+// replace puts a longer log in the place of the present one. Appending would write
+// the sector anew in which the log ends, and a power failure just then may spoil
+// what was committed in it.
+func (c *Catalog) replace() (err error) {
+	name := tmpName(c.medium.UUID())
+	f, err := c.s.d.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(f, 0), io.NewSectionReader(c.f, 0, c.size))
+	if err == nil {
+		err = c.append(f)
+	}
+	if err == nil {
+		err = c.s.d.Rename(name, logName(c.medium.UUID()))
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	c.f = f
 	return nil
 }
 

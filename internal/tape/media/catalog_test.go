@@ -86,6 +86,28 @@ func TestCatalogKeepsWhatWasCommitted(t *testing.T) {
 	}
 }
 
+func TestLongCatalogIsAppendedTo(t *testing.T) {
+	f := newFixture(t)
+	f.replaced = 0
+	c := f.tape("tape1", uuid.New(), 0)
+	before, err := f.d.Stat(logName(c.Medium().UUID()))
+	must(t, err)
+	for i := range uint64(3) {
+		path := snapshot(t, snap1)
+		path.Time += int64(i)
+		must(t, c.AddArchive(2+2*i, uuid.New(), "store1", chunks(10*i, 10*i+10)), c.AddSnapshot(3+2*i, uuid.New(), "store1", path), c.Commit())
+	}
+	after, err := f.d.Stat(logName(c.Medium().UUID()))
+	must(t, err)
+	if before.Inode != after.Inode {
+		t.Error("the file was replaced")
+	}
+	if list, err := f.Snapshots(c.Medium()); err != nil || len(list) != 3 {
+		t.Fatal(list, err)
+	}
+	wantChunk(t, f.contents(c.Medium()), "store1", chunk(25), At{c.Medium().UUID(), 6})
+}
+
 func TestTornEndOfACatalogIsCutOff(t *testing.T) {
 	f := newFixture(t)
 	c := f.tape("tape1", uuid.New(), 0)

@@ -3,6 +3,7 @@ package media
 import (
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -14,6 +15,12 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/keystore"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
+)
+
+// make torture asks for more.
+var (
+	crashSeeds = flag.Uint64("crash-seeds", 6, "crashes at each step")
+	crashSeed  = flag.Uint64("crash-seed", 0, "where the random sources of crashes begin")
 )
 
 // simulated is a disk that can lose its power, with one process.
@@ -74,7 +81,7 @@ type simLog struct{ vfs.File }
 func (simLog) Lock() (func() error, error) { return func() error { return nil }, nil }
 
 func stateOn(d *simdisk.Disk) *State {
-	return &State{simState{simulated{d}, rand.NewChaCha8([32]byte{3})}, time.UTC}
+	return &State{simState{simulated{d}, rand.NewChaCha8([32]byte{3})}, time.UTC, maxReplaced}
 }
 
 // story is what a backup did until the power went, as far as it was told.
@@ -226,8 +233,8 @@ func TestPowerCutAtAnyStepOfABackupLosesNothingThatWasCommitted(t *testing.T) {
 		if err != nil && !errors.Is(err, simdisk.ErrPowerCut) {
 			t.Fatalf("step %d: %v", step, err)
 		}
-		for seed := range uint64(6) {
-			rng := rand.New(rand.NewPCG(uint64(step), seed))
+		for seed := range *crashSeeds {
+			rng := rand.New(rand.NewPCG(uint64(step), *crashSeed+seed))
 			after(t, d.Crash(rng), told)
 		}
 		if err == nil {
@@ -257,8 +264,8 @@ func TestPowerCutWhileACatalogIsRebuiltLeavesTheOldOrTheNewOne(t *testing.T) {
 		d := start.Clone()
 		d.StopAfter(step)
 		err := rebuild(stateOn(d))
-		for seed := range uint64(8) {
-			s := stateOn(d.Crash(rand.New(rand.NewPCG(uint64(step), seed))))
+		for seed := range *crashSeeds {
+			s := stateOn(d.Crash(rand.New(rand.NewPCG(uint64(step), *crashSeed+seed))))
 			list, readErr := s.Snapshots(m)
 			if readErr != nil || len(list) != 1 || err == nil && list[0] != "store1:"+snap2 {
 				t.Fatalf("step %d: %v, %v", step, list, readErr)

@@ -34,10 +34,11 @@
 //
 // # After a crash
 //
-// An inventory is the old or the new one. A catalog has all that was committed; what
-// a crash left behind that is cut off when the catalog is opened for appending,
-// and reading does without it ([Cut]). A catalog is replaced by renaming a whole
-// one. A medium is given an empty catalog before the inventory says that it is in
+// An inventory is the old or the new one. A catalog has all that was committed. At a
+// commit a whole new one is renamed to its place; only one of more than 64 MiB is
+// appended to, as PBS appends to all. What a crash left at the end of such a one is
+// cut off when the catalog is opened for appending, and reading does without it
+// ([Cut]). A medium is given an empty catalog before the inventory says that it is in
 // another set: between the two, that catalog is of another set than the medium,
 // and says so.
 //

@@ -25,6 +25,8 @@ const (
 type State struct {
 	d   disk
 	loc *time.Location // whose calendar counts
+	// replaced is how long a log is replaced by a longer one at a commit.
+	replaced int64
 }
 
 // Open returns the state in a directory, which is made if it is missing. loc is
@@ -33,7 +35,7 @@ func Open(dir string, loc *time.Location) (*State, error) {
 	if err := keystore.MakeDir(dir); err != nil {
 		return nil, err
 	}
-	return &State{d: osDisk{dir}, loc: loc}, nil
+	return &State{d: osDisk{dir}, loc: loc, replaced: maxReplaced}, nil
 }
 
 // Location is the place whose clock calendar events mean.
