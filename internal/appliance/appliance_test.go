@@ -131,3 +131,20 @@ func TestConsoleKeepsItsEnd(t *testing.T) {
 		t.Errorf("%d bytes kept", n)
 	}
 }
+
+func TestAMachineThatIsCalledThroughVsockHasTheDevice(t *testing.T) {
+	c := Config{Kernel: Kernel{Image: "k"}, Init: "i", call: &call{cid: 70000, token: "t"}, Drives: []Drive{{Export: "x", Dial: func() (*os.File, error) { return nil, errors.New("not called") }}}}
+	args, err := c.arguments(AccelTCG)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(args, "\n")
+	for _, want := range []string{"vhost-vsock-pci,guest-cid=70000,vhostfd=6", `"str":"7"`} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %s in\n%s", want, all)
+		}
+	}
+	if strings.Contains(all, "\nt\n") {
+		t.Error("the token is in the arguments")
+	}
+}

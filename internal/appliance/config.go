@@ -49,6 +49,10 @@ type Config struct {
 	// one stream, which the frames of a fast zstd encoder are not. Unpacking takes the
 	// guest a little longer.
 	Compress bool
+	// Vsock has the guest called through vsock where this host has it, instead of through
+	// the port, which stays as what there is else.
+	Vsock bool
+
 	// Watchdog lets the guest turn its power off when the host has not asked it
 	// for anything, [VM.Ping] included, for so long; 0: it has none.
 	Watchdog time.Duration
@@ -58,6 +62,14 @@ type Config struct {
 	// for tests of what talks to virtual machines.
 	Monitor string
 	Port    Port
+
+	call *call // nil: not
+}
+
+// call is how a machine is called through vsock.
+type call struct {
+	cid   uint32
+	token string // that it wants to hear
 }
 
 // Port is a virtio-serial port; the zero Port is none.

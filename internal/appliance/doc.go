@@ -13,7 +13,9 @@
 //     the program and host tools. [Start] does both in memory: nothing is left behind.
 //   - [Start] runs QEMU and waits for the agent inside ([VM.Hello]). [VM.Run], [VM.Put],
 //     [VM.Get], [VM.Mount], [VM.Load] work through one virtio-serial port (package
-//     wire); any number at a time up to 64. Package guest is the other end.
+//     wire); any number at a time up to 64. Package guest is the other end. With
+//     [Config.Vsock], and /dev/vhost-vsock, they go through a stream socket to the machine, which it
+//     opens to who says its token; where that does not answer, through the port.
 //
 // # The machine
 //

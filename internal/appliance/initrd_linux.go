@@ -33,6 +33,9 @@ func (c Config) buildInitrd() (_ *initrd, err error) {
 		return nil, err
 	}
 	boot := append([]string(nil), bootModules...)
+	if c.call != nil {
+		boot = append(boot, "vmw_vsock_virtio_transport")
+	}
 	if len(c.Drives) > 0 {
 		boot = append(boot, "virtio_blk")
 	}
@@ -55,6 +58,11 @@ func (c Config) buildInitrd() (_ *initrd, err error) {
 	}
 	if err := b.Add(guest.LaterList, index, 0o644); err != nil {
 		return nil, err
+	}
+	if c.call != nil {
+		if err := b.Add(guest.VsockFile, []byte(c.call.token), 0o400); err != nil {
+			return nil, err
+		}
 	}
 	if c.Watchdog > 0 {
 		if err := b.Add(guest.WatchdogFile, []byte(c.Watchdog.String()), 0o644); err != nil {

@@ -73,6 +73,10 @@ func (c Config) arguments(accel Accel) ([]string, error) {
 			"-device", "virtserialport,chardev=port,name="+c.Port.Name)
 	}
 	fd := fdDrives
+	if c.call != nil {
+		args = append(args, "-device", fmt.Sprintf("vhost-vsock-pci,guest-cid=%d,vhostfd=%d", c.call.cid, fd))
+		fd++
+	}
 	for i, d := range c.Drives {
 		node := fmt.Sprintf("drive%d", i)
 		b, err := d.blockdev(node, fd)

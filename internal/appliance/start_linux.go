@@ -2,9 +2,11 @@ package appliance
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/appliance/guest"
 	"github.com/holdfast-backup/holdfast/internal/appliance/wire"
+	"github.com/holdfast-backup/holdfast/internal/kernel/vsock"
 )
 
 // Start builds the guest's file system, runs QEMU and waits until the agent in
@@ -34,6 +37,27 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Vsock && vsockHere() {
+		c.call = &call{cid: vsock.First + rand.Uint32N(1<<30), token: crand.Text()}
+		vm, err := c.start(ctx, p, qemu)
+		if err == nil || ctx.Err() != nil {
+			return vm, err
+		}
+		c.call = nil // the device, or its number, may be why
+	}
+	return c.start(ctx, p, qemu)
+}
+
+// vsockHere reports whether this process may give a machine the device.
+func vsockHere() bool {
+	f, err := vsock.Device()
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
+func (c Config) start(ctx context.Context, p platform, qemu string) (*VM, error) {
 	rd, err := c.buildInitrd()
 	if err != nil {
 		return nil, err
@@ -83,6 +107,14 @@ func (c Config) boot(ctx context.Context, qemu string, rd *initrd, accel Accel, 
 	}
 	defer kernel.Close()
 	cmd.ExtraFiles = []*os.File{inner, rd.file, kernel}
+	if c.call != nil {
+		f, err := vsock.Device()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("appliance: vsock: %w", err), host.Close(), inner.Close())
+		}
+		defer f.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
 	for _, d := range c.Drives {
 		if d.Dial == nil {
 			continue
@@ -112,7 +144,33 @@ func (c Config) boot(ctx context.Context, qemu string, rd *initrd, accel Accel, 
 		_ = vm.session.Close()
 		return nil, vm.postMortem(fmt.Errorf("appliance (%s): %w", accel, err))
 	}
+	if c.call != nil {
+		vm.widen(ctx, *c.call)
+	}
 	return vm, nil
+}
+
+// widenWait is how long the guest may take to answer through vsock.
+const widenWait = 3 * time.Second
+
+// widen has requests go through vsock. Where that does not work they go through the port.
+func (vm *VM) widen(ctx context.Context, c call) {
+	ctx, cancel := context.WithTimeout(ctx, widenWait)
+	defer cancel()
+	f, err := vsock.Dial(ctx, c.cid, guest.VsockPort)
+	if err != nil {
+		return
+	}
+	if _, err := io.WriteString(f, c.token); err != nil {
+		_ = f.Close()
+		return
+	}
+	s := wire.Dial(f)
+	if _, err := s.Hello(ctx); err != nil {
+		_ = s.Close()
+		return
+	}
+	vm.port, vm.session = vm.session, s
 }
 
 // openKernel opens the kernel's image, as a copy that everybody may read where it is kept for

@@ -55,6 +55,7 @@ type VM struct {
 	Accel Accel // how it runs
 
 	session  *wire.Session
+	port     *wire.Session // that is not used beside the other one; or nil
 	later    map[string][]string
 	console  *ring
 	messages *ring
@@ -148,6 +149,9 @@ func (vm *VM) Close() error {
 	vm.kill()
 	<-vm.exited
 	_ = vm.session.Close() // its other end is gone
+	if vm.port != nil {
+		_ = vm.port.Close()
+	}
 	return nil
 }
 

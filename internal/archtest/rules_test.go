@@ -80,7 +80,7 @@ var rooms = []room{
 	{dir: "internal/scsi", may: formats + " internal/kernel"},
 	{dir: "internal/scsi/vtl", may: storage + " internal/scsi", std: noWire},            // a virtual tape library
 	{dir: "internal/scsi/vtl/share", may: storage + " internal/scsi internal/scsi/vtl"}, // and for several processes
-	{dir: "internal/appliance", may: work + " internal/proto"},
+	{dir: "internal/appliance", may: work + " internal/proto internal/kernel/vsock"},
 	{dir: "internal/mapping", may: work + " internal/proto internal/kernel/fusefile"},
 	{dir: "internal/mount", may: work + " internal/filearchive internal/filemeta"},
 	{dir: "internal/guest", may: work + " internal/proto"},

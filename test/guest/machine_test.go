@@ -31,7 +31,7 @@ func ctx(t *testing.T) context.Context {
 
 func TestMachine(t *testing.T) {
 	vm := appliancetest.Start(t, appliancetest.Spec{
-		Tools: []string{"cat", "sleep", "sh", "echo", "ps", "dd"}, MemoryMB: 256,
+		Tools: []string{"cat", "sleep", "sh", "echo", "ps", "dd"}, MemoryMB: 256, Modules: []string{"vsock_loopback"},
 	})
 	t.Logf("%s under %s: ready after %v, %.1f s of it in the guest's kernel", vm.Hello.Kernel, vm.Accel, vm.Boot, vm.Hello.Uptime)
 	if vm.Boot > bootLimit { // the host may be busy for a moment
@@ -51,6 +51,9 @@ func TestMachine(t *testing.T) {
 			t.Fatalf("err = %v", err)
 		}
 	})
+	for _, pkg := range []string{"internal/kernel/vsock", "internal/appliance/guest"} {
+		t.Run(pkg, func(t *testing.T) { vm.TestBinary(t, appliancetest.Tests{Package: module + pkg}) })
+	}
 	t.Run("a command that takes all memory is ended, and the machine goes on", func(t *testing.T) {
 		r, err := vm.Run(ctx(t), appliance.Cmd{Args: []string{
 			"sh", "-c", "echo 1 >/proc/sys/vm/overcommit_memory; exec dd if=/dev/zero of=/dev/null bs=400M count=1",

@@ -40,7 +40,7 @@ func agent(warnings []string) error {
 	if err != nil {
 		return err
 	}
-	return wire.Serve(port, hello, func(st *wire.Stream) {
+	handle := func(st *wire.Stream) {
 		defer watch.hold()()
 		r, err := answer(st)
 		if err != nil && !errors.Is(err, errPowerOff) {
@@ -50,7 +50,9 @@ func agent(warnings []string) error {
 		if errors.Is(err, errPowerOff) {
 			os.Exit(0) // process 1 takes the power
 		}
-	})
+	}
+	go listen(hello, handle) // as long as the agent
+	return wire.Serve(port, hello, handle)
 }
 
 // spareMe says how much a process is wanted when memory is short: from -1000, the kernel

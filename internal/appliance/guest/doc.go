@@ -13,7 +13,8 @@
 // # The agent
 //
 // It finds the virtio-serial port named [Port] by /sys/class/virtio-ports and
-// serves the protocol of [wire] on it. Commands run in a session of their own, so
+// serves the protocol of [wire] on it, and on each call through vsock if the machine has such a
+// device ([VsockFile]). Commands run in a session of their own, so
 // that a cancelled request kills all that it started. When memory is short, the kernel
 // ends commands before the agent. Nothing in the guest waits for
 // a network: there is none.
@@ -33,6 +34,10 @@ const (
 	// WatchdogFile has the time, as Go writes a duration, after which a guest that
 	// nobody asks for anything turns its power off. It need not be there.
 	WatchdogFile = "/etc/holdfast-watchdog"
-	Port         = "holdfast.0"             // name of the virtio-serial port
-	Ready        = "holdfast: agent starts" // on the console: the kernel runs and this program too
+	// VsockFile has what a caller from the host says first. If it is there the agent
+	// takes calls on VsockPort too.
+	VsockFile = "/etc/holdfast-vsock"
+	VsockPort = 807
+	Port      = "holdfast.0"             // name of the virtio-serial port
+	Ready     = "holdfast: agent starts" // on the console: the kernel runs and this program too
 )

@@ -78,7 +78,7 @@ func (a Appliance) Config() (appliance.Config, error) {
 		return appliance.Config{}, err
 	}
 	c := appliance.Config{
-		Arch: a.Arch, Kernel: k, Init: a.Init, InitData: a.InitData, QEMU: a.QEMU, Accel: a.Accel, MemoryMB: a.MemoryMB, Compress: true,
+		Arch: a.Arch, Kernel: k, Init: a.Init, InitData: a.InitData, QEMU: a.QEMU, Accel: a.Accel, MemoryMB: a.MemoryMB, Compress: true, Vsock: true,
 		Files: []appliance.File{{Name: "/etc/lvm/lvm.conf", Content: []byte(inside.LVMConfig)}},
 	}
 	tree, err := kmod.Open(k.Modules)
