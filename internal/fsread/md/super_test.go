@@ -14,7 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/image"
 )
 
-// Samples on the disk in testdata, see arrays_test.go.
+// Samples on the disk in testdata, see arrays_linux_test.go.
 const (
 	oneOfThree = 9  // RAID 1, 1.2
 	five       = 14 // RAID 5, 1.2, of 5

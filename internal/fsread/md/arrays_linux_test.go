@@ -20,7 +20,7 @@ const (
 	block    = 4096
 )
 
-// sample is an array that mdadm made and the kernel wrote, see TestTheKernelWritesTheSamples:
+// sample is an array that mdadm made and the kernel wrote, see makeSamples:
 // its members lie one behind the other on the disk in testdata, at slots of 2 MiB.
 type sample struct {
 	args    string
@@ -143,6 +143,9 @@ func check(t *testing.T, img image.Image) {
 }
 
 func TestArraysAreReadAsTheKernelWroteThem(t *testing.T) {
+	if *update {
+		makeSamples(t)
+	}
 	on := disk(t)
 	for i, s := range samples {
 		t.Run(s.args, func(t *testing.T) {
