@@ -33,7 +33,7 @@ import (
 
 // The repository that is written to tape: an image of data that does not compress.
 const (
-	feedChunks = 384
+	feedChunks = 512
 	feedChunk  = 4 << 20
 	feedImage  = names.Archive("disk.img.fidx")
 	readers    = 4
@@ -173,7 +173,7 @@ func feedDrive(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	temp, err := os.MkdirTemp(filepath.Dir(path), "media")
+	temp, err := os.MkdirTemp("/dev/shm", "holdfast-media")
 	if err != nil {
 		return err
 	}

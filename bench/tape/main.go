@@ -16,10 +16,11 @@
 //
 // # Feeding
 //
-// A repository with one image of 1.5 GiB that does not compress, in chunks of 4
+// A repository with one image of 2 GiB that does not compress, in chunks of 4
 // MiB, is backed up to a drive that takes everything at once: labels, chunk archive,
-// snapshot archive, catalog. Beside it a process reads the chunk files, as many at a
-// time, and does nothing with them. Both in turn, once with the chunks in the page
+// snapshot archive, catalog. What is known of media lies in memory, in /dev/shm, for
+// it is not fed. Beside it a process reads the chunk files, as many at a time, and does
+// nothing with them. Both in turn, once with the chunks in the page
 // cache, once without.
 package main
 

@@ -154,7 +154,10 @@ func (b *writing) snapshot(ctx context.Context, s names.Snapshot) (err error) {
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	b.logf("backup snapshot %s", s.Path())
-	b.feed.read = snap.ReadChunk
+	b.feed.read, b.feed.ahead = snap.ReadChunk, nil
+	if p, ok := snap.(interface{ Prefetch(ds []digest.Digest) }); ok {
+		b.feed.ahead = p.Prefetch
+	}
 	err = b.chunks(ctx, func(yield func(wanted) error) error { return b.lacking(snap, yield) })
 	for err == nil && len(b.again) > 0 {
 		again := b.again

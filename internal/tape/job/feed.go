@@ -23,6 +23,7 @@ type wanted struct {
 // feed reads chunks ahead of the drive.
 type feed struct {
 	read    func(ctx context.Context, d digest.Digest, buf []byte) ([]byte, error)
+	ahead   func(ds []digest.Digest) // says what will be read soon; may be nil
 	readers int
 	spool   *spool
 }
@@ -51,6 +52,9 @@ func (f *feed) run(ctx context.Context, each func(yield func(wanted) error) erro
 			p, err := f.spool.take(ctx, w.size+blob.EncryptedHeaderSize)
 			if err != nil {
 				return err
+			}
+			if f.ahead != nil {
+				f.ahead([]digest.Digest{w.digest})
 			}
 			o := &order{wanted: w, piece: p, done: make(chan struct{})}
 			for _, c := range []chan *order{queue, todo} {
