@@ -138,6 +138,13 @@ type Ordered interface {
 	Sequential() bool
 }
 
+// Shifted is a target that lies within something larger, whose pages of 4096 bytes
+// begin at the offset Shift of the target and every 4096 bytes from there. What is written
+// in whole pages need not be read first.
+type Shifted interface {
+	Shift() int64 // from 0 to 4095
+}
+
 // NeedsOrder reports whether t must be written in order.
 func NeedsOrder(t Target) bool {
 	o, ok := t.(Ordered)

@@ -29,6 +29,11 @@ type step struct {
 	done     chan struct{}
 }
 
+// zerosRead is how many slots of zeros are a step when the target is read to find
+// out whether it has them: so few that the workers share what a device without holes
+// costs, where one of them would have all of it.
+const zerosRead = 4
+
 // batch is how many digests are read from an index at once.
 const batch = 1024
 
@@ -36,6 +41,7 @@ const batch = 1024
 type plan struct {
 	src, base *fetch.Image // base may be nil
 	order     bool
+	zeros     int // slots of a zeroRun at most
 
 	mu    sync.Mutex
 	next  int             // slot
@@ -47,7 +53,7 @@ type plan struct {
 }
 
 func newPlan(src, base *fetch.Image, order bool) *plan {
-	return &plan{src: src, base: base, order: order}
+	return &plan{src: src, base: base, order: order, zeros: batch}
 }
 
 // take returns the next step, and up to ahead digests of chunks that will be
@@ -68,7 +74,7 @@ func (p *plan) take(ahead int) (s step, soon []digest.Digest, ok bool, err error
 	for {
 		p.next++
 		s.n++
-		if p.next == end || s.what == chunkRun && s.n == lanes || p.kind(p.next) != s.what {
+		if p.next == end || s.what == chunkRun && s.n == lanes || s.what == zeroRun && s.n == p.zeros || p.kind(p.next) != s.what {
 			break
 		}
 	}

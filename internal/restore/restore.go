@@ -122,6 +122,9 @@ func Image(ctx context.Context, snap repo.Snapshot, name names.Archive, key *chu
 	if to.Fresh() {
 		j.in = nil
 	}
+	if j.in != nil {
+		j.plan.zeros = zerosRead
+	}
 	j.prefetcher, _ = snap.(fetch.Prefetcher)
 
 	if err := j.work(ctx); err != nil {

@@ -36,8 +36,21 @@ func (k *worker) writeRuns(p []byte, off int64) error {
 	return nil
 }
 
-// writeChanges writes the blocks of p that differ from old.
+// writeChanges writes the blocks of p that differ from old. They are the pages of
+// the target, see [image.Shifted].
 func (k *worker) writeChanges(p, old []byte, off int64) error {
+	if s, ok := k.j.to.(image.Shifted); ok {
+		lead := int(((s.Shift()-off)%zero.BlockSize + zero.BlockSize) % zero.BlockSize)
+		lead = min(lead, len(p))
+		if err := k.writeBlocks(p[:lead], old[:lead], off); err != nil {
+			return err
+		}
+		p, old, off = p[lead:], old[lead:], off+int64(lead)
+	}
+	return k.writeBlocks(p, old, off)
+}
+
+func (k *worker) writeBlocks(p, old []byte, off int64) error {
 	for i := 0; i < len(p); {
 		i += equal(p[i:], old[i:])
 		start := i

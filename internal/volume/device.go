@@ -54,6 +54,7 @@ type payload struct {
 var (
 	_ image.Target   = (*payload)(nil)
 	_ image.Extenter = (*payload)(nil)
+	_ image.Shifted  = (*payload)(nil)
 )
 
 func newPayload(d device, start, size int64) (*payload, error) {
@@ -85,6 +86,12 @@ func (p *payload) within(off, n int64) error {
 		return fmt.Errorf("write of %d bytes at offset %d exceeds the image's %d bytes", n, off, p.Size())
 	}
 	return nil
+}
+
+// Shift says where the pages of the device begin, as its cache has them.
+func (p *payload) Shift() int64 {
+	const page = 4096
+	return (page - p.start%page) % page
 }
 
 // Fresh is false: what was there stays.

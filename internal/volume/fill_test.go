@@ -93,6 +93,42 @@ func TestPayloadKeepsItsPlace(t *testing.T) {
 	}
 }
 
+// recording notes where writes begin and end.
+type recording struct {
+	*memory
+	ends []int64
+}
+
+func (r *recording) WriteAt(p []byte, off int64) (int, error) {
+	r.ends = append(r.ends, off, off+int64(len(p)))
+	return r.memory.WriteAt(p, off)
+}
+
+func TestChangesAreWrittenInPagesOfTheDevice(t *testing.T) {
+	m, image := repotest.New(), content(1, imageSize)
+	later := bytes.Clone(image)
+	for _, off := range []int{0, 5000, chunk - 1, 3*chunk + 4096, 3*chunk + 4096 + 40_000, imageSize - 1} {
+		later[off] ^= 0x80
+	}
+	for _, aligned := range []bool{false, true} {
+		d := &recording{memory: has(Aligned+imageSize+5000, nil)}
+		mustFill(t, d, save(t, m, 1, image), FillOptions{Aligned: aligned})
+		d.ends = nil
+		mustFill(t, d, save(t, m, 2, later), FillOptions{})
+		wantImage(t, d, later)
+		start := header(t, d).Start()
+		for _, at := range d.ends {
+			if in := at - start; at%4096 != 0 && at > volumeheader.Size && in%chunk != 0 && in != imageSize {
+				t.Errorf("aligned %v: a write begins or ends at byte %d, in the middle of a page", aligned, at)
+			}
+		}
+		if n := len(d.ends) / 2; n < 6 {
+			t.Errorf("%d writes", n)
+		}
+		m = repotest.New()
+	}
+}
+
 func TestBaseIsTakenOnlyWhereTheHeaderVouchesForIt(t *testing.T) {
 	m, image := repotest.New(), content(1, imageSize)
 	later := changed(2, image)
