@@ -8,11 +8,13 @@
 // restored, by a process of its own, in an order that rotates:
 //
 //	file      restore --in-place to a file: what the others are compared with
+//	inside    restore --volume to a file
 //	device    restore --in-place to a loop device
 //	volume    restore --volume to a loop device, the payload behind the first sector
 //	aligned   the same with the payload at 1 MiB
 //
-// All of them read and hash what is there. Files, the loop devices' too, and repository lie on
+// All of them read and hash what is there; the holes of the file, and of the one inside, are known
+// and not read, those of a device are. Files, the loop devices' too, and repository lie on
 // one file system and in the page cache. Ensure is the process that finds a header that
 // matches.
 package main

@@ -111,7 +111,7 @@ func (w *words) Read(p []byte) (int, error) {
 }
 
 func (s *site) targets(ctx context.Context) error {
-	for _, name := range []string{"file", "device", "volume", "aligned"} {
+	for _, name := range []string{"file", "inside", "device", "volume", "aligned"} {
 		size := int64(imageSize + room)
 		if name == "file" {
 			size = imageSize
@@ -120,7 +120,7 @@ func (s *site) targets(ctx context.Context) error {
 		if err := errors.Join(os.WriteFile(w.path, nil, 0o600), os.Truncate(w.path, size)); err != nil {
 			return err
 		}
-		if name != "file" {
+		if name != "file" && name != "inside" {
 			out, _, err := s.run(ctx, "losetup", "--find", "--show", w.path)
 			if err != nil {
 				return err
@@ -129,7 +129,7 @@ func (s *site) targets(ctx context.Context) error {
 			s.loops = append(s.loops, w.path)
 		}
 		switch name {
-		case "volume":
+		case "volume", "inside":
 			w.args = []string{"--volume", w.path, "--no-map"}
 		case "aligned":
 			w.args = []string{"--volume", w.path, "--no-map", "--aligned"}
