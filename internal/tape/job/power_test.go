@@ -147,7 +147,7 @@ func TestMediumThatRunsFullAtEveryBlock(t *testing.T) {
 	keep(t, from, day(0), content(12, 1), nil)
 	keep(t, from, day(1), content(20, 2), nil)
 	keep(t, from, snapshot("ns/a/vm/5/2026-06-01T00:00:00Z"), content(6, 3), nil)
-	for _, margin := range []int{1, 2, 5, 0} { // blocks between warning and end; 0: no warning
+	for _, margin := range []int{1, 5, 0} { // blocks between warning and end; 0: no warning
 		t.Run(fmt.Sprintf("margin=%d", margin), func(t *testing.T) {
 			t.Parallel()
 			for n := 3; n < 36; n++ {
