@@ -24,8 +24,9 @@ func newFileRestoreApplianceCommand(a *app) *cobra.Command {
 		Use:   "appliance",
 		Short: "Show and build what a restore machine is made of",
 		Long: `A restore machine is made of a kernel package of Debian that is installed here
-or lies in the cache, its modules, a small program of Holdfast, and lvm where it is
-installed. It is put together in memory at each start, in a fraction of a second.`,
+or lies in the cache, its modules, a small program of Holdfast, and lvm where it
+is installed. It is put together in memory at each start, in a fraction of a
+second.`,
 		Example: `  holdfast file-restore appliance info`,
 	}
 	cmd.AddCommand(newApplianceInfoCommand(a), newApplianceBuildCommand(a))

@@ -18,7 +18,7 @@ func newRepositoryCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "repository",
 		Short:   "Find out what a place for repositories is fit for",
-		Long:    `Commands about the place that holds a repository.`,
+		Long:    `Commands about places that can hold a repository, before one is made there.`,
 		Example: `  holdfast repository probe s3://backups/test?endpoint=https://storage.example:9000`,
 	}
 	cmd.AddCommand(newProbeCommand(a))
@@ -51,8 +51,8 @@ needs. The command fails if the store is unfit.
 
 The credentials come from HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY (the
 latter also with _FILE, _FD or _CMD behind it), or from AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from the profile AWS_PROFILE of the
-file ~/.aws/credentials.`,
+AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from the profile AWS_PROFILE of
+the file ~/.aws/credentials.`,
 		Example: `  holdfast repository probe s3://backups
   holdfast repository probe 's3://backups/test?endpoint=https://storage.example:9000' --lock`,
 		Args:              exactly(1),

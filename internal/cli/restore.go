@@ -64,10 +64,11 @@ snapshot, unchanged since: only chunks that differ between the two snapshots are
 touched, and nothing is read from the target. If it was changed after all, the
 result is wrong.
 
-With --volume DEVICE there is no TARGET: the image goes behind a header that says what
-the device holds, see 'holdfast volume', and is mapped below /dev/mapper. A volume that
-holds the image already is kept as it is. What differs is written, and a restore that
-stops in between is seen and resumed. --base is taken only if the header vouches for it.
+With --volume DEVICE there is no TARGET: the image goes behind a header that
+says what the device holds, see 'holdfast volume', and is mapped below
+/dev/mapper. A volume that holds the image already is kept as it is. What
+differs is written, and a restore that stops in between is seen and resumed.
+--base is taken only if the header vouches for it.
 
 Every byte is checked against the checksums of the snapshot before it is
 written. A missing or damaged chunk ends the restore (exit code 4) and is named

@@ -36,11 +36,11 @@ func newServerJobCommand(a *app, o *serverOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "job",
 		Short: "Schedule garbage collections, prunings, verifications, syncs and backups to tape",
-		Long: `Jobs are what a server does by itself. A job has a kind, gc, prune, verify, sync or
-tape, and an id; that of gc is the name of a datastore. It runs when a time of
-its schedule has come, a calendar event such as daily or 'mon..fri 02:30', and
-once for all times that were missed. A server that runs takes notice of changes
-within a minute.`,
+		Long: `Jobs are what a server does by itself. A job has a kind, gc, prune, verify, sync
+or tape, and an id; that of gc is the name of a datastore. It runs when a time
+of its schedule has come, a calendar event such as daily or 'mon..fri 02:30',
+and once for all times that were missed. A server that runs takes notice of
+changes within a minute.`,
 		Example: `  holdfast server job update gc tank --gc-schedule daily
   holdfast server job add prune nightly --store tank --keep-daily 7 --keep-weekly 4 --schedule 02:30
   holdfast server job add sync offsite --store tank --remote far --remote-store tank --schedule hourly
@@ -87,7 +87,7 @@ var jobExamples = map[jobs.Kind][2]string{
 		"  holdfast server job update sync offsite --group-filter type:vm --rate-in 10MiB",
 	},
 	jobs.Tape: {
-		"  holdfast server job add tape weekly --store tank --pool offsite --drive drive0 --schedule 'sat 20:00'",
+		"  holdfast server job add tape weekly --store tank --pool offsite --drive drive0 --schedule \"sat 20:00\"",
 		"  holdfast server job update tape weekly --eject-media true",
 	},
 }

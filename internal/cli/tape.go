@@ -12,9 +12,9 @@ func newTapeCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tape",
 		Short: "Write backups to tape and get them back",
-		Long: `Writes snapshots to LTO tapes, and brings them back. Media are interchangeable with
-those of Proxmox Backup Server, and so are the files with what is configured and
-what is known of media.
+		Long: `Writes snapshots to LTO tapes, and brings them back. Media are interchangeable
+with those of Proxmox Backup Server, and so are the files with what is
+configured and what is known of media.
 
 A medium gets a label, and belongs to a pool. A backup writes what its media set
 does not have yet, and adds media of the pool as it needs them; when a pool begins

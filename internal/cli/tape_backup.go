@@ -32,12 +32,12 @@ func newTapeBackupCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup STORE POOL",
 		Short: "Write the snapshots of a datastore to tape",
-		Long: `Writes all finished snapshots of a datastore that the media set of the pool does not
-have, oldest first. The datastore is one of the configuration, or --datastore says
-where it is.
+		Long: `Writes all finished snapshots of a datastore that the media set of the pool does
+not have, oldest first. The datastore is one of the configuration, or
+--datastore says where it is.
 
-A medium that is needed is loaded by the changer; where there is none, or it is not
-there, the command says which one is to be inserted, and waits.
+A medium that is needed is loaded by the changer; where there is none, or it is
+not there, the command says which one is to be inserted, and waits.
 
 Exit code 3: a snapshot could not be read and was left out.`,
 		Example: `  holdfast tape backup tank daily

@@ -16,8 +16,9 @@ import (
 func newTapeChangerCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "changer", Short: "Changers: what is connected, configured, and in them",
-		Long: `A changer has a name and the path of its device, /dev/tape/by-id/scsi-SERIAL, any other
-generic node, or serial:SERIAL. That of a virtual library is DIR/changer.`,
+		Long: `A changer has a name and the path of its device, /dev/tape/by-id/scsi-SERIAL,
+any other generic node, or serial:SERIAL. That of a virtual library is
+DIR/changer.`,
 		Example: `  holdfast tape changer scan
   holdfast tape changer create lib0 --path serial:CC2C52
   holdfast tape changer status lib0`,

@@ -242,8 +242,8 @@ library's drives are DIR/drive0 and so on.`,
 	cmd.AddCommand(newTapeScanCommand(a, scsi.TypeTape, "drive"))
 	cmd.AddCommand(newTapeConfigCommands(a, o, tapeThing{
 		kind: config.LTO, word: "drive", article: "a drive",
-		about: `Gives a drive a name. With --changer it is one of a changer, which has it under the
-number --changer-drivenum.`,
+		about: `Gives a drive a name. With --changer it is one of a changer, which has it under
+the number --changer-drivenum.`,
 		create:  "drive0 --path serial:10WT012345 --changer lib0",
 		update:  "drive0 --changer-drivenum 1",
 		columns: []string{"path", "changer", "changer-drivenum"},
@@ -254,19 +254,19 @@ number --changer-drivenum.`,
 func newTapePoolCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pool", Short: "Pools of media, and how long their data is kept",
-		Long: `A pool is media that are written in turn. Its allocation says when a backup begins a
-new media set: continue (never by itself), always, or a calendar event such as
-'mon 00:00'. Its retention says when full media may be overwritten: keep (never),
-overwrite (when they are needed), or a span of time such as '30 days', which begins
-when the set is not written any more.`,
-		Example: `  holdfast tape pool create daily --allocation 'mon 00:00' --retention '4 weeks'
+		Long: `A pool is media that are written in turn. Its allocation says when a backup
+begins a new media set: continue (never by itself), always, or a calendar event
+such as 'mon 00:00'. Its retention says when full media may be overwritten: keep
+(never), overwrite (when they are needed), or a span of time such as '30 days',
+which begins when the set is not written any more.`,
+		Example: `  holdfast tape pool create daily --allocation "mon 00:00" --retention "4 weeks"
   holdfast tape pool list`,
 	}
 	cmd.AddCommand(newTapeConfigCommands(a, o, tapeThing{
 		kind: config.Pool, word: "pool", article: "a pool",
-		about: `Makes a pool. With --encrypt new media sets are encrypted by the drive, with the key
-that has this fingerprint ('holdfast tape key list').`,
-		create:  "daily --allocation 'mon 00:00' --retention '4 weeks'",
+		about: `Makes a pool. With --encrypt new media sets are encrypted by the drive, with the
+key that has this fingerprint ('holdfast tape key list').`,
+		create:  `daily --allocation "mon 00:00" --retention "4 weeks"`,
 		update:  "daily --retention overwrite",
 		columns: []string{"allocation", "retention", "template", "encrypt", "comment"},
 	})...)
@@ -277,7 +277,7 @@ that has this fingerprint ('holdfast tape key list').`,
 func newTapeScanCommand(a *app, kind scsi.DeviceType, word string) *cobra.Command {
 	return &cobra.Command{
 		Use: "scan", Short: "List devices that are connected",
-		Long:    "Lists each " + word + " that is connected to this machine, whether it is configured or not.",
+		Long:    "Lists each " + word + " that is connected to this machine, configured or not.",
 		Example: "  holdfast tape " + word + " scan", Args: exactly(0),
 		RunE: func(*cobra.Command, []string) error { return runTapeScan(a, kind) },
 	}

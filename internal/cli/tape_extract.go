@@ -19,13 +19,14 @@ func newTapeExtractCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "extract MEDIA-SET SNAPSHOT ARCHIVE TARGET",
 		Short: "Restore one archive, or one file of it, straight from tape",
-		Long: `Restores one archive of a snapshot without a datastore: a disk image, an archive of a
-directory, or with --path and --pattern some of its files. TARGET and the options are
-those of 'holdfast restore'.
+		Long: `Restores one archive of a snapshot without a datastore: a disk image, an archive
+of a directory, or with --path and --pattern some of its files. TARGET and the
+options are those of 'holdfast restore'.
 
-What is read from tape lies in a temporary directory meanwhile, which needs room for the
-chunks of the archive as they are stored; for single files of a directory only for the
-chunks that lead to them, and what lies beside these on tape. --spool says where.`,
+What is read from tape lies in a temporary directory meanwhile, which needs room
+for the chunks of the archive as they are stored; for single files of a
+directory only for the chunks that lead to them, and what lies beside these on
+tape. --spool says where.`,
 		Example: `  holdfast tape extract 9da37a55-aac7-4deb-91c6-482b3b675f30 tank:vm/100/2026-11-22T10:00:00Z disk.img disk.raw
   holdfast tape extract 9da37a55-aac7-4deb-91c6-482b3b675f30 tank:host/web1/2026-11-22T10:00:00Z root.pxar ./etc --path /etc`,
 		Args: exactly(4),

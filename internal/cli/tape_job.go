@@ -8,9 +8,9 @@ import (
 func newTapeJobCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "backup-job", Short: "Backups to tape that a server makes by itself",
-		Long: `A job is a backup to tape with everything that 'holdfast tape backup' is told, and a
-schedule. A server runs it; 'run' runs it here and now.`,
-		Example: `  holdfast tape backup-job create nightly --store tank --pool daily --drive drive0 --schedule 'mon..fri 20:00'
+		Long: `A job is a backup to tape with everything that 'holdfast tape backup' is told,
+and a schedule. A server runs it; 'run' runs it here and now.`,
+		Example: `  holdfast tape backup-job create nightly --store tank --pool daily --drive drive0 --schedule "mon..fri 20:00"
   holdfast tape backup-job run nightly`,
 	}
 	cmd.AddCommand(newTapeConfigCommands(a, o, tapeThing{

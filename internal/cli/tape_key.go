@@ -42,7 +42,7 @@ else was lost, 'key restore' gets it back from a tape, for who knows the passwor
 
 Passwords come from PBS_ENCRYPTION_PASSWORD and PBS_NEW_ENCRYPTION_PASSWORD, their
 forms _FILE, _FD and _CMD, or the terminal.`,
-		Example: `  holdfast tape key create --hint 'the usual one'
+		Example: `  holdfast tape key create --hint "the usual one"
   holdfast tape key list
   holdfast tape key restore`,
 	}
@@ -62,7 +62,8 @@ forms _FILE, _FD and _CMD, or the terminal.`,
 		RunE: func(_ *cobra.Command, args []string) error { return runTapeKeyPaper(a, o, args[0]) },
 	}, &cobra.Command{
 		Use: "remove FINGERPRINT", Short: "Remove a key",
-		Long:    `Removes a key. Tapes that are encrypted with it cannot be read until it is restored.`,
+		Long: `Removes a key. Tapes that are encrypted with it cannot be read until it is
+restored.`,
 		Example: `  holdfast tape key remove 0e:ab:d4:46:0b:6e:b9:ca:34:50:23:de:e2:b7:78:c7:90:e5:4a:16:83:b9:65:9c:0a:57:ae:19:90:90:15:9b`, Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.withKey(a, args[0], func(k tapeKeys, f chunkcrypt.Fingerprint) error { return k.Remove(cmd.Context(), f, "") })
@@ -149,8 +150,9 @@ func newTapeKeyCreateCommand(a *app, o *tapeOptions) *cobra.Command {
 	var w keyWriteOptions
 	cmd := &cobra.Command{
 		Use: "create", Short: "Create a key",
-		Long:    `Creates a random key under a password. 'holdfast tape pool update POOL --encrypt FINGERPRINT' has a pool use it.`,
-		Example: `  holdfast tape key create --hint 'the usual one'`, Args: exactly(0),
+		Long: `Creates a random key under a password. 'holdfast tape pool update POOL --encrypt
+FINGERPRINT' has a pool use it.`,
+		Example: `  holdfast tape key create --hint "the usual one"`, Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runTapeKeyCreate(cmd.Context(), a, o, w) },
 	}
 	w.flags(cmd)
@@ -194,9 +196,9 @@ func newTapeKeyPasswordCommand(a *app, o *tapeOptions) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "change-passphrase FINGERPRINT", Short: "Put a key under another password",
-		Long: `Changes the password of a key. On tapes that were written before it stays under the
-old one. With --force the old password is not asked for: the key is taken from the
-file for drives.`,
+		Long: `Changes the password of a key. On tapes that were written before it stays under
+the old one. With --force the old password is not asked for: the key is taken
+from the file for drives.`,
 		Example: `  holdfast tape key change-passphrase 0e:ab:d4:46:0b:6e:b9:ca:34:50:23:de:e2:b7:78:c7:90:e5:4a:16:83:b9:65:9c:0a:57:ae:19:90:90:15:9b`, Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -226,9 +228,9 @@ func newTapeKeyRestoreCommand(a *app, o *tapeOptions) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use: "restore", Short: "Get a key back from a tape, or from paper",
-		Long: `Takes the key of the media set of the medium in the drive from its label, under the
-password that it had when the medium was labelled; or from a file that 'paperkey'
-has made.`,
+		Long: `Takes the key of the media set of the medium in the drive from its label, under
+the password that it had when the medium was labelled; or from a file that
+'paperkey' has made.`,
 		Example: `  holdfast tape key restore
   holdfast tape key restore --key key.txt`,
 		Args: exactly(0),

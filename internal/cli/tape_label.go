@@ -52,9 +52,9 @@ func newTapeBarcodeLabelCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "barcode-label",
 		Short: "Label all new media in the changer by their barcodes",
-		Long: `Loads every medium in the changer whose barcode is not known, one after the other,
-and gives it a label with that text. Media that are not empty are left as they are,
-and cleaning cartridges.`,
+		Long: `Loads every medium in the changer whose barcode is not known, one after the
+other, and gives it a label with that text. Media that are not empty are left as
+they are, and cleaning cartridges.`,
 		Example: `  holdfast tape barcode-label --pool daily`,
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -154,9 +154,9 @@ func newTapeCatalogCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "catalog",
 		Short: "Read the catalog of the medium in the drive",
-		Long: `Makes the catalog of the medium in the drive anew: from the catalog that is its last
-file, or where there is none, by reading all of it, as --scan does in any case. All
-chunks are compared with their checksums then.
+		Long: `Makes the catalog of the medium in the drive anew: from the catalog that is its
+last file, or where there is none, by reading all of it, as --scan does in any
+case. All chunks are compared with their checksums then.
 
 Exit code 4: something on the medium cannot be read.`,
 		Example: `  holdfast tape catalog
@@ -184,9 +184,9 @@ func newTapeFormatCommand(a *app, o *tapeOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "format",
 		Short: "Make the medium in the drive empty",
-		Long: `Erases the medium in the drive and forgets what is known of it. Without --fast all of
-it is erased, which takes hours on real media. --label-text says which medium it has to
-be; --load-barcode loads that one first.`,
+		Long: `Erases the medium in the drive and forgets what is known of it. Without --fast
+all of it is erased, which takes hours on real media. --label-text says which
+medium it has to be; --load-barcode loads that one first.`,
 		Example: `  holdfast tape format --label-text TAPE01L8 --fast`,
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

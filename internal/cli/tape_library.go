@@ -53,8 +53,8 @@ is in no slot lies on the shelf.`,
 	cmd.AddCommand(
 		newTapeLibraryCreateCommand(a), newTapeLibraryAddCommand(a), newTapeLibraryListCommand(a),
 		one("import", "Put cartridges from the shelf into the station",
-			`Puts cartridges from the shelf into the import and export station of the library, as
-a person does. From there the changer takes them.`, share.Operator.Import),
+			`Puts cartridges from the shelf into the import and export station of the library,
+as a person does. From there the changer takes them.`, share.Operator.Import),
 		one("export", "Take cartridges out and put them on the shelf",
 			`Takes cartridges out of the station, or out of their slots, and puts them on the
 shelf. One that is in a drive has to be unloaded before.`, share.Operator.Export),
@@ -99,9 +99,9 @@ func newTapeLibraryCreateCommand(a *app) *cobra.Command {
 		Long: `Makes a virtual tape library in a directory, which is made too if it is missing.
 With --slots 0 it has no changer, and people put cartridges into the drives.
 
-library.json in the directory says what it is made of. There one can change what is
-not an option here: serial numbers, how long things take, and habits of
-other drives and changers.`,
+library.json in the directory says what it is made of. There one can change what
+is not an option here: serial numbers, how long things take, and habits of other
+drives and changers.`,
 		Example: `  holdfast tape library create /srv/vtl
   holdfast tape library create /srv/vtl --generation 9 --drives 4 --slots 100 --station 4`,
 		Args: exactly(1),

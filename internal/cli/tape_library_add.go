@@ -23,9 +23,9 @@ func newTapeLibraryAddCommand(a *app) *cobra.Command {
 slots; those for which there is none, and those of a library without changer,
 lie on the shelf.
 
-The end of a barcode says what the cartridge is, as on real ones: L4 to L9 and LA are
-LTO-4 to LTO-10, M8 is LTO-7 written by LTO-8, LU to LZ are WORM of LTO-4 to
-LTO-9. One that begins with CLN cleans drives.`,
+The end of a barcode says what the cartridge is, as on real ones: L4 to L9 and
+LA are LTO-4 to LTO-10, M8 is LTO-7 written by LTO-8, LU to LZ are WORM of LTO-4
+to LTO-9. One that begins with CLN cleans drives.`,
 		Example: `  holdfast tape library add /srv/vtl HFT001L8 HFT002L8
   holdfast tape library add /srv/vtl CLN001L8
   holdfast tape library add /srv/vtl SMALL1 --format LTO-8 --capacity 10G`,

@@ -34,10 +34,10 @@ with the kernel's drivers /dev/nstN and /dev/schN, under which mt, mtx and other
 backup programs find them. That needs root and the kernel's modules
 target_core_user and tcm_loop, which are loaded.
 
-With --fault drives fail on purpose, for tests. Its value is the name of a unit and a
-rule: 'drive0 op=0a n=100 sense=3/0c/00' lets the hundredth WRITE fail with a write
-error. The words are op (opcodes, hexadecimal), n, times, sense (key/code/
-qualifier), status, lost, timeout, twice and done.`,
+With --fault drives fail on purpose, for tests. Its value is the name of a unit
+and a rule: 'drive0 op=0a n=100 sense=3/0c/00' lets the hundredth WRITE fail
+with a write error. The words are op (opcodes, hexadecimal), n, times, sense
+(key/code/ qualifier), status, lost, timeout, twice and done.`,
 		Example: `  holdfast tape library serve /srv/vtl
   holdfast tape library serve /srv/vtl --devices vtl`,
 		Args: exactly(1),

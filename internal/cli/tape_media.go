@@ -127,9 +127,9 @@ func newTapeMediaDestroyCommand(a *app, o *tapeOptions) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "destroy LABEL", Short: "Forget a medium",
-		Long: `Removes a medium and its catalog from what is known. The medium stays as it is, and
-'holdfast tape inventory' takes it in again. One that is in a media set goes only with
---force.`,
+		Long: `Removes a medium and its catalog from what is known. The medium stays as it is,
+and 'holdfast tape inventory' takes it in again. One that is in a media set goes
+only with --force.`,
 		Example: `  holdfast tape media destroy TAPE01L8`, Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.withState(a, func(s *tapeSite) error {
@@ -151,8 +151,8 @@ func newTapeMediaDestroyCommand(a *app, o *tapeOptions) *cobra.Command {
 func newTapeMediaStatusCommand(a *app, o *tapeOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "status LABEL [full|damaged|retired|none]", Short: "Say that a medium is full, damaged or retired",
-		Long: `Gives a medium a status that keeps backups from writing to it, or none, which lets it
-be computed.`,
+		Long: `Gives a medium a status that keeps backups from writing to it, or none, which
+lets it be computed.`,
 		Example: `  holdfast tape media status TAPE01L8 retired`, Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text := args[1]

@@ -20,7 +20,8 @@ func newTapeMoves(a *app, o *tapeOptions) []*cobra.Command {
 	}
 	unload := &cobra.Command{
 		Use: "unload", Short: "Take the medium out of the drive into a slot",
-		Long:    `Takes the medium out of the drive: into the slot that it came from, another free one, or --target-slot.`,
+		Long: `Takes the medium out of the drive: into the slot that it came from, another free
+one, or --target-slot.`,
 		Example: `  holdfast tape unload --target-slot 3`, Args: exactly(0),
 	}
 	target := unload.Flags().Int("target-slot", 0, "the slot, from 1")
@@ -47,7 +48,8 @@ func newTapeMoves(a *app, o *tapeOptions) []*cobra.Command {
 		unload,
 		{
 			Use: "load-media LABEL", Short: "Load a medium by its label",
-			Long:    `Has the changer load the medium with this label, or where there is none waits for people to insert it.`,
+			Long: `Has the changer load the medium with this label, or where there is none waits
+for people to insert it.`,
 			Example: `  holdfast tape load-media TAPE01L8`, Args: exactly(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				ctx := cmd.Context()

@@ -73,9 +73,9 @@ func newMtCommand(a *app, o *tapeOptions) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use: "mt", Short: "Single commands to a drive, as mt has them",
-		Long: `Sends single commands to a drive: --drive names one that is configured, --device the
-path of any. Whoever moves a medium that a backup writes to does no harm: each begins
-behind the end of the data.
+		Long: `Sends single commands to a drive: --drive names one that is configured, --device
+the path of any. Whoever moves a medium that a backup writes to does no harm:
+each begins behind the end of the data.
 
 Called by the name pmt, as through a symbolic link, the program is this command.`,
 		Example: `  holdfast tape mt status
@@ -152,7 +152,7 @@ type withDrive func(cmd *cobra.Command, wait bool, work func(*device.LTO) error)
 func newMtErase(on withDrive, use, short string, do func(context.Context, *device.LTO, bool) error) *cobra.Command {
 	var fast bool
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: short + ". Without --fast all of it is overwritten, which takes hours on real media.",
+		Use: use, Short: short, Long: short + ". Without --fast all of it is overwritten, which\ntakes hours on real media.",
 		Example: "  holdfast tape mt " + use + " --fast", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return on(cmd, true, func(d *device.LTO) error { return do(cmd.Context(), d, fast) })
@@ -207,7 +207,7 @@ func newMtOptions(on withDrive) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "options", Short: "Set options of the drive",
 		Long:    "Sets how the drive works until it is told otherwise. A backup sets what it needs.",
-		Example: "  holdfast tape mt options --compression false", Args: exactly(0),
+		Example: "  holdfast tape mt options --compression=false", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return on(cmd, true, func(d *device.LTO) error { return d.SetOptions(set) })
 		},

@@ -16,8 +16,8 @@ func newMtxCommand(a *app, o *tapeOptions) *cobra.Command {
 	var path, name string
 	cmd := &cobra.Command{
 		Use: "mtx", Short: "Single commands to a changer, as mtx has them",
-		Long: `Sends single commands to a changer: --changer names one that is configured, --device the
-path of any. Slots are counted from 1, drives from 0.
+		Long: `Sends single commands to a changer: --changer names one that is configured,
+--device the path of any. Slots are counted from 1, drives from 0.
 
 Called by the name pmtx, as through a symbolic link, the program is this command.`,
 		Example: `  holdfast tape mtx status

@@ -29,8 +29,8 @@ func newTapeRestoreCommand(a *app, o *tapeOptions) *cobra.Command {
 		Short: "Bring snapshots back from tape",
 		Long: `Brings the snapshots of a media set back into datastores of this machine: all of
 them, or those that are named, as tank:vm/100/2026-11-22T10:00:00Z or
-tank:ns/a/ct/7/2026-11-22T10:00:00Z. 'holdfast tape media content' shows what there
-is. Snapshots that are there already are left as they are.
+tank:ns/a/ct/7/2026-11-22T10:00:00Z. 'holdfast tape media content' shows what
+there is. Snapshots that are there already are left as they are.
 
 STORE is where they go: one datastore for all, or a list with commas of
 SOURCE=TARGET, in which one TARGET may stand alone, for all others. Backups of
@@ -38,8 +38,8 @@ datastores that are not in it are left out. --namespaces brings a namespace into
 another one: store=tank,source=a,target=b,max-depth=0.
 
 A snapshot appears when all of it is there. Chunks are compared with their
-checksums. Exit code 3: something was left out. Exit code 4: something on the media
-cannot be read.`,
+checksums. Exit code 3: something was left out. Exit code 4: something on the
+media cannot be read.`,
 		Example: `  holdfast tape media list
   holdfast tape restore 9da37a55-aac7-4deb-91c6-482b3b675f30 tank
   holdfast tape restore 9da37a55-aac7-4deb-91c6-482b3b675f30 tank=new,archive --datastore new=/mnt/new

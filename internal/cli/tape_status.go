@@ -26,7 +26,8 @@ func newTapeQuestions(a *app, o *tapeOptions) []*cobra.Command {
 	}
 	return []*cobra.Command{
 		ask("status", "Show the state of the drive and its medium",
-			`Asks the drive for its state, its options and what it knows of the medium. It does not wait for one.`,
+			`Asks the drive for its state, its options and what it knows of the medium. It
+does not wait for one.`,
 			func(cmd *cobra.Command, d *device.LTO) error {
 				st, err := d.Status(cmd.Context())
 				if err != nil {
@@ -48,7 +49,8 @@ func newTapeQuestions(a *app, o *tapeOptions) []*cobra.Command {
 			}),
 		{
 			Use: "eod", Short: "Wind to the end of the data",
-			Long:    `Winds the medium in the drive to the end of the data, and shows how many files it has.`,
+			Long: `Winds the medium in the drive to the end of the data, and shows how many files
+it has.`,
 			Example: `  holdfast tape eod`, Args: exactly(0),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return o.withWorld(cmd.Context(), a, func(_ *tapeSite, w *job.World) error {

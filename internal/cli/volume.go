@@ -31,8 +31,9 @@ Headers of Virtlet are read too, and their devices listed, mapped and unmapped.
 Mapping needs root and a Linux kernel with device-mapper, nothing else: neither
 dmsetup nor LVM.
 
-Names of mapped volumes begin with virtlet-dm-, or with what HOLDFAST_VOLUME_PREFIX
-or --prefix says. Everything else below /dev/mapper is left alone.`,
+Names of mapped volumes begin with virtlet-dm-, or with what
+HOLDFAST_VOLUME_PREFIX or --prefix says. Everything else below /dev/mapper is
+left alone.`,
 		Example: `  holdfast restore vm/100 disk.img --volume /dev/vg0/vm-100
   holdfast volume list
   holdfast volume unmap virtlet-dm-vm-100

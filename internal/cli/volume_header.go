@@ -11,7 +11,7 @@ func newVolumeHeaderCommand(a *app) *cobra.Command {
 		Short: "Show what a volume says that it holds",
 		Long: `Shows the header of a volume, which may be mapped meanwhile. The state is
 
-  filling      it is being filled, or that was interrupted: the payload is a mixture
+  filling      it is being filled, or that was interrupted: it is a mixture
   complete     the payload is the image
   used         the payload was the image; a guest may have written to it since
   unrecorded   a program wrote the header that records no state

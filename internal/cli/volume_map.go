@@ -23,9 +23,9 @@ lasts until 'holdfast volume unmap' or a reboot; no process stays behind. A volu
 that is mapped in that way already is left as it is.
 
 What is written to the mapped device is written to the volume, and its state is
-"used" from then on. With --read-only nothing can be written, and with --throw-away
-it is kept apart, in a file without a name, and goes with the mapping: a guest boots
-from the volume and leaves no trace.
+"used" from then on. With --read-only nothing can be written, and with
+--throw-away it is kept apart, in a file without a name, and goes with the
+mapping: a guest boots from the volume and leaves no trace.
 
 A volume whose restore was interrupted is not mapped.`,
 		Example: `  holdfast volume map /dev/vg0/vm-100 virtlet-dm-vm-100

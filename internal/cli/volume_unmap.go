@@ -17,8 +17,8 @@ func newVolumeUnmapCommand(a *app) *cobra.Command {
 the device that the volume lies on. The volume stays as it is; what was written to
 a throw-away mapping is gone.
 
-One that is mounted or open stays, and it is said who uses it. What is no volume is
-refused.`,
+One that is mounted or open stays, and it is said who uses it. What is no volume
+is refused.`,
 		Example: `  holdfast volume unmap virtlet-dm-vm-100
   holdfast volume unmap /dev/vg0/vm-100`,
 		Args:              between(1, -1),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/kernel/holders"
 	"github.com/holdfast-backup/holdfast/internal/proto/nbd/nbdserver"
@@ -54,8 +55,14 @@ func (m *Mapping) attachSocket() (backend, error) {
 	return e, nil
 }
 
+// goneSoon is how long the server may take to see that a client has left.
+const goneSoon = time.Second
+
 func (e *exported) holders() ([]holders.Holder, error) {
 	n := e.srv.Stats().Connections
+	for end := time.Now().Add(goneSoon); n > 0 && time.Now().Before(end); n = e.srv.Stats().Connections {
+		time.Sleep(goneSoon / 100)
+	}
 	if n == 0 {
 		return nil, nil
 	}
