@@ -51,7 +51,7 @@ make raid5 "--type raid5 -i 2 -l 8"
 fill linear spanning striped two-stripes mirror raid1 raid0 origin raid5
 lvm lvcreate -q -y -s -l 6 -n snap group/origin
 dd if=/dev/urandom of=/dev/group/origin bs=64k count=20 conv=notrunc 2>/dev/null
-while lvm lvs --noheadings -o copy_percent group/raid1 group/mirror | grep -v 100.00; do sleep 1; done
+while lvm lvs --noheadings -o copy_percent group/raid1 group/raid5 group/mirror | grep -v 100.00; do sleep 1; done
 lvm lvcreate -q -y --type thin-pool -l 24 -c 64k -n pool group
 lvm lvcreate -q -y -V 200M -T -n thin group/pool
 for at in 0 1 3 17 100 2000 3199; do
@@ -63,7 +63,7 @@ dd if=/dev/urandom of=/dev/group/thin bs=4k seek=16100 count=300 conv=notrunc 2>
 dd if=/dev/urandom of=/dev/group/thinsnap bs=64k seek=2500 count=1 conv=notrunc 2>/dev/null
 lvm lvcreate -q -y -V 64M -T -n empty group/pool
 sync
-for v in linear spanning striped two-stripes mirror raid1 raid0 origin thin thinsnap empty; do
+for v in linear spanning striped two-stripes mirror raid1 raid0 raid5 origin thin thinsnap empty; do
 	echo $v $(sha256sum </dev/group/$v) >&3
 done
 lvm vgchange -q -an group
@@ -120,14 +120,12 @@ func TestLogicalVolumesHoldWhatTheKernelShowed(t *testing.T) {
 			t.Errorf("%s: other bytes than the kernel showed", f[0])
 		}
 	}
-	if seen != 11 {
+	if seen != 12 {
 		t.Fatalf("%d volumes: %s", seen, out.String())
 	}
-	for name, what := range map[string]string{"snap": "a snapshot of origin", "raid5": "type raid5"} {
-		_, err := group.Open(name)
-		if u, ok := errors.AsType[*fsread.UnsupportedError](err); !ok || !strings.Contains(u.What, what) {
-			t.Errorf("%s: %v", name, err)
-		}
+	_, err = group.Open("snap")
+	if u, ok := errors.AsType[*fsread.UnsupportedError](err); !ok || !strings.Contains(u.What, "a snapshot of origin") {
+		t.Errorf("snap: %v", err)
 	}
 	withoutADisk(t, drives)
 }
