@@ -268,13 +268,12 @@ func (b *writing) chunks(ctx context.Context, each func(yield func(wanted) error
 }
 
 func (b *writing) chunk(ctx context.Context, w wanted, raw []byte) (err error) {
-	for b.cur == nil {
+	if b.cur == nil {
 		if err := b.ready(ctx); err != nil {
 			return err
 		}
 		b.wrote = true
 		if b.cur, err = b.m.beginChunks(b.Store); err != nil {
-			b.cur = nil
 			return err
 		}
 	}

@@ -36,8 +36,11 @@ func (m *medium) beginChunks(store string) (*chunkArchive, error) {
 		a.size = a.start
 		return h, err
 	})
+	if err != nil {
+		return nil, err
+	}
 	a.w, a.id = w, id
-	return a, err
+	return a, nil
 }
 
 // add writes a chunk. full says that the archive takes no more and is to be

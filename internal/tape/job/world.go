@@ -116,12 +116,6 @@ func (s *Station) labels(st tape.ChangerStatus) []string {
 	return list
 }
 
-// Labelled is a medium that a job dealt with.
-type Labelled struct {
-	Label tapefile.Label
-	Set   *tapefile.SetLabel
-}
-
 // errLabelled is wrapped for a medium that is not to be labelled.
 var errLabelled = errors.New("the medium is not empty; format it first")
 
