@@ -117,3 +117,28 @@ func TestDamagedChunkIsToldWhenItIsReadFromTape(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestChunkThatCouldNotBeKeptIsReadAgain(t *testing.T) {
+	s, _, r, _ := written(t)
+	dir := filepath.Join(t.TempDir(), "spool")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o, err := s.OpenSnapshot(t.Context(), r.MediaSet, Choice{"store1", day(3)}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = o.Close() }()
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plainOf(t, o, 0); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without its directory: %v", err)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := plainOf(t, o, 0); err != nil || !bytes.Equal(got, content(30, 1, 1, 1, 1, 1, 1, 3)) {
+		t.Errorf("with it again: %d bytes, %v", len(got), err)
+	}
+}

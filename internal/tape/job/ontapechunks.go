@@ -96,10 +96,10 @@ func (o *OnTape) bring(ctx context.Context, d digest.Digest) error {
 		}
 		o.buf = raw[:0]
 		if ours, err := o.named.Has(got); err != nil {
-			return err
+			return errors.Join(err, o.leave())
 		} else if ours {
 			if err := o.keep(got, raw); err != nil {
-				return err
+				return errors.Join(err, o.leave()) // it has passed by: read again
 			}
 		}
 		if got == d {
