@@ -192,7 +192,7 @@ type fieldItem struct {
 }
 
 func (s *Server) noticeFields(context.Context, *api.Request) ([]fieldItem, error) {
-	return []fieldItem{{"datastore"}, {"hostname"}, {"job-id"}, {"type"}}, nil
+	return []fieldItem{{"datastore"}, {"hostname"}, {"job-id"}, {"media-pool"}, {"type"}}, nil
 }
 
 // valueItem is a value that a field can have.
@@ -220,7 +220,7 @@ func (s *Server) noticeValues(context.Context, *api.Request) ([]valueItem, error
 			list = append(list, valueItem{"job-id", j.ID, j.Comment})
 		}
 	}
-	types := map[string]bool{}
+	types := map[string]bool{tapeLoad: true}
 	for _, d := range deeds {
 		types[d.typ] = true
 	}

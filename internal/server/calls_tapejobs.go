@@ -35,6 +35,9 @@ func (s *Server) tapeRuns(_ context.Context, r *api.Request) ([]map[string]any, 
 	return list, err
 }
 
+// tapeLoad is the type of the message that a drive waits for a medium.
+const tapeLoad = "tape-load"
+
 // mediumWanted tells people what they have to do at a drive.
 func (s *Server) mediumWanted(drive, what string) {
 	s.log.Warn("a drive waits for somebody", "drive", drive, "what", what)
@@ -48,6 +51,6 @@ func (s *Server) mediumWanted(drive, what string) {
 	}
 	_ = c.Send(s.life, notify.Message{ // it logs what fails
 		Severity: notify.Notice, Time: s.now(), Title: "Drive " + drive + " on " + s.opt.Node + " waits for a medium", Text: what + "\n",
-		Fields: map[string]string{"type": "tape-load", "hostname": s.opt.Node, "drive": drive},
+		Fields: map[string]string{"type": tapeLoad, "hostname": s.opt.Node, "drive": drive},
 	})
 }

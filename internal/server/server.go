@@ -186,6 +186,7 @@ func New(opt Options) (_ *Server, err error) {
 	s.tapes = tapes.New(tapes.Options{
 		Config: opt.Config, StateDir: opt.TapeDir, RunDir: opt.RunDir, Location: opt.Location, Version: opt.Version,
 		Encrypter: opt.TapeKeys, Stores: s.stores, Start: s.StartTask, Ask: s.mediumWanted, Now: s.now,
+		Running: func(id upid.UPID) bool { end, err := s.tasks.State(id); return end == nil && err == nil },
 	})
 	s.cache = archive.NewCache(browseCache)
 	s.memory = backupserver.NewMemory(backupserver.MemoryOptions{})

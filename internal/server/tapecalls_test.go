@@ -121,7 +121,7 @@ func TestADriveTellsOfItselfAndItsMedium(t *testing.T) {
 	if got := a.wait(a.post("/tape/drive/drive0/unload", "target-slot", "3")); got != "OK" {
 		t.Fatal(got)
 	}
-	a.get("/tape/changer/lib0/status", "cache", "0").data(&places)
+	a.get("/tape/changer/lib0/status").data(&places) // by now it is asked anew
 	if l := places[3].Label; l == nil || *l != "TAPE01L8" {
 		t.Errorf("places: %+v", places)
 	}

@@ -115,7 +115,7 @@ func (t *Tapes) elements(ctx context.Context, r *api.Request) ([]listing.Element
 	for i := range list {
 		for _, d := range drives {
 			if list[i].Kind == "drive" && d.Changer == name && d.Number == list[i].ID {
-				if list[i].State, err = t.run.Drive(d.Name); err != nil {
+				if list[i].State, err = t.busy(d.Name); err != nil {
 					return nil, err
 				}
 			}

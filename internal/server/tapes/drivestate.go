@@ -121,7 +121,7 @@ func (t *Tapes) drives(ctx context.Context, r *api.Request) ([]driveItem, error)
 				item.Vendor, item.Model, item.Serial = f.Vendor, f.Model, f.Serial
 			}
 		}
-		if item.State, err = t.run.Drive(d.Name); err != nil {
+		if item.State, err = t.busy(d.Name); err != nil {
 			return nil, err
 		}
 		if item.State == "" && askActivity.Of(r) && !d.Virtual {

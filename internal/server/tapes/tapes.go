@@ -62,6 +62,8 @@ type Options struct {
 	Stores    *stores.Set
 	// Start runs a task.
 	Start func(tasks.Job, func(context.Context, *tasks.Task) error) (upid.UPID, error)
+	// Running says whether a task runs: one of this server, or of another process.
+	Running func(upid.UPID) bool
 	// Ask hears what people have to do at a drive; may be nil.
 	Ask func(drive, what string)
 	Now func() time.Time
@@ -135,7 +137,20 @@ func (t *Tapes) at(ctx context.Context, drive string, f func(*device.Opener, *jo
 		return err
 	}
 	defer func() { err = errors.Join(err, closeStation()) }()
+	if st.Changer != nil { // what it holds may be another thing now
+		defer func() { err = errors.Join(err, t.run.ForgetChanger(st.ChangerName)) }()
+	}
 	return f(o, st)
+}
+
+// busy is what a drive is busy with, "" for nothing. What a process left behind that
+// died says nothing.
+func (t *Tapes) busy(drive string) (string, error) {
+	text, err := t.run.Drive(drive)
+	if id, perr := upid.Parse(text); perr == nil && !t.opt.Running(id) {
+		return "", err
+	}
+	return text, err
 }
 
 // work runs f with a drive and what is known of media. log hears of it.
