@@ -15,7 +15,9 @@
 //
 // # Locks
 //
-// A drive at a node is locked as PBS does it, from opening it until it is closed.
+// A drive at a node is locked from opening it until it is closed: by the path that is
+// configured, as PBS does it, and by its node, so that it has one user whatever each
+// calls it.
 //
 // # Errors
 //

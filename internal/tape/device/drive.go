@@ -9,7 +9,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/tape/changer"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
 	"github.com/holdfast-backup/holdfast/internal/tape/dirdrive"
-	"github.com/holdfast-backup/holdfast/internal/tape/drivelock"
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
 	"github.com/holdfast-backup/holdfast/internal/tape/lto"
 )
@@ -17,34 +16,28 @@ import (
 // LTO is an LTO drive that is locked while it is open.
 type LTO struct {
 	*lto.Drive
-	lock *drivelock.Lock
+	held locks
 }
 
-// Close closes the drive, then gives back its lock.
+// Close closes the drive, then gives back its locks.
 func (d *LTO) Close() error {
 	err := d.Drive.Close()
-	if d.lock != nil {
-		err = errors.Join(err, d.lock.Unlock())
-	}
-	return err
+	return errors.Join(err, d.held.unlock())
 }
 
 // LTO opens an LTO drive by the path of its device, whatever its state. load says
 // that a medium that a changer has put there is loaded first, when it is waited for.
 func (o *Opener) LTO(ctx context.Context, path string, load bool) (*LTO, error) {
-	t, lock, err := o.transport(ctx, path, scsi.TypeTape)
+	t, held, err := o.transport(ctx, path, scsi.TypeTape)
 	if err != nil {
 		return nil, err
 	}
 	d, err := lto.New(t, lto.Config{Encrypter: o.Encrypter, Load: load, Version: o.Version})
 	if err != nil {
 		err = errors.Join(err, t.Close())
-		if lock != nil {
-			err = errors.Join(err, lock.Unlock())
-		}
-		return nil, err
+		return nil, errors.Join(err, held.unlock())
 	}
-	return &LTO{d, lock}, nil
+	return &LTO{d, held}, nil
 }
 
 // Drive opens a drive that is configured, with the medium that is in it.

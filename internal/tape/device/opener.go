@@ -16,7 +16,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/scsi/vtl"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
-	"github.com/holdfast-backup/holdfast/internal/tape/drivelock"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -49,9 +48,8 @@ func isDevice(path string) bool {
 	return err == nil && info.Mode()&fs.ModeDevice != 0
 }
 
-// transport opens the way to a unit. lock is held by who uses the device, nil where
-// nothing is to be locked.
-func (o *Opener) transport(ctx context.Context, path string, kind scsi.DeviceType) (t scsi.Transport, lock *drivelock.Lock, err error) {
+// transport opens the way to a unit. held is what who uses the device has locked.
+func (o *Opener) transport(ctx context.Context, path string, kind scsi.DeviceType) (t scsi.Transport, held locks, err error) {
 	node, err := scsi.Resolve(os.DirFS("/sys"), os.DirFS("/dev"), path, kind)
 	if err != nil {
 		return nil, nil, err
@@ -60,22 +58,16 @@ func (o *Opener) transport(ctx context.Context, path string, kind scsi.DeviceTyp
 		t, err := o.emulated(ctx, node)
 		return t, nil, err
 	}
-	if o.Locks != "" && kind == scsi.TypeTape {
-		if err := os.MkdirAll(o.Locks, 0o755); err != nil {
-			return nil, nil, err
-		}
-		if lock, err = drivelock.Take(ctx, drivelock.Path(o.Locks, path)); err != nil {
+	if kind == scsi.TypeTape {
+		if held, err = o.lock(ctx, path, node); err != nil {
 			return nil, nil, err
 		}
 	}
 	d, err := sg.Open(node)
 	if err != nil {
-		if lock != nil {
-			err = errors.Join(err, lock.Unlock())
-		}
-		return nil, nil, err
+		return nil, nil, errors.Join(err, held.unlock())
 	}
-	return d, lock, nil
+	return d, held, nil
 }
 
 // emulated opens the way to a unit that is no device: one behind a socket, or one of

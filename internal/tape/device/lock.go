@@ -1,0 +1,49 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/holdfast-backup/holdfast/internal/tape/drivelock"
+)
+
+// locks are those that are held while a drive is open.
+type locks []*drivelock.Lock
+
+// unlock gives them back.
+func (l locks) unlock() error {
+	var errs []error
+	for _, one := range l {
+		errs = append(errs, one.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// lock locks the drive that is at a node: by the name that it was given, as PBS does
+// it, then by the node itself. All names of a drive meet there, and nobody who
+// holds the lock of the node waits for another.
+func (o *Opener) lock(ctx context.Context, name, node string) (held locks, err error) {
+	if o.Locks == "" {
+		return nil, nil
+	}
+	if node, err = filepath.EvalSymlinks(node); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Locks, 0o755); err != nil {
+		return nil, err
+	}
+	names := []string{name}
+	if node != name {
+		names = append(names, node)
+	}
+	for _, n := range names {
+		l, err := drivelock.Take(ctx, drivelock.Path(o.Locks, n))
+		if err != nil {
+			return nil, errors.Join(err, held.unlock())
+		}
+		held = append(held, l)
+	}
+	return held, nil
+}
