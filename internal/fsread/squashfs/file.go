@@ -104,17 +104,17 @@ func (c *content) load(block int64) ([]byte, error) {
 	if block >= c.blocks {
 		return c.tail(c.length(block))
 	}
+	want := c.length(block)
 	if c.held == block {
-		return c.buf, nil
+		return c.buf[:want], nil
 	}
 	at, stored, err := c.list.find(block)
 	if err != nil || stored == 0 {
 		return nil, err
 	}
 	c.held = -1
-	want := c.length(block)
 	if c.buf == nil {
-		c.buf = make([]byte, want)
+		c.buf = make([]byte, min(c.f.block, c.n.size))
 	}
 	b, err := c.f.readBlock(c.buf[:want], &c.raw, at, stored)
 	if err != nil {

@@ -185,3 +185,29 @@ func TestHolesAreKnownAndWhatIsBetweenIsRead(t *testing.T) {
 		}
 	}
 }
+
+func TestFileIsReadFromItsShortLastBlockOn(t *testing.T) {
+	dir := t.TempDir()
+	want := make([]byte, 10_000)
+	for i := range want {
+		want[i] = byte(i / 100)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, pack(t, dir, "-comp", "gzip", "-no-fragments", "-b", "4K"))
+	e, err := f.Lookup(f.Root(), "file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := f.Open(e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []int{9000, 9500, 0, 4000} {
+		got := make([]byte, min(3000, len(want)-off))
+		if n, err := img.ReadAt(got, int64(off)); n != len(got) || !bytes.Equal(got, want[off:off+n]) {
+			t.Errorf("other bytes at %d: %d, %v", off, n, err)
+		}
+	}
+}
