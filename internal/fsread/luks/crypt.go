@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" //nolint:gosec // the format's
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/subtle"
 	"encoding/binary"
 	"hash"
 
@@ -54,18 +55,12 @@ func merge(stripes []byte, size int, name string) ([]byte, error) {
 	}
 	d := make([]byte, size)
 	for len(stripes) > size {
-		xor(d, stripes)
+		subtle.XORBytes(d, d, stripes)
 		diffuse(d, h)
 		stripes = stripes[size:]
 	}
-	xor(d, stripes)
+	subtle.XORBytes(d, d, stripes)
 	return d, nil
-}
-
-func xor(d, s []byte) {
-	for i := range d {
-		d[i] ^= s[i]
-	}
 }
 
 // diffuse replaces each piece of the length of a digest by the digest of its number

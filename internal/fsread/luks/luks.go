@@ -18,7 +18,8 @@
 //
 // # What is believed
 //
-// Sizes and costs are bounded ([maxMemory], [maxWork]) before anything is derived.
+// Sizes and costs are bounded ([maxMemory], [maxWork], [maxSlots]) before anything is derived. A slot
+// that is damaged or not understood is passed over while another one opens.
 // Ciphers are AES in XTS, and in CBC with plain, plain64 or ESSIV; others are refused, and so
 // is a volume that is being encrypted anew, or has integrity or other demands that are not known.
 //
@@ -49,6 +50,7 @@ const (
 	maxMemory = 4 << 20 // KiB, as cryptsetup has it
 	maxWork   = 256 << 20
 	maxRounds = 200 << 20 // of PBKDF2
+	maxSlots  = 32        // and digests, of version 2, as cryptsetup has it
 )
 
 // ErrPassphrase is a passphrase that opens no slot.
@@ -122,4 +124,20 @@ func (s slot) open(r io.ReaderAt, passphrase []byte) ([]byte, error) {
 		return nil, err
 	}
 	return merge(material[:n], s.volume, s.hash)
+}
+
+// firstThatOpens gives the key of the first of n slots that the passphrase opens. One that is
+// damaged or not understood is not in the way of the others; if none opens, it is the reason.
+func firstThatOpens(n int, open func(i int) ([]byte, error)) (key []byte, err error) {
+	why := ErrPassphrase
+	for i := range n {
+		key, err := open(i)
+		if err == nil {
+			return key, nil
+		}
+		if errors.Is(why, ErrPassphrase) {
+			why = err
+		}
+	}
+	return nil, why
 }

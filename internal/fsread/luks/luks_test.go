@@ -2,7 +2,9 @@ package luks
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,4 +77,46 @@ func TestWhatIsNoLUKSIsSaidToBeNone(t *testing.T) {
 	if _, err := Unlock(bytes.NewReader(make([]byte, 4096)), nil); !errors.Is(err, fsread.ErrOther) {
 		t.Error(err)
 	}
+}
+
+func TestSlotThatIsNotUnderstoodIsNotInTheWayOfOthers(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "volume")
+	second := filepath.Join(t.TempDir(), "second")
+	b := format(t, "the first", "--type=luks2", "--pbkdf=pbkdf2", "--hash=sha256")
+	if err := errors.Join(os.WriteFile(name, b, 0o600), os.WriteFile(second, []byte("the second"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	cryptsetup(t, "the first", "luksAddKey", "--pbkdf=pbkdf2", "--disable-locks", name, second)
+	b = readFile(t, name)
+	slot := bytes.Index(b, []byte(`"hash":"sha256"`)) // of the first slot
+	copy(b[slot:], `"hash":"sha000"`)
+	seal(b)
+	if v, err := Unlock(bytes.NewReader(b), []byte("the second")); err != nil || len(v.Key) == 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	_, err := Unlock(bytes.NewReader(b), []byte("the first"))
+	if _, unknown := errors.AsType[*fsread.UnsupportedError](err); !unknown {
+		t.Errorf("nobody knows whether this passphrase is wrong: %v", err)
+	}
+}
+
+func TestMoreSlotsThanThereCanBeAreNotTried(t *testing.T) {
+	b := format(t, "x", "--type=luks2", "--pbkdf=pbkdf2")
+	var slots strings.Builder
+	for i := range maxSlots {
+		fmt.Fprintf(&slots, `"%d":{"type":"luks2"},`, 100+i)
+	}
+	text, _, _ := bytes.Cut(b[4096:16384], []byte{0})
+	copy(b[4096:16384], bytes.Replace(text, []byte(`"keyslots":{`), []byte(`"keyslots":{`+slots.String()), 1))
+	seal(b)
+	if _, err := Unlock(bytes.NewReader(b), []byte("x")); !fsread.IsCorrupt(err) {
+		t.Error(err)
+	}
+}
+
+// seal puts the checksum of a header of version 2 right.
+func seal(b []byte) {
+	clear(b[448:512])
+	sum := sha256.Sum256(b[:16384])
+	copy(b[448:], sum[:])
 }

@@ -19,10 +19,11 @@ func unlock1(r io.ReaderAt, b, passphrase []byte) (Volume, error) {
 	v := Volume{Cipher: text(b[8:40]) + "-" + text(b[40:72]), Offset: int64(be.Uint32(b[104:])) * 512, SectorSize: 512}
 	hash, size := text(b[72:104]), int(be.Uint32(b[108:]))
 	digest, salt, rounds := b[112:132], b[132:164], int(be.Uint32(b[164:]))
-	for i := range 8 {
+	var err error
+	v.Key, err = firstThatOpens(8, func(i int) ([]byte, error) {
 		s := b[208+48*i:]
 		if be.Uint32(s) != active {
-			continue
+			return nil, ErrPassphrase
 		}
 		k := slot{
 			cipher: v.Cipher, keySize: size, volume: size, hash: hash,
@@ -31,16 +32,13 @@ func unlock1(r io.ReaderAt, b, passphrase []byte) (Volume, error) {
 		}
 		key, err := k.open(r, passphrase)
 		if err != nil {
-			return v, err
+			return nil, err
 		}
 		sum, err := stretch(hash, key, salt, rounds, len(digest))
-		if err != nil {
-			return v, err
+		if err == nil && subtle.ConstantTimeCompare(sum, digest) != 1 {
+			err = ErrPassphrase
 		}
-		if subtle.ConstantTimeCompare(sum, digest) == 1 {
-			v.Key = key
-			return v, nil
-		}
-	}
-	return v, ErrPassphrase
+		return key, err
+	})
+	return v, err
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -130,35 +131,43 @@ func unlock2(r io.ReaderAt, head, passphrase []byte) (v Volume, err error) {
 	if s := v.SectorSize; s < 512 || s > 4096 || s&(s-1) != 0 {
 		return v, fsread.Corrupt(layer, "sectors of %d bytes", s)
 	}
-	for id, k := range m.Keyslots {
-		if k.Type != "luks2" {
+	if len(m.Keyslots) > maxSlots || len(m.Digests) > maxSlots {
+		return v, fsread.Corrupt(layer, "%d key slots with %d digests", len(m.Keyslots), len(m.Digests))
+	}
+	ids := slices.Sorted(maps.Keys(m.Keyslots))
+	v.Key, err = firstThatOpens(len(ids), func(i int) ([]byte, error) { return m.open(ids[i], r, passphrase) })
+	return v, err
+}
+
+// open gives the key of the volume if the passphrase opens this slot.
+func (m metadata) open(id string, r io.ReaderAt, passphrase []byte) ([]byte, error) {
+	k := m.Keyslots[id]
+	if k.Type != "luks2" {
+		return nil, ErrPassphrase
+	}
+	off, err := strconv.ParseInt(k.Area.Offset, 10, 64)
+	if err != nil || off < 0 {
+		return nil, fsread.Corrupt(layer, "a slot at %q", k.Area.Offset)
+	}
+	s := slot{
+		cipher: k.Area.Encryption, keySize: k.Area.KeySize, volume: k.KeySize, hash: k.AF.Hash, offset: off, stripes: k.AF.Stripes,
+		derive: k.KDF.derive,
+	}
+	key, err := s.open(r, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range m.Digests {
+		if d.Type != "pbkdf2" || !slices.Contains(d.Keyslots, id) {
 			continue
 		}
-		off, err := strconv.ParseInt(k.Area.Offset, 10, 64)
-		if err != nil || off < 0 {
-			return v, fsread.Corrupt(layer, "a slot at %q", k.Area.Offset)
-		}
-		s := slot{
-			cipher: k.Area.Encryption, keySize: k.Area.KeySize, volume: k.KeySize, hash: k.AF.Hash, offset: off, stripes: k.AF.Stripes,
-			derive: k.KDF.derive,
-		}
-		key, err := s.open(r, passphrase)
+		sum, err := stretch(d.Hash, key, d.Salt, d.Rounds, len(d.Digest))
 		if err != nil {
-			return v, err
+			return nil, err
 		}
-		for _, d := range m.Digests {
-			if d.Type != "pbkdf2" || !slices.Contains(d.Keyslots, id) {
-				continue
-			}
-			sum, err := stretch(d.Hash, key, d.Salt, d.Rounds, len(d.Digest))
-			if err != nil {
-				return v, err
-			}
-			if subtle.ConstantTimeCompare(sum, d.Digest) == 1 {
-				v.Key = key
-				return v, nil
-			}
+		if subtle.ConstantTimeCompare(sum, d.Digest) == 1 {
+			return key, nil
 		}
 	}
-	return v, ErrPassphrase
+	return nil, ErrPassphrase
 }
