@@ -41,7 +41,8 @@ const (
 	nodeHead     = 32
 	nodeInner    = 1
 	nodeLeaf     = 2
-	maxTree      = 16 // levels
+	maxTree      = 16                   // levels
+	maxSectors   = 1 << 30 / sectorSize // of a block of data, as Linux has it
 	timeBits     = 24
 )
 
@@ -123,7 +124,7 @@ func (p *thinPool) super(seg *section) error {
 		return fsread.Corrupt(layer, "thin pool %s: its metadata has no whole superblock", p.name)
 	case le.Uint32(b[40:]) < 1 || le.Uint32(b[40:]) > 2 || le.Uint32(b[360:]) != 0:
 		return fsread.Unsupported(layer, "thin pool %s: metadata of version %d, features %#x", p.name, le.Uint32(b[40:]), le.Uint32(b[360:]))
-	case int64(sectors) != chunk || sectors == 0:
+	case int64(sectors) != chunk || sectors == 0 || sectors > maxSectors:
 		return fsread.Corrupt(layer, "thin pool %s: blocks of %d sectors, its group says %d", p.name, sectors, chunk)
 	}
 	p.block, p.root = int64(sectors)*sectorSize, le.Uint64(b[320:])

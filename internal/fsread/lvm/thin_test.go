@@ -121,6 +121,18 @@ func TestThinPoolsThatMakeNoSenseAreDamaged(t *testing.T) {
 	}
 }
 
+func TestThinPoolOfLargerBlocksThanLinuxHasIsDamaged(t *testing.T) {
+	for sectors, damaged := range map[int64]bool{maxSectors: false, maxSectors + 128: true} {
+		meta := pool()[dataAt:][:thinBlock]
+		le.PutUint32(meta[336:], uint32(sectors))
+		seal(meta, 0, thinSuperSum)
+		p := &thinPool{meta: mem{bytes.NewReader(meta)}}
+		if err := p.super(&section{values: map[string]any{"chunk_size": sectors}}); fsread.IsCorrupt(err) != damaged {
+			t.Errorf("%d sectors: %v", sectors, err)
+		}
+	}
+}
+
 // Nodes with right checksums and anything in them.
 func FuzzThinPool(f *testing.F) {
 	f.Add(byte(3), []byte{32, 0, 1, 0})

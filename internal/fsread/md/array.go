@@ -178,8 +178,8 @@ type Geometry struct {
 func Open(g Geometry, members []image.Image, inSync bool) (image.Image, error) {
 	a := &Array{Name: g.Name, inSync: inSync, slots: make([]*Member, len(members))}
 	a.geometry = geometry{level: g.Level, layout: g.Layout, members: len(members), chunk: g.Chunk, used: g.Used}
-	if len(members) == 0 || len(members) > maxMembers || g.Chunk < sector || g.Chunk > 1<<30 || g.Used < 0 {
-		return nil, fsread.Corrupt(layer, "array %s has %d members with chunks of %d bytes", g.Name, len(members), g.Chunk)
+	if err := a.geometry.check(g.Name); err != nil {
+		return nil, err
 	}
 	for i, img := range members {
 		if img != nil {

@@ -167,15 +167,27 @@ func (m *Member) check() error {
 		return refuse("which has a journal,")
 	case m.features&featureBadBlocks != 0:
 		return refuse("a member of which has a list of bad blocks,")
-	case g.members < 1 || g.members > maxMembers:
-		return fsread.Corrupt(layer, "array %s has %d members", name, g.members)
-	case g.chunk > 1<<30 || g.chunk == 0 && (g.level == 0 || g.level >= 4):
-		return fsread.Corrupt(layer, "array %s has chunks of %d bytes", name, g.chunk)
+	}
+	if err := g.check(name); err != nil {
+		return err
 	}
 	for _, r := range m.roles {
 		if int(r) >= g.members {
 			return fsread.Corrupt(layer, "array %s of %d members has the place %d", name, g.members, r)
 		}
+	}
+	return nil
+}
+
+// check holds what a superblock says to what an array can be.
+func (g geometry) check(name string) error {
+	switch {
+	case g.members < 1 || g.members > maxMembers:
+		return fsread.Corrupt(layer, "array %s has %d members", name, g.members)
+	case g.chunk < 0 || g.chunk > 1<<30 || g.chunk%sector != 0 || g.chunk == 0 && (g.level == 0 || g.level >= 4):
+		return fsread.Corrupt(layer, "array %s has chunks of %d bytes", name, g.chunk)
+	case g.used < 0:
+		return fsread.Corrupt(layer, "array %s has %d bytes on each member", name, g.used)
 	}
 	return nil
 }

@@ -190,6 +190,13 @@ func TestSuperblocksThatContradictThemselvesAreDamaged(t *testing.T) {
 	if _, err := Read(old); !fsread.IsCorrupt(err) {
 		t.Errorf("0.90: %v", err)
 	}
+	old = sample(t, oldFive, 1)[0]
+	super := old[len(old)-64<<10:]
+	le.PutUint32(super[4*38:], le.Uint32(super[4*38:])+1-le.Uint32(super[4*65:]))
+	le.PutUint32(super[4*65:], 1)
+	if _, err := Read(old); !fsread.IsCorrupt(err) || !strings.Contains(err.Error(), "chunks of 1 bytes") {
+		t.Errorf("0.90 with tiny chunks: %v", err)
+	}
 	m := sample(t, five, 5)
 	edit(m[1], func(b []byte) { le.PutUint32(b[88:], 16) })
 	if _, err := assembled(t, m...).Open(); !fsread.IsCorrupt(err) {
