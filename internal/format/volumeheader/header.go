@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
-	"github.com/holdfast-backup/holdfast/internal/zero"
 )
 
 // Sizes in bytes.
@@ -156,5 +155,3 @@ func hasRecord(b []byte) bool {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func sum(b []byte) uint32 { return crc32.Checksum(b[:offCRC], castagnoli) }
-
-func allZero(b []byte) bool { return zero.Is(b) }

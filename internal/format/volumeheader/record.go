@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/zero"
 )
 
 // State says what the payload is.
@@ -142,7 +143,7 @@ func parseRecord(b []byte) (Record, error) {
 	} else if v != recordVersion {
 		return Record{}, fmt.Errorf("%w: a record of version %d", ErrFormat, v)
 	}
-	if !allZero(b[offRecord:offRecordMagic]) || !allZero(b[offState+1:offSize]) {
+	if !zero.Is(b[offRecord:offRecordMagic]) || !zero.Is(b[offState+1:offSize]) {
 		return Record{}, fmt.Errorf("%w: something is where zeros should be", ErrFormat)
 	}
 	r := Record{
@@ -170,7 +171,7 @@ func (r *Record) parseTexts(b []byte) (err error) {
 		}
 		texts[i], b = string(b[2:2+n]), b[2+n:]
 	}
-	if !allZero(b) {
+	if !zero.Is(b) {
 		return fmt.Errorf("%w: something follows the names", ErrFormat)
 	}
 	if texts[2] != "" {

@@ -72,7 +72,7 @@ type code struct {
 
 const fastBits = 9
 
-// newCode makes the code of symbols with these lengths, 0 for none; not ok: there are
+// set makes it the code of symbols with these lengths, 0 for none; not ok: there are
 // more than the lengths allow.
 func (c *code) set(lengths []byte) (ok bool) {
 	c.count = [maxCode + 1]int{}
