@@ -79,11 +79,20 @@ func file(t *testing.T, size int64) string {
 	return path
 }
 
-// device is a loop device.
+// lack skips a test for want of something that must be there in CI.
+func lack(t *testing.T, what any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// loopDevice is one, and goes with the test.
 func loopDevice(t *testing.T, size int64, o loop.Options) string {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("loop devices need root")
+		lack(t, "loop devices need root")
 	}
 	f, err := os.OpenFile(file(t, size), os.O_RDWR, 0)
 	if err != nil {
@@ -92,8 +101,8 @@ func loopDevice(t *testing.T, size int64, o loop.Options) string {
 	defer f.Close()
 	o.Number, o.AutoClear = loop.AnyNumber, true
 	d, err := loop.Attach(t.Context(), int(f.Fd()), o)
-	if errors.Is(err, errors.ErrUnsupported) && os.Getenv("CI") != "true" {
-		t.Skip(err)
+	if errors.Is(err, errors.ErrUnsupported) {
+		lack(t, err)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -252,7 +252,7 @@ func TestWhatIsNoDeviceIsAnErrorInWords(t *testing.T) {
 
 func TestUserWithoutRightsGetsASentence(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can become somebody else")
+		lack(t, "only root can become somebody else")
 	}
 	both(t, func(t *testing.T, path string) {
 		if strings.HasPrefix(path, os.TempDir()) {

@@ -54,6 +54,9 @@ func TestMachine(t *testing.T) {
 	for _, pkg := range []string{"internal/kernel/vsock", "internal/appliance/guest"} {
 		t.Run(pkg, func(t *testing.T) { vm.TestBinary(t, appliancetest.Tests{Package: module + pkg}) })
 	}
+	t.Run("internal/kernel/dm, which is missing", func(t *testing.T) {
+		vm.TestBinary(t, appliancetest.Tests{Package: module + "internal/kernel/dm", Run: "KernelWithoutDeviceMapper"})
+	})
 	t.Run("a command that takes all memory is ended, and the machine goes on", func(t *testing.T) {
 		r, err := vm.Run(ctx(t), appliance.Cmd{Args: []string{
 			"sh", "-c", "echo 1 >/proc/sys/vm/overcommit_memory; exec dd if=/dev/zero of=/dev/null bs=400M count=1",

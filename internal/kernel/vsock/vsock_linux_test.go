@@ -10,21 +10,16 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/kernel/vsock"
 )
 
-// Where the loopback is, as in the guest that test/guest starts for it.
 func TestACallReachesWhoListens(t *testing.T) {
+	if os.Getenv("HOLDFAST_GUEST") != "1" {
+		t.Skip("needs the loopback's module, which a guest has: test/guest runs this")
+	}
 	l, err := vsock.Listen(4321)
 	if err != nil {
-		if os.Getenv("HOLDFAST_GUEST") == "" {
-			t.Skip(err)
-		}
 		t.Fatal(err)
 	}
 	defer l.Close()
-	wait := 20 * time.Second
-	if os.Getenv("HOLDFAST_GUEST") == "" {
-		wait = 200 * time.Millisecond // it is there, or it is not
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	go func() {
 		f, err := l.Accept()
@@ -36,9 +31,6 @@ func TestACallReachesWhoListens(t *testing.T) {
 	}()
 	f, err := vsock.Dial(ctx, vsock.Local, 4321)
 	if err != nil {
-		if os.Getenv("HOLDFAST_GUEST") == "" {
-			t.Skip(err)
-		}
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(f, "hello"); err != nil {
