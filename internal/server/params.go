@@ -8,10 +8,11 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/param"
 )
 
 const (
-	safeID   = `[A-Za-z0-9_][A-Za-z0-9._\-]*`
+	safeID   = param.SafeID
 	maxNotes = 16 << 10 // bytes
 )
 
@@ -34,8 +35,8 @@ var params = struct {
 	dryRun  api.Param[bool]
 	onProt  api.Param[bool]
 }{
-	store: api.Parsed("store", "The datastore.", safeID, 32, func(s string) (string, error) { return s, names.CheckStore(s) }),
-	ns:    api.Parsed("ns", "The namespace; empty is the root.", `|`+safeID+`(/`+safeID+`){0,6}`, 256, names.ParseNamespace).Default(names.Root),
+	store: param.Store(),
+	ns:    param.Namespace(),
 	typ:   api.Choice("backup-type", "The type of the backup group.", names.CT, names.Host, names.VM),
 	id: api.Parsed("backup-id", "The id of the backup group.", safeID, 255, func(s string) (string, error) {
 		return s, names.Group{Type: names.VM, ID: s}.Check()
@@ -47,8 +48,8 @@ var params = struct {
 	user:    api.Parsed("userid", "A user, name@realm.", "", 64, parseUser),
 	auth:    api.Parsed("auth-id", "A user or an API token.", "", 128, names.ParseAuthID),
 	comment: api.Line("comment", "A comment of one line.", 128).Optional(),
-	digest:  api.Match("digest", "Of the configuration that the change is for, as it was shown; it prevents changes by others from being lost.", `[0-9a-f]{64}`, 64).Optional(),
-	depth:   api.Int("max-depth", "How many levels of namespaces below.", 0, 7),
+	digest:  param.Digest(),
+	depth:   param.Depth(),
 	path:    api.Parsed("path", "A place in the tree of privileges, as /datastore/tank.", "", 1024, access.ParsePath),
 	dryRun:  api.Bool("dry-run", "Change nothing, only show what would be done.").Default(false),
 	onProt:  api.Bool("error-on-protected", "Fail when protected snapshots are left.").Default(true),

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/replicate"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/param"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
@@ -18,9 +19,9 @@ import (
 )
 
 var (
-	storeParam = api.Parsed("store", "The datastore.", safeID, 32, func(s string) (string, error) { return s, names.CheckStore(s) })
-	nsParam    = api.Parsed("ns", "The namespace; empty is the root.", `|`+safeID+`(/`+safeID+`){0,6}`, 256, names.ParseNamespace).Default(names.Root)
-	depthParam = api.Int("max-depth", "How many levels of namespaces below.", 0, 7).Optional()
+	storeParam = param.Store()
+	nsParam    = param.Namespace()
+	depthParam = param.Depth().Optional()
 	filters    = api.List(api.Parsed("group-filter", "[include:|exclude:]type:TYPE, group:GROUP or regex:RE.", "", 256, replicate.ParseFilter))
 	latestOnly = api.Bool("latest-only", "Only the newest snapshot of each group.").Default(false)
 	eject      = api.Bool("eject-media", "Eject the medium at the end.").Default(false)

@@ -8,7 +8,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/tape"
-	"github.com/holdfast-backup/holdfast/internal/tape/config"
 	"github.com/holdfast-backup/holdfast/internal/tape/listing"
 )
 
@@ -34,7 +33,7 @@ func (t *Tapes) changerCalls() []api.Call {
 			Method: "POST", Path: at + "/transfer", Doc: "Move a medium from one slot to another.", Guard: api.Where(right, access.TapeRead),
 			Params: []api.AnyParam{nameParam, fromSlot, toSlot},
 			Do: api.Nothing(func(ctx context.Context, r *api.Request) error {
-				return t.changer(ctx, nameParam.Of(r), func(c tape.Changer, _ config.ChangerConfig) error {
+				return t.changer(ctx, nameParam.Of(r), func(c tape.Changer) error {
 					return errors.Join(c.Transfer(ctx, int(fromSlot.Of(r)), int(toSlot.Of(r))), t.run.ForgetChanger(nameParam.Of(r)))
 				})
 			}),
@@ -77,14 +76,14 @@ func (t *Tapes) changers(_ context.Context, r *api.Request) ([]changerItem, erro
 }
 
 // changer runs f with a changer.
-func (t *Tapes) changer(ctx context.Context, name string, f func(tape.Changer, config.ChangerConfig) error) (err error) {
+func (t *Tapes) changer(ctx context.Context, name string, f func(tape.Changer) error) (err error) {
 	o, done := t.open()
 	defer func() { err = errors.Join(err, done()) }()
-	c, conf, err := o.Changer(ctx, name)
+	c, _, err := o.Changer(ctx, name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c, conf), c.Close())
+	return errors.Join(f(c), c.Close())
 }
 
 // elements lists the places of a changer. What it holds is remembered, and the
@@ -97,7 +96,7 @@ func (t *Tapes) elements(ctx context.Context, r *api.Request) ([]listing.Element
 	}
 	st, known, err := t.run.Changer(name)
 	if err != nil || !known || !cached.Of(r) {
-		err = t.changer(ctx, name, func(c tape.Changer, _ config.ChangerConfig) error {
+		err = t.changer(ctx, name, func(c tape.Changer) error {
 			if st, err = c.Status(ctx); err != nil {
 				return err
 			}

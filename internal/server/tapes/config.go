@@ -7,15 +7,14 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/param"
 	"github.com/holdfast-backup/holdfast/internal/server/sections"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
 )
 
-const safeID = `[A-Za-z0-9_][A-Za-z0-9._\-]*`
-
 var (
-	digestParam = api.Match("digest", "Of the configuration that the change is for, as it was shown; it prevents changes by others from being lost.", `[0-9a-f]{64}`, 64).Optional()
-	nameParam   = api.Match("name", "Its name.", safeID, 32)
+	digestParam = param.Digest()
+	nameParam   = api.Match("name", "Its name.", param.SafeID, 32)
 )
 
 // configured is a kind of section as calls know it.

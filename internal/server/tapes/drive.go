@@ -6,15 +6,16 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/param"
 	"github.com/holdfast-backup/holdfast/internal/server/tasks"
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
 	"github.com/holdfast-backup/holdfast/internal/tape/listing"
 )
 
 var (
-	driveParam  = api.Match("drive", "The drive.", safeID, 32)
-	labelText   = api.Match("label-text", "The text of a label, as it is printed on the cartridge.", safeID, 32)
-	poolParam   = api.Match("pool", "The pool of media.", safeID, 32)
+	driveParam  = api.Match("drive", "The drive.", param.SafeID, 32)
+	labelText   = api.Match("label-text", "The text of a label, as it is printed on the cartridge.", param.SafeID, 32)
+	poolParam   = api.Match("pool", "The pool of media.", param.SafeID, 32)
 	slotParam   = func(name, doc string) api.Param[int64] { return api.Int(name, doc, 1, 1<<16) }
 	fast        = api.Bool("fast", "Leave old data behind the new end of data, which takes seconds instead of hours.").Default(true)
 	barcode     = labelText.As("load-barcode", "Load the medium with this barcode first.").Optional()
@@ -142,7 +143,7 @@ func (t *Tapes) export(ctx context.Context, r *api.Request) (slot int, err error
 	return slot, err
 }
 
-// mayPool makes sure that a pool is there that a label reserves a medium for.
+// isPool makes sure that the pool is there for which a label reserves a medium.
 func (t *Tapes) isPool(r *api.Request) (string, error) {
 	name, given := poolParam.Optional().Given(r)
 	if !given {

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/param"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
 	"github.com/holdfast-backup/holdfast/internal/tape/lto"
@@ -17,7 +18,7 @@ import (
 )
 
 var (
-	changerFilter = api.Match("changer", "Only drives of this changer.", safeID, 32).Optional()
+	changerFilter = api.Match("changer", "Only drives of this changer.", param.SafeID, 32).Optional()
 	askActivity   = api.Bool("query-activity", "Ask the drives what they do; those that are used are not asked.").Default(false)
 )
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/param"
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
 	"github.com/holdfast-backup/holdfast/internal/tape/listing"
 	"github.com/holdfast-backup/holdfast/internal/tape/media"
@@ -18,8 +19,8 @@ var (
 	uuidParam     = api.Parsed("uuid", "The medium, by its uuid.", `[0-9a-f\-]{36}`, 36, uuid.Parse)
 	setParam      = uuidParam.As("media-set", "The media set.").Optional()
 	updateStatus  = api.Bool("update-status", "Ask changers first which media they hold.").Default(true)
-	updateChanger = api.Match("update-status-changer", "Only this changer is asked.", safeID, 32).Optional()
-	vaultName     = api.Match("vault-name", "The vault that the medium is brought to; without it, it is at no special place.", safeID, 32).Optional()
+	updateChanger = api.Match("update-status-changer", "Only this changer is asked.", param.SafeID, 32).Optional()
+	vaultName     = api.Match("vault-name", "The vault that the medium is brought to; without it, it is at no special place.", param.SafeID, 32).Optional()
 	forget        = api.Bool("force", "Forget it although it is in a media set.").Default(false)
 	statusParam   = api.Parsed("status", "full, damaged or retired; without it, it is found out.", "full|damaged|retired", 16, media.ParseStatus).Optional()
 )
