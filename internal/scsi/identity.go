@@ -111,14 +111,3 @@ func CheckReady(t Transport) error {
 	_, err := t.Do(Command{CDB: make([]byte, 6), Timeout: quickTimeout})
 	return err
 }
-
-// TakeSense takes what a unit has kept to say (REQUEST SENSE), so that the next
-// command does not get it: a deferred error, a unit attention. NoSense: nothing.
-func TakeSense(t Transport) (*Sense, error) {
-	var b [MaxSenseSize]byte
-	n, err := t.Do(Command{CDB: []byte{byte(RequestSense), 0, 0, 0, byte(len(b)), 0}, Dir: In, Data: b[:], Timeout: quickTimeout})
-	if err != nil {
-		return nil, err
-	}
-	return ParseSense(RequestSense, b[:n])
-}

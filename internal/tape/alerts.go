@@ -30,9 +30,6 @@ const critical Alerts = 1<<(0x04-1) | 1<<(0x05-1) | 1<<(0x06-1) | 1<<(0x09-1) | 
 // trusted with a backup.
 func (a Alerts) Critical() Alerts { return a & critical }
 
-// CleaningWanted reports whether the drive asks for a cleaning cartridge.
-func (a Alerts) CleaningWanted() bool { return a.Has(0x14) || a.Has(0x15) }
-
 // List describes the flags that are set, the lowest first.
 func (a Alerts) List() []Alert {
 	var list []Alert

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // ErrNoMedia is wrapped when a pool has no medium that could be written to.
@@ -202,7 +200,3 @@ func byAge(list []Medium, age func(Medium) int64) {
 		return cmp.Or(cmp.Compare(age(a), age(b)), cmp.Compare(a.Label.Text, b.Label.Text))
 	})
 }
-
-// CurrentSet is the media set that backups go on with, zero if they begin a new
-// one.
-func (v View) CurrentSet() uuid.UUID { return v.set.UUID }
