@@ -5,8 +5,9 @@
 // A tape is a row of files, numbered from 0, each ended by a filemark. Every
 // block has 256 KiB (internal/format/tapefile); what the files mean is
 // internal/tape/job's business. Drives are LTO drives over SCSI (tape/lto) and
-// directories in the form of the reference's virtual drive (tape/dirdrive);
-// changers are SCSI medium changers and people (tape/changer).
+// directories in the form of PBS's virtual drive (tape/dirdrive), which are
+// changers too; others are SCSI medium changers (tape/changer). Where there is
+// none, job asks people.
 //
 // # What is on the medium
 //
