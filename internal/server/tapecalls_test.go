@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -177,4 +178,43 @@ func TestATapeJobIsRunAsAJob(t *testing.T) {
 	if state.String() != "OK" || !strings.Contains(text, "snapshots: 1 written") {
 		t.Errorf("%s: %s", state, text)
 	}
+}
+
+// A restore that waits for a medium keeps its drive, though that is empty.
+func TestADriveServesOneTaskAtATime(t *testing.T) {
+	s := newSite(t)
+	s.opt.Silent = true
+	s.small("tank", snapshot("", "vm/100", day1), "admin@pbs")
+	s.start()
+	library(t, s, "TAPE01L8")
+	a := s.login("admin@pbs")
+	a.post("/config/media-pool", "name", "daily").want(200, "null")
+	for _, call := range [][]string{
+		{"/tape/drive/drive0/barcode-label-media", "pool", "daily"},
+		{"/tape/backup", "store", "tank", "pool", "daily", "drive", "drive0"},
+		{"/tape/drive/drive0/unload"},
+	} {
+		if got := a.wait(a.post(call[0], call[1:]...)); got != "OK" {
+			t.Fatalf("%s: %s", call[0], got)
+		}
+	}
+	lib, err := vtl.Open(filepath.Join(s.dir, "library"), vtl.Options{})
+	s.ok(err)
+	s.ok(errors.Join(lib.Export("TAPE01L8"), lib.Close()))
+	var sets []listing.Set
+	a.get("/tape/media/media-sets").data(&sets)
+	var waiting string
+	a.post("/tape/restore", "media-set", sets[0].UUID, "store", "tank", "drive", "drive0").data(&waiting)
+	log := "/nodes/localhost/tasks/" + pathEscape(waiting) + "/log"
+	for range 500 {
+		if strings.Contains(a.get(log).Body, "is wanted in") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	a.get(log).want(200, "is wanted in")
+	if got := a.wait(a.post("/tape/drive/drive0/unload")); !strings.Contains(got, "another program uses the device") {
+		t.Errorf("a second task ended with %q", got)
+	}
+	a.del("/nodes/localhost/tasks/"+pathEscape(waiting)).want(200, "null")
 }

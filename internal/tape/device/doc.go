@@ -15,9 +15,10 @@
 //
 // # Locks
 //
-// A drive at a node is locked from opening it until it is closed: by the path that is
-// configured, as PBS does it, and by its node, so that it has one user whatever each
-// calls it.
+// A drive is locked as long as its station is open, also while a changer moves its
+// media, or as long as an [LTO] is: by the path that is configured, as PBS does it,
+// and by its node, so that it has one user whatever each calls it. Emulated drives
+// are locked the same way.
 //
 // # Errors
 //

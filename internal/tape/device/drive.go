@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/tape/lto"
 )
 
-// LTO is an LTO drive that is locked while it is open.
+// LTO is an LTO drive outside of a station. It is locked while it is open.
 type LTO struct {
 	*lto.Drive
 	held locks
@@ -28,24 +28,35 @@ func (d *LTO) Close() error {
 // LTO opens an LTO drive by the path of its device, whatever its state. load says
 // that a medium that a changer has put there is loaded first, when it is waited for.
 func (o *Opener) LTO(ctx context.Context, path string, load bool) (*LTO, error) {
-	t, held, err := o.transport(ctx, path, scsi.TypeTape)
+	held, err := o.hold(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	d, err := lto.New(t, lto.Config{Encrypter: o.Encrypter, Load: load, Version: o.Version})
+	d, err := o.open(ctx, path, load)
 	if err != nil {
-		err = errors.Join(err, t.Close())
 		return nil, errors.Join(err, held.unlock())
 	}
 	return &LTO{d, held}, nil
 }
 
-// Drive opens a drive that is configured, with the medium that is in it.
-func (o *Opener) Drive(ctx context.Context, c config.DriveConfig) (tape.Drive, error) {
+func (o *Opener) open(ctx context.Context, path string, load bool) (*lto.Drive, error) {
+	t, err := o.transport(ctx, path, scsi.TypeTape)
+	if err != nil {
+		return nil, err
+	}
+	d, err := lto.New(t, lto.Config{Encrypter: o.Encrypter, Load: load, Version: o.Version})
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return d, nil
+}
+
+// drive opens a drive that is configured and locked, with the medium that is in it.
+func (o *Opener) drive(ctx context.Context, c config.DriveConfig) (tape.Drive, error) {
 	if c.Virtual {
 		return dirdrive.Open(ctx, c.Path, c.MaxSize)
 	}
-	d, err := o.LTO(ctx, c.Path, c.Changer != "")
+	d, err := o.open(ctx, c.Path, c.Changer != "")
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +81,7 @@ func (o *Opener) Changer(ctx context.Context, name string) (tape.Changer, config
 
 // SMC opens a changer by the path of its device.
 func (o *Opener) SMC(ctx context.Context, path string) (*changer.Changer, error) {
-	t, _, err := o.transport(ctx, path, scsi.TypeChanger)
+	t, err := o.transport(ctx, path, scsi.TypeChanger)
 	if err != nil {
 		return nil, err
 	}
@@ -81,27 +92,32 @@ func (o *Opener) SMC(ctx context.Context, path string) (*changer.Changer, error)
 	return ch, nil
 }
 
-// Station puts a drive together with what serves it. close lets go of that.
+// Station puts a drive together with what serves it. The drive is locked until close
+// lets go of both: between two media it is closed, and nobody else may load it.
 func (o *Opener) Station(ctx context.Context, drive string) (s *job.Station, close func() error, err error) {
 	c, err := o.Config.Drive(drive)
 	if err != nil {
 		return nil, nil, err
 	}
+	held, err := o.hold(ctx, c.Path)
+	if err != nil {
+		return nil, nil, err
+	}
 	s = &job.Station{
 		Name: c.Name, Number: c.Number, ChangerName: c.Online(),
-		Open: func(ctx context.Context) (tape.Drive, error) { return o.Drive(ctx, c) },
+		Open: func(ctx context.Context) (tape.Drive, error) { return o.drive(ctx, c) },
 	}
 	switch {
 	case c.Virtual:
 		s.Changer = dirdrive.NewChanger(c.Path)
 	case c.Changer == "":
-		return s, func() error { return nil }, nil
+		return s, held.unlock, nil
 	default:
 		ch, conf, err := o.Changer(ctx, c.Changer)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, errors.Join(err, held.unlock())
 		}
 		s.Changer, s.Exports, s.EjectFirst = ch, conf.ExportSlots, conf.EjectFirst
 	}
-	return s, s.Changer.Close, nil
+	return s, func() error { return errors.Join(s.Changer.Close(), held.unlock()) }, nil
 }

@@ -3,13 +3,15 @@ package device
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape/drivelock"
 )
 
-// locks are those that are held while a drive is open.
+// locks are those that are held while a drive is used.
 type locks []*drivelock.Lock
 
 // unlock gives them back.
@@ -21,6 +23,16 @@ func (l locks) unlock() error {
 	return errors.Join(errs...)
 }
 
+// hold locks the drive at a path: that of a device, of a unit that is none, or of a
+// directory.
+func (o *Opener) hold(ctx context.Context, path string) (locks, error) {
+	node, err := resolve(path, scsi.TypeTape)
+	if err != nil {
+		return nil, err
+	}
+	return o.lock(ctx, path, node)
+}
+
 // lock locks the drive that is at a node: by the name that it was given, as PBS does
 // it, then by the node itself. All names of a drive meet there, and nobody who
 // holds the lock of the node waits for another.
@@ -28,7 +40,7 @@ func (o *Opener) lock(ctx context.Context, name, node string) (held locks, err e
 	if o.Locks == "" {
 		return nil, nil
 	}
-	if node, err = filepath.EvalSymlinks(node); err != nil {
+	if node, err = theOnly(node); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Locks, 0o755); err != nil {
@@ -46,4 +58,19 @@ func (o *Opener) lock(ctx context.Context, name, node string) (held locks, err e
 		held = append(held, l)
 	}
 	return held, nil
+}
+
+// theOnly is the one path of what may have several. A unit of a virtual library need
+// not be there as a file, its directory is.
+func theOnly(node string) (string, error) {
+	path, err := filepath.EvalSymlinks(node)
+	if errors.Is(err, fs.ErrNotExist) {
+		var dir string
+		dir, err = filepath.EvalSymlinks(filepath.Dir(node))
+		path = filepath.Join(dir, filepath.Base(node))
+	}
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
 }

@@ -48,26 +48,26 @@ func isDevice(path string) bool {
 	return err == nil && info.Mode()&fs.ModeDevice != 0
 }
 
-// transport opens the way to a unit. held is what who uses the device has locked.
-func (o *Opener) transport(ctx context.Context, path string, kind scsi.DeviceType) (t scsi.Transport, held locks, err error) {
-	node, err := scsi.Resolve(os.DirFS("/sys"), os.DirFS("/dev"), path, kind)
+// resolve returns the node that a path means, or the path of a unit that is no
+// device.
+func resolve(path string, kind scsi.DeviceType) (string, error) {
+	return scsi.Resolve(os.DirFS("/sys"), os.DirFS("/dev"), path, kind)
+}
+
+// transport opens the way to a unit.
+func (o *Opener) transport(ctx context.Context, path string, kind scsi.DeviceType) (scsi.Transport, error) {
+	node, err := resolve(path, kind)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if !isDevice(node) {
-		t, err := o.emulated(ctx, node)
-		return t, nil, err
-	}
-	if kind == scsi.TypeTape {
-		if held, err = o.lock(ctx, path, node); err != nil {
-			return nil, nil, err
-		}
+		return o.emulated(ctx, node)
 	}
 	d, err := sg.Open(node)
 	if err != nil {
-		return nil, nil, errors.Join(err, held.unlock())
+		return nil, err // and no interface with nothing in it
 	}
-	return d, held, nil
+	return d, nil
 }
 
 // emulated opens the way to a unit that is no device: one behind a socket, or one of

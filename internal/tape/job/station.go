@@ -55,7 +55,7 @@ func (s *Station) Load(ctx context.Context, text string, id uuid.UUID) (tape.Dri
 	for {
 		d, l, err := s.try(ctx, text, id)
 		if err == nil {
-			s.logf("found media label %s (%s)", l.Medium.Text, l.Medium.UUID)
+			s.logf("medium %s (%s) is in the drive", l.Medium.Text, l.Medium.UUID)
 			return d, l, nil
 		}
 		if ctx.Err() != nil {
@@ -64,7 +64,7 @@ func (s *Station) Load(ctx context.Context, text string, id uuid.UUID) (tape.Dri
 		if problem := err.Error(); problem != told {
 			told = problem
 			s.logf("%s", problem)
-			what := fmt.Sprintf("Please insert media '%s' into %s.", text, s.Where())
+			what := fmt.Sprintf("medium %s is wanted in %s: insert it", text, s.Where())
 			s.logf("%s", what)
 			if s.Ask != nil {
 				s.Ask(what)
