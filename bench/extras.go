@@ -111,7 +111,7 @@ func (b *bench) listing(ctx context.Context, t *tool) error {
 		if cache == "cold" && os.Geteuid() != 0 {
 			continue
 		}
-		for n := range max(b.rounds, 1) {
+		for n := range max(b.Rounds, 1) {
 			if cache == "cold" {
 				if err := measure.DropCaches(); err != nil {
 					return err

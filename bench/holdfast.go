@@ -25,7 +25,7 @@ func holdfast(o options) *tool {
 		}, extra...)...)
 	}
 	return &tool{
-		name: "holdfast", program: o.holdfast, about: "defaults: 4 MiB chunks, zstd, no encryption",
+		name: "holdfast", program: o.Holdfast, about: "defaults: 4 MiB chunks, zstd, no encryption",
 		setup:       func(s *site) []measure.Command { return []measure.Command{s.command(nil, "init", s.repo())} },
 		backup:      func(s *site) measure.Command { return backup(s) },
 		changed:     func(s *site) measure.Command { return backup(s, "--changed-map", "disk.img="+s.changes) },

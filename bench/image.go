@@ -32,11 +32,11 @@ func generate(ctx context.Context, o options) error {
 	case "images":
 		return makeImages(ctx, o)
 	case "sparse":
-		return makeSparse(filepath.Join(o.work, sparseFile), o.sparseData*mib)
+		return makeSparse(filepath.Join(o.Work, sparseFile), o.sparseData*mib)
 	case "small":
-		return makeSmall(ctx, o.work)
+		return makeSmall(ctx, o.Work)
 	case "snapshots":
-		return fillSnapshots(o.work, o.snapshots)
+		return fillSnapshots(o.Work, o.snapshots)
 	}
 	return fmt.Errorf("-generate %q: images, sparse, small or snapshots", o.generate)
 }
@@ -48,13 +48,13 @@ func makeImages(ctx context.Context, o options) error {
 	if o.quick {
 		s = quickScale
 	}
-	path := func(name string) string { return filepath.Join(o.work, name) }
+	path := func(name string) string { return filepath.Join(o.Work, name) }
 	if _, err := os.Stat(path(mapFile)); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(o.work, 0o755); err != nil {
+	if err := os.MkdirAll(o.Work, 0o755); err != nil {
 		return err
 	}
 	tree := path("stage")

@@ -32,21 +32,18 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
 
 // options are the command line.
 type options struct {
-	holdfast   string
-	work       string
-	page       string
+	program.Options
 	peers      string
 	tools      string
-	rounds     int
 	cold       int
 	sparseData int64 // MiB
 	snapshots  int
@@ -55,72 +52,63 @@ type options struct {
 	generate   string
 }
 
-func parseOptions() (o options) {
-	flag.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "the binary under test")
-	flag.StringVar(&o.work, "work", "bench/work", "directory for images, repositories and results (30 GiB)")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into")
+func main() {
+	o := options{Options: program.Defaults(5)}
+	o.Flags("for images, repositories and results (30 GiB)", "rounds with a hot cache")
 	flag.StringVar(&o.peers, "peers", os.Getenv("HOLDFAST_BENCH_PEERS"), "directory searched for the peers before PATH (default WORK/peers)")
 	flag.StringVar(&o.tools, "tools", "", "comma-separated tools to run besides holdfast (default: all that are found)")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds with a hot cache")
 	flag.IntVar(&o.cold, "cold", 5, "rounds with a cold cache (root)")
 	flag.Int64Var(&o.sparseData, "sparse-data", 8<<10, "MiB of data in the 1 TiB sparse image, 0 to leave it out")
 	flag.IntVar(&o.snapshots, "snapshots", 10000, "snapshots to list, 0 to leave it out")
 	flag.BoolVar(&o.quick, "quick", false, "one round of holdfast, qemu-img and cp on a small image; writes no page")
 	flag.BoolVar(&o.report, "report", false, "only make the page again from results.json")
 	flag.StringVar(&o.generate, "generate", "", "(internal) make one input in this process: images, sparse, small, or snapshots in the repository -work")
-	flag.Parse()
+	o.Main("bench", func(ctx context.Context) error { return run(ctx, o.settled()) })
+}
+
+// settled is what the flags mean together.
+func (o options) settled() options {
 	if o.quick {
-		o.rounds, o.cold, o.sparseData, o.snapshots, o.page = 1, 0, 64, 300, ""
-		o.work = filepath.Join(o.work, "quick")
+		o.Rounds, o.cold, o.sparseData, o.snapshots, o.Page = 1, 0, 64, 300, ""
+		o.Work = filepath.Join(o.Work, "quick")
 		if o.tools == "" {
 			o.tools = "qemu-img,cp"
 		}
 	}
 	if o.peers == "" {
-		o.peers = filepath.Join(o.work, "peers")
+		o.peers = filepath.Join(o.Work, "peers")
 	}
 	return o
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, parseOptions()); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, o options) (err error) {
-	for _, p := range []*string{&o.work, &o.holdfast, &o.peers} {
-		if *p, err = filepath.Abs(*p); err != nil {
-			return err
-		}
+func run(ctx context.Context, o options) error {
+	if err := program.Absolute(&o.peers); err != nil {
+		return err
 	}
 	if o.generate != "" {
 		return generate(ctx, o)
 	}
-	res := &results{path: filepath.Join(o.work, "results.json")}
+	res := &results{path: filepath.Join(o.Work, "results.json")}
 	if o.report {
 		if err := res.load(); err != nil {
 			return err
 		}
-		return writePage(o.page, res)
+		return writePage(o.Page, res)
 	}
-	if err := needPrograms("mkfs.ext4", "debugfs", "cp", o.holdfast); err != nil {
+	if err := needPrograms("mkfs.ext4", "debugfs", "cp", o.Holdfast); err != nil {
 		return err
 	}
 	if err := generateApart(ctx, o, "images"); err != nil {
 		return err
 	}
-	res.Machine = measure.Describe(ctx, o.work)
+	res.Machine = measure.Describe(ctx, o.Work)
 	b := &bench{options: o, res: res, tools: findTools(ctx, o)}
 	if err := b.all(ctx); err != nil {
 		return err
 	}
 	printSummary(os.Stdout, res)
-	if o.page != "" {
-		return writePage(o.page, res)
+	if o.Page != "" {
+		return writePage(o.Page, res)
 	}
 	return nil
 }
@@ -129,7 +117,7 @@ func run(ctx context.Context, o options) (err error) {
 // the kernel counts it begins with that of the process that started it, so the
 // one that measures must stay small.
 func generateApart(ctx context.Context, o options, what string) error {
-	args := []string{"-generate", what, "-work", strings.TrimSuffix(o.work, "/quick")}
+	args := []string{"-generate", what, "-work", strings.TrimSuffix(o.Work, "/quick")}
 	if o.quick {
 		args = append(args, "-quick")
 	} else {

@@ -13,36 +13,29 @@ import (
 	"github.com/holdfast-backup/holdfast/bench/page"
 )
 
-// The generated part of the page lies between these lines; what people wrote
-// around it stays.
-const (
-	pageStart = "<!-- results: written by make bench -->"
-	pageEnd   = "<!-- end of results -->"
-)
-
 const newPage = `# Benchmarks
 
 Holdfast beside other programs on one disk image, all in the same run on the same machine. Read the ratios: absolute times
 belong to the machine. How it is measured and what the image holds stands in the package comment of bench/main.go;
 ` + "`make bench-peers bench`" + ` repeats it.
 
-` + pageStart + "\n" + pageEnd + "\n"
+`
 
+// writePage writes the generated part; what people wrote around it stays.
 func writePage(name string, res *results) error {
+	part := page.Part{Name: "results", Make: "bench"}
 	if _, err := os.Stat(name); os.IsNotExist(err) {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(newPage), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(newPage+part.Start()+"\n"+part.End()+"\n"), 0o644)); err != nil {
 			return err
 		}
 	}
 	var b strings.Builder
 	writeResults(&b, res)
-	return page.Replace(name, pageStart, pageEnd, b.String())
+	return page.Replace(name, part, b.String())
 }
 
 func writeResults(w io.Writer, res *results) {
-	m := res.Machine
-	fmt.Fprintf(w, "%s, %s, %d cores, %.0f GiB of memory, Linux %s, %s. Load before the run: %s.\n\n", m.Date, m.CPU, m.Cores,
-		float64(m.Memory)/(1<<30), m.Kernel, m.FileSystem, m.Load)
+	fmt.Fprintf(w, "%s\n\n", res.Machine)
 	fmt.Fprintln(w, "| tool | version | set-up |\n|---|---|---|")
 	for _, t := range res.Tools {
 		fmt.Fprintf(w, "| %s | %s | %s |\n", t.Name, t.Version, t.About)

@@ -35,7 +35,7 @@ type bench struct {
 	tools []*tool
 }
 
-func (b *bench) file(name string) string { return filepath.Join(b.work, name) }
+func (b *bench) file(name string) string { return filepath.Join(b.Work, name) }
 
 func (b *bench) all(ctx context.Context) error {
 	for _, t := range b.tools {
@@ -53,9 +53,9 @@ func (b *bench) all(ctx context.Context) error {
 	if err := b.res.save(); err != nil {
 		return err
 	}
-	for n := range b.rounds + cold {
+	for n := range b.Rounds + cold {
 		cache := "hot"
-		if n >= b.rounds {
+		if n >= b.Rounds {
 			cache = "cold"
 		}
 		for i := range b.tools { // another first one each round

@@ -50,8 +50,8 @@ func (s *site) list(ctx context.Context, r results) error {
 }
 
 func (s *site) big(ctx context.Context, r results) error {
-	file := s.shell(`"$@" >/dev/null`, s.o.holdfast, "file-restore", "extract", snapshot, root+"/srv/big", "-", "--driver", "direct")
-	image := s.shell(`"$@" >/dev/null`, s.o.holdfast, "restore", snapshot, "big.img", "-")
+	file := s.shell(`"$@" >/dev/null`, s.o.Holdfast, "file-restore", "extract", snapshot, root+"/srv/big", "-", "--driver", "direct")
+	image := s.shell(`"$@" >/dev/null`, s.o.Holdfast, "restore", snapshot, "big.img", "-")
 	for _, how := range []string{"cold", "warm"} {
 		for name, c := range map[string]measure.Command{"big file": file, "big archive": image} {
 			if how == "cold" {
@@ -69,10 +69,10 @@ func (s *site) big(ctx context.Context, r results) error {
 
 // many includes what it takes to map and mount, and neither how they are undone.
 func (s *site) many(ctx context.Context, r results) error {
-	ours := s.shell(`"$@" | cat >/dev/null`, s.o.holdfast, "file-restore", "extract", snapshot, root+"/srv/many", "-", "--format", "tar", "--driver", "direct")
+	ours := s.shell(`"$@" | cat >/dev/null`, s.o.Holdfast, "file-restore", "extract", snapshot, root+"/srv/many", "-", "--format", "tar", "--driver", "direct")
 	mapped := s.shell(`dev=$("$0" map "$1" "$2" | head -n 1 | awk '{print $NF}') && mount -o "ro,noload,loop,offset=$3" "$dev" "$4" && tar -cf - -C "$4/srv/many" . | cat >/dev/null`)
-	mapped.Args = append(mapped.Args[:len(mapped.Args)-1], s.o.holdfast, snapshot, disk, fmt.Sprint(partStart), s.path("mnt"))
-	undo := s.shell(`umount "$1" && "$2" unmap "$("$2" map --output-format json | sed -n 's/.*"device": *"\([^"]*\)".*/\1/p' | head -n 1)"`, s.path("mnt"), s.o.holdfast)
+	mapped.Args = append(mapped.Args[:len(mapped.Args)-1], s.o.Holdfast, snapshot, disk, fmt.Sprint(partStart), s.path("mnt"))
+	undo := s.shell(`umount "$1" && "$2" unmap "$("$2" map --output-format json | sed -n 's/.*"device": *"\([^"]*\)".*/\1/p' | head -n 1)"`, s.path("mnt"), s.o.Holdfast)
 	for _, how := range []string{"cold", "warm"} {
 		for name, c := range map[string]measure.Command{"many": ours, "many, mounted": mapped} {
 			if how == "cold" {
@@ -98,10 +98,10 @@ func (s *site) machine(ctx context.Context, r results) error {
 		err = r.take(ctx, "machine, next", s.holdfast("file-restore", "list", snapshot, oneDir, "--driver", "vm"))
 	}
 	if err == nil {
-		err = r.take(ctx, "machine, some", s.shell(`"$@" | cat >/dev/null`, s.o.holdfast, "file-restore", "extract", snapshot, someDirs, "-", "--format", "tar", "--driver", "vm"))
+		err = r.take(ctx, "machine, some", s.shell(`"$@" | cat >/dev/null`, s.o.Holdfast, "file-restore", "extract", snapshot, someDirs, "-", "--format", "tar", "--driver", "vm"))
 	}
 	if err == nil {
-		err = r.take(ctx, "direct, some", s.shell(`"$@" | cat >/dev/null`, s.o.holdfast, "file-restore", "extract", snapshot, someDirs, "-", "--format", "tar", "--driver", "direct"))
+		err = r.take(ctx, "direct, some", s.shell(`"$@" | cat >/dev/null`, s.o.Holdfast, "file-restore", "extract", snapshot, someDirs, "-", "--format", "tar", "--driver", "direct"))
 	}
 	return errors.Join(err, do(context.WithoutCancel(ctx), s.holdfast("file-restore", "stop", "all")))
 }
@@ -113,7 +113,7 @@ func (s *site) guestfish(ctx context.Context, r results) error {
 		return nil //nolint:nilerr // the row is missing
 	}
 	socket := s.path("nbd.sock")
-	server := exec.CommandContext(ctx, s.o.holdfast, "nbd", "serve", snapshot, disk, "--socket", socket)
+	server := exec.CommandContext(ctx, s.o.Holdfast, "nbd", "serve", snapshot, disk, "--socket", socket)
 	server.Env = append(os.Environ(), s.holdfast().Env...)
 	server.Cancel = func() error { return server.Process.Signal(os.Interrupt) }
 	if err := server.Start(); err != nil {

@@ -35,66 +35,41 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
 
 type options struct {
-	holdfast string
-	work     string
-	page     string
-	rounds   int
-	keep     bool
+	program.Options
+	keep bool
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "the binary under test")
-	flag.StringVar(&o.work, "work", "bench/work", "directory for the image and the repository")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds")
+	o := options{Options: program.Defaults(5)}
+	o.Flags("for the image and the repository", "rounds")
 	flag.BoolVar(&o.keep, "keep", false, "use the repository of the last run with this flag, and leave it")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "files:", err)
-		os.Exit(1)
-	}
+	o.Main("files", func(ctx context.Context) error { return run(ctx, o) })
 }
-
-// The generated part of the page lies between these lines.
-const (
-	pageStart = "<!-- files: written by make bench-files -->"
-	pageEnd   = "<!-- end of files -->"
-)
 
 func run(ctx context.Context, o options) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("root is needed to mount, and to empty the page cache")
 	}
-	if o.holdfast, err = filepath.Abs(o.holdfast); err != nil {
-		return err
-	}
-	s := &site{o: o}
-	if s.dir, err = filepath.Abs(filepath.Join(o.work, "files")); err != nil {
-		return err
-	}
+	s := &site{o: o, dir: filepath.Join(o.Work, "files")}
 	if !o.keep {
 		defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 	}
-	about := measure.Describe(ctx, o.work)
+	about := measure.Describe(ctx, o.Work)
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	r := results{}
-	for range o.rounds {
+	for range o.Rounds {
 		for _, j := range s.jobs() {
 			if err := j(ctx, r); err != nil {
 				return err
@@ -105,9 +80,5 @@ func run(ctx context.Context, o options) (err error) {
 	if err := s.report(ctx, &body, about, r); err != nil {
 		return err
 	}
-	fmt.Print(body.String())
-	if o.page == "" {
-		return nil
-	}
-	return page.Replace(o.page, pageStart, pageEnd, body.String()+"\n")
+	return o.Publish(page.Part{Name: "files", Make: "bench-files"}, body.String())
 }

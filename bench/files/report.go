@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
 )
@@ -61,16 +60,11 @@ func (s *site) goals(ctx context.Context, r results) ([]goal, error) {
 }
 
 func (s *site) report(ctx context.Context, w io.Writer, about measure.Machine, r results) error {
-	version, _, err := s.holdfast("version").Run(ctx)
-	if err != nil {
-		return err
-	}
 	goals, err := s.goals(ctx, r)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s, %s, %d cores, %d GiB of memory, Linux %s, %s. Load before the run: %s. %s, %d rounds.\n\n",
-		about.Date, about.CPU, about.Cores, about.Memory>>30, about.Kernel, about.FileSystem, about.Load, firstLine(version), s.o.rounds)
+	fmt.Fprintf(w, "%s %s %d rounds.\n\n", about, measure.Versions(ctx, []string{s.o.Holdfast, "version"}), s.o.Rounds)
 	fmt.Fprint(w, "| what | goal | reached | |\n|---|---|---|---|\n")
 	for _, g := range goals {
 		verdict := "met"
@@ -84,9 +78,4 @@ func (s *site) report(ctx context.Context, w io.Writer, about measure.Machine, r
 		fmt.Fprintf(w, "| %s | %.3f | %.3f–%.3f |\n", n, r.of(n), slices.Min(r[n]), slices.Max(r[n]))
 	}
 	return nil
-}
-
-func firstLine(b []byte) string {
-	line, _, _ := strings.Cut(string(b), "\n")
-	return line
 }

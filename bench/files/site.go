@@ -46,7 +46,7 @@ func (s *site) command(args ...string) measure.Command {
 }
 
 func (s *site) holdfast(args ...string) measure.Command {
-	return s.command(append([]string{s.o.holdfast}, args...)...)
+	return s.command(append([]string{s.o.Holdfast}, args...)...)
 }
 
 func do(ctx context.Context, all ...measure.Command) error {

@@ -40,7 +40,7 @@ func (s *site) latencies(ctx context.Context, r *results) (err error) {
 		return err
 	}
 	kinds := []string{none, fast, slow}
-	for n := range s.o.rounds {
+	for n := range s.o.Rounds {
 		for i := range kinds {
 			kind := kinds[(n+i)%len(kinds)]
 			w, backups, err := s.write(ctx, vm, monitor, repo, kind)

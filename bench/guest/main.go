@@ -34,61 +34,33 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"strings"
 
+	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
 
 type options struct {
-	holdfast string
-	work     string
-	page     string
-	rounds   int
-	seconds  int
+	program.Options
+	seconds int
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "the binary under test")
-	flag.StringVar(&o.work, "work", "bench/work", "directory for images and repositories")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
-	flag.IntVar(&o.rounds, "rounds", 3, "rounds")
+	o := options{Options: program.Defaults(3)}
+	o.Flags("for images and repositories", "rounds")
 	flag.IntVar(&o.seconds, "seconds", 40, "how long the guest writes each time")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "guest:", err)
-		os.Exit(1)
-	}
+	o.Main("guest", func(ctx context.Context) error { return run(ctx, o) })
 }
 
-// The generated part of the page lies between these lines.
-const (
-	pageStart = "<!-- guest: written by make bench-guest -->"
-	pageEnd   = "<!-- end of guest -->"
-)
-
 func run(ctx context.Context, o options) (err error) {
-	if o.holdfast, err = filepath.Abs(o.holdfast); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.work, 0o755); err != nil {
-		return err
-	}
 	s := &site{o: o}
-	if s.dir, err = os.MkdirTemp(o.work, "g"); err != nil { // short: sockets are in it
-		return err
-	}
-	if s.dir, err = filepath.Abs(s.dir); err != nil {
+	if s.dir, err = o.TempDir("g"); err != nil { // short: sockets are in it
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
-	about := s.environment(ctx)
+	about := measure.Describe(ctx, s.dir).String() + " " + measure.Versions(ctx, []string{o.Holdfast, "version"}, []string{"qemu-system-x86_64", "--version"})
 	var r results
 	if err := s.latencies(ctx, &r); err != nil {
 		return err
@@ -98,9 +70,5 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	var body strings.Builder
 	r.write(&body, about)
-	fmt.Print(body.String())
-	if o.page == "" {
-		return nil
-	}
-	return page.Replace(o.page, pageStart, pageEnd, body.String()+"\n")
+	return o.Publish(page.Part{Name: "guest", Make: "bench-guest"}, body.String())
 }

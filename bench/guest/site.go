@@ -13,11 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const mib = 1 << 20
@@ -51,7 +48,7 @@ func (s *site) repository(ctx context.Context) (string, error) {
 
 // holdfast runs the program.
 func (s *site) holdfast(ctx context.Context, repo string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, s.o.holdfast, args...)
+	cmd := exec.CommandContext(ctx, s.o.Holdfast, args...)
 	cmd.Env = append(os.Environ(), "HOLDFAST_REPOSITORY="+repo, "HOLDFAST_RUN_DIR="+s.path("run"))
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
@@ -106,26 +103,4 @@ func (s *site) qemu(ctx context.Context, image, format string) (monitor string, 
 	}
 	end()
 	return "", nil, errors.New("QEMU does not start")
-}
-
-// environment is what a reader needs to judge the figures.
-func (s *site) environment(ctx context.Context) string {
-	var u unix.Utsname
-	_ = unix.Uname(&u)
-	parts := []string{
-		time.Now().UTC().Format("2006-01-02"),
-		fmt.Sprintf("%d cores", runtime.NumCPU()),
-		"Linux " + unix.ByteSliceToString(u.Release[:]),
-	}
-	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
-		parts = append(parts, "load before the run "+strings.Join(strings.Fields(string(b))[:3], " "))
-	}
-	for _, c := range [][]string{{s.o.holdfast, "version"}, {"qemu-system-x86_64", "--version"}} {
-		if out, err := exec.CommandContext(ctx, c[0], c[1:]...).Output(); err == nil {
-			line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-			line, _, _ = strings.Cut(line, " (Debian")
-			parts = append(parts, line)
-		}
-	}
-	return strings.Join(parts, ", ") + "."
 }

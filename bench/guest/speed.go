@@ -40,7 +40,7 @@ func (s *site) unchanged(ctx context.Context, r *results) error {
 	if err != nil {
 		return err
 	}
-	for n := range s.o.rounds + 1 {
+	for n := range s.o.Rounds + 1 {
 		o, err := s.backup(ctx, repo, "guest", "backup", "--qmp", monitor, "--disk", "drive-disk")
 		if err != nil {
 			return err
@@ -63,7 +63,7 @@ func (s *site) streamed(ctx context.Context, r *results) error {
 	if err != nil {
 		return err
 	}
-	for range s.o.rounds {
+	for range s.o.Rounds {
 		for _, way := range []string{"guest", "file"} {
 			o, err := s.once(ctx, image, way)
 			if err != nil {

@@ -49,6 +49,26 @@ func Describe(ctx context.Context, work string) Machine {
 	return m
 }
 
+// String is the sentence that stands above the tables.
+func (m Machine) String() string {
+	return fmt.Sprintf("%s, %s, %d cores, %.0f GiB of memory, Linux %s, %s. Load before the run: %s.", m.Date, m.CPU, m.Cores,
+		float64(m.Memory)/(1<<30), m.Kernel, m.FileSystem, m.Load)
+}
+
+// Versions is the sentence of what programs call themselves; each is the command that
+// asks one. What does not answer is left out.
+func Versions(ctx context.Context, programs ...[]string) string {
+	var all []string
+	for _, p := range programs {
+		if out, _, err := (Command{Args: p}).Run(ctx); err == nil {
+			line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+			line, _, _ = strings.Cut(line, " (Debian")
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all, ", ") + "."
+}
+
 // field returns the value of the first "name: value" line of a file.
 func field(file, name string) string {
 	b, err := os.ReadFile(file)

@@ -14,54 +14,28 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
-	"path/filepath"
 	"strings"
 
+	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
-
-type options struct {
-	holdfast string
-	work     string
-	page     string
-	rounds   int
-}
 
 func main() {
-	var o options
-	flag.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "the binary under test")
-	flag.StringVar(&o.work, "work", "bench/work", "directory with the images of make bench, and for repositories")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "serve:", err)
-		os.Exit(1)
-	}
+	o := program.Defaults(5)
+	o.Flags("with the images of make bench, and for repositories", "rounds")
+	o.Main("serve", func(ctx context.Context) error { return run(ctx, o) })
 }
 
-// The generated part of the page lies between these lines.
-const (
-	pageStart = "<!-- serving: written by make bench-serve -->"
-	pageEnd   = "<!-- end of serving -->"
-)
-
-func run(ctx context.Context, o options) (err error) {
-	if o.holdfast, err = filepath.Abs(o.holdfast); err != nil {
-		return err
-	}
+func run(ctx context.Context, o program.Options) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("mapping to a loop device needs root")
 	}
 	var missing []error
-	for _, name := range []string{o.holdfast, "fio", "nbdcopy", "nbdkit", "qemu-nbd", "dd", "losetup"} {
+	for _, name := range []string{o.Holdfast, "fio", "nbdcopy", "nbdkit", "qemu-nbd", "dd", "losetup"} {
 		if _, err := exec.LookPath(name); err != nil {
 			missing = append(missing, err)
 		}
@@ -69,13 +43,15 @@ func run(ctx context.Context, o options) (err error) {
 	if err := errors.Join(missing...); err != nil {
 		return fmt.Errorf("%w: make bench-peers installs them", err)
 	}
+	about := measure.Describe(ctx, o.Work).String() + " " + measure.Versions(ctx, []string{o.Holdfast, "version"},
+		[]string{"nbdkit", "--version"}, []string{"qemu-nbd", "--version"}, []string{"nbdcopy", "--version"}, []string{"fio", "--version"})
 	s, err := newSite(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.remove()) }()
 	var res results
-	for n := range o.rounds {
+	for n := range o.Rounds {
 		for _, job := range []func(context.Context, *site, int, *results) error{warmReads, sequential, coldReads, firstSector} {
 			if err := job(ctx, s, n, &res); err != nil {
 				return err
@@ -83,10 +59,6 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	var b strings.Builder
-	res.write(&b, environment(ctx, o.holdfast))
-	fmt.Print("\n" + b.String())
-	if o.page == "" {
-		return nil
-	}
-	return page.Replace(o.page, pageStart, pageEnd, b.String())
+	res.write(&b, about)
+	return o.Publish(page.Part{Name: "serving", Make: "bench-serve"}, b.String())
 }

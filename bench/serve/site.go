@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
 
 // site is the directory with the repository and the raw images.
@@ -27,22 +29,16 @@ const (
 	emptySize = 1 << 40
 )
 
-func newSite(ctx context.Context, o options) (*site, error) {
-	disk, err := filepath.Abs(filepath.Join(o.work, "day0.img"))
-	if err != nil {
-		return nil, err
-	}
+func newSite(ctx context.Context, o program.Options) (*site, error) {
+	disk := filepath.Join(o.Work, "day0.img")
 	if _, err := os.Stat(disk); err != nil {
 		return nil, fmt.Errorf("%w: make bench makes the image", err)
 	}
-	dir, err := filepath.Abs(filepath.Join(o.work, "serve"))
-	if err != nil {
-		return nil, err
-	}
+	dir := filepath.Join(o.Work, "serve")
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return nil, err
 	}
-	s := &site{o.holdfast, dir, disk, filepath.Join(dir, "noise.img")}
+	s := &site{o.Holdfast, dir, disk, filepath.Join(dir, "noise.img")}
 	if err := s.fill(ctx); err != nil {
 		return nil, errors.Join(err, s.remove())
 	}

@@ -38,7 +38,7 @@ func beside(ctx context.Context, s *site, res *results) (err error) {
 		if err := warm(ctx, from.path); err != nil {
 			return err
 		}
-		for n := range s.rounds {
+		for n := range s.Rounds {
 			if err := s.round(ctx, p, from, n, res); err != nil {
 				return err
 			}
@@ -148,7 +148,7 @@ func listing(ctx context.Context, s *site, res *results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop(), os.RemoveAll(s.path(store))) }()
-	for n := range s.rounds + 1 {
+	for n := range s.Rounds + 1 {
 		_, used, err := s.remote(p.addr, store, "snapshot", "list", "--output-format", "json").Run(ctx)
 		if err != nil {
 			return err
@@ -181,7 +181,7 @@ func distance(ctx context.Context, s *site, res *results) (err error) {
 	if err := warm(ctx, s.noiseImage); err != nil {
 		return err
 	}
-	for n := range s.rounds {
+	for n := range s.Rounds {
 		for _, way := range []struct{ job, name, addr string }{{jobNear, "near", p.addr}, {jobFar, "far", l.addr()}} {
 			store := fmt.Sprintf("%s-%d", way.name, n)
 			if err := s.store(ctx, store); err != nil {

@@ -33,55 +33,34 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
 
 type options struct {
-	holdfast  string
+	program.Options
 	bench     string
-	work      string
-	page      string
-	rounds    int
 	snapshots int
 	noise     int64 // MiB
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "the binary under test")
+	o := options{Options: program.Defaults(4)}
+	o.Work = "bench/work/server-files"
+	o.Flags("for input and repositories (10 GiB); what is in it goes", "rounds, even in number: what comes second is slower")
 	flag.StringVar(&o.bench, "bench", "bench/work/bench", "the program of make bench, which makes the input")
-	flag.StringVar(&o.work, "work", "bench/work/server-files", "directory for input and repositories (10 GiB); what is in it goes")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
-	flag.IntVar(&o.rounds, "rounds", 4, "rounds, even in number: what comes second is slower")
 	flag.IntVar(&o.snapshots, "snapshots", 10000, "snapshots to list")
 	flag.Int64Var(&o.noise, "noise", 1024, "MiB of incompressible data over the long line")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "server:", err)
-		os.Exit(1)
-	}
+	o.Main("server", func(ctx context.Context) error { return run(ctx, o) })
 }
 
-// The generated part of the page lies between these lines.
-const (
-	pageStart = "<!-- server: written by make bench-server -->"
-	pageEnd   = "<!-- end of server -->"
-)
-
-func run(ctx context.Context, o options) (err error) {
-	for _, p := range []*string{&o.holdfast, &o.bench, &o.work} {
-		if *p, err = filepath.Abs(*p); err != nil {
-			return err
-		}
+func run(ctx context.Context, o options) error {
+	if err := program.Absolute(&o.bench); err != nil {
+		return err
 	}
 	s, err := newSite(ctx, o)
 	if err != nil {
@@ -96,9 +75,5 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	var b strings.Builder
 	res.write(&b)
-	fmt.Print("\n" + b.String())
-	if o.page == "" {
-		return nil
-	}
-	return page.Replace(o.page, pageStart, pageEnd, b.String())
+	return o.Publish(page.Part{Name: "server", Make: "bench-server"}, b.String())
 }

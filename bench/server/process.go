@@ -34,7 +34,7 @@ func (s *site) serve(ctx context.Context) (*process, error) {
 	if err := l.Close(); err != nil {
 		return nil, err
 	}
-	p.cmd = exec.CommandContext(ctx, s.holdfast, "server", "run", "--listen", p.addr, "--config", s.path("conf"), "--log-dir", s.path("log"))
+	p.cmd = exec.CommandContext(ctx, s.Holdfast, "server", "run", "--listen", p.addr, "--config", s.path("conf"), "--log-dir", s.path("log"))
 	p.cmd.Stderr = &p.said
 	if err := p.cmd.Start(); err != nil {
 		return nil, err

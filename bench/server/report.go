@@ -63,9 +63,7 @@ const (
 )
 
 func (r *results) write(w io.Writer) {
-	m := r.machine
-	fmt.Fprintf(w, "%s, %s, %d cores, %.0f GiB of memory, Linux %s, %s. Load before the run: %s.\n\n", m.Date, m.CPU, m.Cores,
-		float64(m.Memory)/(1<<30), m.Kernel, m.FileSystem, m.Load)
+	fmt.Fprintf(w, "%s\n\n", r.machine)
 	fmt.Fprint(w, "| what | goal | reached | |\n|---|---|---|---|\n")
 	for _, from := range []string{"image", "directory"} {
 		for _, job := range []string{jobFirst, jobSecond, jobRestore} {

@@ -33,7 +33,7 @@ type site struct {
 const who = "bench@pbs!bench"
 
 func newSite(ctx context.Context, o options) (*site, error) {
-	s := &site{options: o, dir: o.work, image: filepath.Join(o.work, "small.img"), noiseImage: filepath.Join(o.work, "noise.img")}
+	s := &site{options: o, dir: o.Work, image: filepath.Join(o.Work, "small.img"), noiseImage: filepath.Join(o.Work, "noise.img")}
 	if err := errors.Join(os.RemoveAll(s.dir), os.MkdirAll(s.dir, 0o755)); err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (s *site) configure(ctx context.Context) error {
 
 func (s *site) configured(ctx context.Context, args ...string) ([]byte, error) {
 	out, _, err := measure.Command{
-		Args: append([]string{s.holdfast, "server"}, args...),
+		Args: append([]string{s.Holdfast, "server"}, args...),
 		Env:  []string{"HOLDFAST_SERVER_CONFIG=" + s.path("conf"), "PBS_NEW_USER_PASSWORD=not used"},
 	}.Run(ctx)
 	return out, err
@@ -114,7 +114,7 @@ func (s *site) store(ctx context.Context, name string) error {
 // lazily makes a repository whose chunk directories come as they are needed:
 // there are thousands of others, and each store lasts a round.
 func (s *site) lazily(path string) measure.Command {
-	return measure.Command{Args: []string{s.holdfast, "init", "--lazy", path}}
+	return measure.Command{Args: []string{s.Holdfast, "init", "--lazy", path}}
 }
 
 func (s *site) path(rel ...string) string { return filepath.Join(append([]string{s.dir}, rel...)...) }
@@ -128,7 +128,7 @@ func (s *site) remote(addr, store string, args ...string) measure.Command {
 
 // local is a command of holdfast on a repository.
 func (s *site) local(repository string, args ...string) measure.Command {
-	return measure.Command{Args: append(append([]string{s.holdfast}, args...), "--repository", repository), Dir: s.dir}
+	return measure.Command{Args: append(append([]string{s.Holdfast}, args...), "--repository", repository), Dir: s.dir}
 }
 
 // size is how many bytes of files lie below a directory.

@@ -272,7 +272,7 @@ func (s *sink) Close() error                               { return nil }
 // not.
 func (o options) feeding(ctx context.Context, store string, cold bool) (map[string][]measure.Cost, error) {
 	used := map[string][]measure.Cost{}
-	for n := range o.rounds {
+	for n := range o.Rounds {
 		order := feedJobs
 		if n%2 == 1 { // who comes first may be the one who pays for something
 			order = []string{feedJobs[1], feedJobs[0]}

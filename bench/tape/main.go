@@ -30,51 +30,35 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
 
 type options struct {
-	work, page string
-	rounds     int
+	program.Options
 	job, state string // of a process that is measured
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.work, "work", "bench/work", "directory for the state")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds")
+	o := options{Options: program.Defaults(5)}
+	o.Holdfast = "" // this program is measured
+	o.Flags("for the state", "rounds")
 	flag.StringVar(&o.job, "job", "", "the one job to do, in the state directory -state")
 	flag.StringVar(&o.state, "state", "", "see -job")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	do := run
-	if o.job != "" {
-		do = func(ctx context.Context, o options) error { return work(ctx, o.state, o.job) }
-	}
-	if err := do(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "tape:", err)
-		os.Exit(1)
-	}
+	o.Main("tape", func(ctx context.Context) error {
+		if o.job != "" {
+			return work(ctx, o.state, o.job)
+		}
+		return run(ctx, o)
+	})
 }
 
-// The generated part of the page lies between these lines.
-const (
-	pageStart = "<!-- tape: written by make bench-tape -->"
-	pageEnd   = "<!-- end of tape -->"
-)
-
 func run(ctx context.Context, o options) (err error) {
-	if err := os.MkdirAll(o.work, 0o755); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(o.work, "tape")
+	dir, err := o.TempDir("tape")
 	if err != nil {
 		return err
 	}
@@ -104,17 +88,13 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		writeFeeding(&body, cold, used)
 	}
-	fmt.Print(body.String())
-	if o.page == "" {
-		return nil
-	}
-	return page.Replace(o.page, pageStart, pageEnd, body.String()+"\n")
+	return o.Publish(page.Part{Name: "tape", Make: "bench-tape"}, body.String())
 }
 
 // measure does every job in every round, each in a process.
 func (o options) measure(ctx context.Context, state string) (map[string][]measure.Cost, error) {
 	used := map[string][]measure.Cost{}
-	for range o.rounds {
+	for range o.Rounds {
 		if err := forgetLists(state); err != nil {
 			return nil, err
 		}
@@ -140,7 +120,7 @@ func alone(ctx context.Context, job, state string) (measure.Cost, error) {
 }
 
 func write(b *strings.Builder, about measure.Machine, used map[string][]measure.Cost) {
-	fmt.Fprintf(b, "%s, %d cores, Linux %s, load before the run %s.\n\n", about.Date, about.Cores, about.Kernel, about.Load)
+	fmt.Fprintf(b, "%s\n\n", about)
 	fmt.Fprintf(b, "| what | goal | seconds | peak RSS, MiB | |\n|---|---|---|---|---|\n")
 	for _, job := range jobs {
 		var seconds []float64

@@ -36,74 +36,51 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
 
 type options struct {
-	holdfast string
-	work     string
-	page     string
+	program.Options
 	peers    string
 	tools    string
-	rounds   int
 	many     int
 	manyOnly bool
 	report   bool
 	loopback string
 }
 
-func parseOptions() (o options) {
-	flag.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "the binary under test")
-	flag.StringVar(&o.work, "work", "bench/work/tree", "directory for the tree, repositories and results (40 GiB)")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the tables into; empty: none")
+func main() {
+	o := options{Options: program.Defaults(3)}
+	o.Work = "bench/work/tree"
+	o.Flags("for the tree, repositories and results (40 GiB)", "rounds")
 	flag.StringVar(&o.peers, "peers", "bench/work/peers", "directory searched for the peers before PATH")
 	flag.StringVar(&o.tools, "tools", "", "comma-separated tools (default: all that are found)")
-	flag.IntVar(&o.rounds, "rounds", 3, "rounds")
 	flag.IntVar(&o.many, "many", 0, "files of the synthetic tree, 0 to leave it out")
 	flag.BoolVar(&o.manyOnly, "many-only", false, "the synthetic tree only; what was measured before of the rest stays")
 	flag.BoolVar(&o.report, "report", false, "only write the tables again from results.json")
 	flag.StringVar(&o.loopback, "loopback", "", "(internal) serve this directory at the argument")
-	flag.Parse()
-	return o
-}
-
-func main() {
-	o := parseOptions()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	run := run
-	if o.loopback != "" {
-		run = func(context.Context, options) error { return loopback(o.loopback, flag.Arg(0)) }
-	}
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "tree:", err)
-		os.Exit(1)
-	}
-}
-
-// The generated part of the page lies between these lines.
-const (
-	pageStart = "<!-- trees: written by make bench-tree -->"
-	pageEnd   = "<!-- end of trees -->"
-)
-
-func run(ctx context.Context, o options) (err error) {
-	for _, p := range []*string{&o.holdfast, &o.work, &o.peers} {
-		if *p, err = filepath.Abs(*p); err != nil {
-			return err
+	o.Main("tree", func(ctx context.Context) error {
+		if o.loopback != "" {
+			return loopback(o.loopback, flag.Arg(0))
 		}
-	}
-	if err := os.MkdirAll(o.work, 0o755); err != nil {
+		return run(ctx, o)
+	})
+}
+
+func run(ctx context.Context, o options) error {
+	if err := program.Absolute(&o.peers); err != nil {
 		return err
 	}
-	res := &results{path: filepath.Join(o.work, "results.json")}
+	if err := os.MkdirAll(o.Work, 0o755); err != nil {
+		return err
+	}
+	res := &results{path: filepath.Join(o.Work, "results.json")}
 	if o.report || o.manyOnly {
 		if err := res.load(); err != nil && (o.report || !errors.Is(err, os.ErrNotExist)) {
 			return err
@@ -116,16 +93,12 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	var b strings.Builder
 	res.write(&b)
-	fmt.Print("\n" + b.String())
-	if o.page == "" {
-		return nil
-	}
-	return page.Replace(o.page, pageStart, pageEnd, b.String())
+	return o.Publish(page.Part{Name: "trees", Make: "bench-tree"}, b.String())
 }
 
 func measureAll(ctx context.Context, o options, res *results) error {
 	if !o.manyOnly {
-		res.Machine = measure.Describe(ctx, o.work)
+		res.Machine = measure.Describe(ctx, o.Work)
 		b := &bench{options: o, res: res}
 		if err := b.all(ctx); err != nil {
 			return err

@@ -28,7 +28,7 @@ const (
 // many backs up and restores a tree of o.many files, and notes the cost.
 func many(ctx context.Context, o options, res *results) (err error) {
 	res.Files = o.many
-	dir := filepath.Join(o.work, "many")
+	dir := filepath.Join(o.Work, "many")
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return err
 	}
@@ -48,9 +48,9 @@ func many(ctx context.Context, o options, res *results) (err error) {
 	fmt.Printf("%d files made in %.0f s\n", o.many, time.Since(begin).Seconds())
 	repo := filepath.Join(dir, "repo")
 	hold := func(args ...string) measure.Command {
-		return measure.Command{Args: append([]string{o.holdfast}, append(args, "--repository", repo)...), Dir: dir}
+		return measure.Command{Args: append([]string{o.Holdfast}, append(args, "--repository", repo)...), Dir: dir}
 	}
-	if _, _, err := (measure.Command{Args: []string{o.holdfast, "init", "--lazy", repo}}).Run(ctx); err != nil {
+	if _, _, err := (measure.Command{Args: []string{o.Holdfast, "init", "--lazy", repo}}).Run(ctx); err != nil {
 		return err
 	}
 	timed := func(job string, c measure.Command) error {
@@ -84,8 +84,8 @@ func many(ctx context.Context, o options, res *results) (err error) {
 			return err
 		}
 	}
-	s := &site{program: o.holdfast, dir: dir, what: "metadata"}
-	m, err := startMount(ctx, holdfast(o.holdfast).mount(s), s.mnt())
+	s := &site{program: o.Holdfast, dir: dir, what: "metadata"}
+	m, err := startMount(ctx, holdfast(o.Holdfast).mount(s), s.mnt())
 	if err != nil {
 		return err
 	}

@@ -29,9 +29,7 @@ var goals = []goal{
 const most = 200 * mib
 
 func (r *results) write(w io.Writer) {
-	m := r.Machine
-	fmt.Fprintf(w, "%s, %s, %d cores, %.0f GiB of memory, Linux %s, %s. Load before the run: %s.\n\n", m.Date, m.CPU, m.Cores,
-		float64(m.Memory)/(1<<30), m.Kernel, m.FileSystem, m.Load)
+	fmt.Fprintf(w, "%s\n\n", r.Machine)
 	fmt.Fprintf(w, "The tree has %d entries and %d MiB in files.\n\n", r.Entries, r.Bytes/mib)
 	fmt.Fprintln(w, "| tool | version | set-up |\n|---|---|---|")
 	for _, t := range r.Tools {

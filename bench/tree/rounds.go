@@ -45,7 +45,7 @@ type bench struct {
 }
 
 func (b *bench) file(rel ...string) string {
-	return filepath.Join(append([]string{b.work}, rel...)...)
+	return filepath.Join(append([]string{b.Work}, rel...)...)
 }
 
 func (b *bench) all(ctx context.Context) error {
@@ -56,7 +56,7 @@ func (b *bench) all(ctx context.Context) error {
 	for _, t := range tools {
 		b.res.Tools = append(b.res.Tools, toolFacts{t.name, t.version, t.about, t.peer})
 	}
-	for n := range b.rounds {
+	for n := range b.Rounds {
 		for i := range tools {
 			t := tools[(i+n)%len(tools)]
 			if t.rounds > 0 && n >= t.rounds {
@@ -76,7 +76,7 @@ func (b *bench) all(ctx context.Context) error {
 // round runs all jobs of one tool. What fails in a peer is recorded and ends
 // only that peer's round; what fails in Holdfast ends the run.
 func (b *bench) round(ctx context.Context, t *tool, n int) error {
-	s := &site{program: t.program, base: b.work, dir: b.file("site"), what: "src"}
+	s := &site{program: t.program, base: b.Work, dir: b.file("site"), what: "src"}
 	r := &session{bench: b, tool: t, site: s, round: n}
 	err := errors.Join(os.RemoveAll(s.dir), os.MkdirAll(s.dir, 0o755))
 	if err == nil {

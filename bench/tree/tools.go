@@ -53,7 +53,7 @@ func (s *site) command(env []string, args ...string) measure.Command {
 }
 
 func (b *bench) findTools(ctx context.Context) (tools []*tool) {
-	for _, t := range []*tool{holdfast(b.holdfast), restic(), borg(), kopia(), tarZstd(), passthrough(b.work)} {
+	for _, t := range []*tool{holdfast(b.Holdfast), restic(), borg(), kopia(), tarZstd(), passthrough(b.Work)} {
 		if b.options.tools != "" && !slices.Contains(strings.Split(b.options.tools, ","), t.name) {
 			continue
 		}

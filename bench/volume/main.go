@@ -22,73 +22,34 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/bench/page"
-	"golang.org/x/sys/unix"
+	"github.com/holdfast-backup/holdfast/bench/program"
 )
-
-type options struct {
-	holdfast, work, page string
-	rounds               int
-}
 
 func main() {
-	var o options
-	flag.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "the binary under test")
-	flag.StringVar(&o.work, "work", "bench/work", "directory for images and repository")
-	flag.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write the table into; empty: none")
-	flag.IntVar(&o.rounds, "rounds", 8, "rounds")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "volume:", err)
-		os.Exit(1)
-	}
+	o := program.Defaults(8)
+	o.Flags("for images and repository", "rounds")
+	o.Main("volume", func(ctx context.Context) error { return run(ctx, o) })
 }
 
-// The generated part of the page lies between these lines.
-const (
-	pageStart = "<!-- volume: written by make bench-volume -->"
-	pageEnd   = "<!-- end of volume -->"
-)
-
-func run(ctx context.Context, o options) (err error) {
-	if o.holdfast, err = filepath.Abs(o.holdfast); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.work, 0o755); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(o.work, "volume")
+func run(ctx context.Context, o program.Options) (err error) {
+	dir, err := o.TempDir("volume")
 	if err != nil {
 		return err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return err
-	}
 	about := measure.Describe(ctx, dir)
-	s := &site{dir: dir, holdfast: o.holdfast}
+	s := &site{dir: dir, holdfast: o.Holdfast}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.stage(ctx); err != nil {
 		return err
 	}
 	var r results
-	for round := range o.rounds {
+	for round := range o.Rounds {
 		if err := s.round(ctx, round, &r); err != nil {
 			return err
 		}
 	}
-	text := r.text(about)
-	fmt.Println(text)
-	if o.page == "" {
-		return nil
-	}
-	return page.Replace(o.page, pageStart, pageEnd, text)
+	return o.Publish(page.Part{Name: "volume", Make: "bench-volume"}, r.text(about))
 }

@@ -38,8 +38,7 @@ func seconds(c measure.Cost) float64 { return c.Seconds }
 
 func (r *results) text(m measure.Machine) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s, %d cores, Linux %s, %s, load before the run %s; %d rounds.\n\n",
-		m.Date, m.CPU, m.Cores, m.Kernel, m.FileSystem, m.Load, len(r.costs["file"]))
+	fmt.Fprintf(&b, "%s %d rounds.\n\n", m, len(r.costs["file"]))
 	b.WriteString("| what | goal | reached | |\n|---|---|---|---|\n")
 	file := measure.Median(r.of("file", seconds))
 	for _, g := range []struct {
