@@ -16,7 +16,7 @@ type room struct {
 const (
 	noIO    = "os net log syscall path/filepath io/ioutil golang.org/x/sys"
 	noWire  = "net"
-	ground  = "internal/digest internal/zero internal/pagebuf internal/cpu internal/throttle internal/zstd"
+	ground  = "internal/cancel internal/digest internal/zero internal/pagebuf internal/cpu internal/throttle internal/zstd"
 	formats = ground + " internal/format"
 	storage = formats + " internal/kernel internal/vfs internal/chunker internal/retention"
 	face    = storage + " internal/repo" // what the pipelines know of a repository: never what holds it
@@ -34,8 +34,9 @@ var rooms = []room{
 	{dir: "internal/zero", std: noIO},
 	{dir: "internal/secret", std: noWire}, // where passwords come from
 	{dir: "internal/digest", may: "internal/cpu internal/zero", std: noIO},
-	{dir: "internal/pagebuf", std: "net log"}, // buffers outside the Go heap
-	{dir: "internal/throttle", std: noIO},     // bytes a second
+	{dir: "internal/pagebuf", std: "net log"},                     // buffers outside the Go heap
+	{dir: "internal/cancel", std: noIO},                           // what ends with a context
+	{dir: "internal/throttle", may: "internal/cancel", std: noIO}, // bytes a second
 	{dir: "internal/zstd", std: "os net log path/filepath"},
 	{dir: "internal/format", may: "internal/digest internal/zero internal/zstd", std: noIO},
 	{dir: "internal/retention", may: "internal/format", std: noIO},
@@ -50,7 +51,7 @@ var rooms = []room{
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire},                                         // key files that no crash spoils
 	{dir: "internal/confdir", may: "internal/keystore", std: noWire},                                                     // the files of a server's configuration
 	{dir: "internal/accounts", may: "internal/access internal/confdir internal/format internal/secret", std: "net/http"}, // who can log in to a server
-	{dir: "internal/objstore", std: "os net"},                                                                            // what a bucket can do
+	{dir: "internal/objstore", may: "internal/cancel", std: "os net"},                                                    // what a bucket can do
 	{dir: "internal/objstore/s3", may: "internal/objstore"},
 	{dir: "internal/pamcheck", std: noWire}, // one password of one user of this machine
 	{dir: "internal/image", may: images, std: noWire},

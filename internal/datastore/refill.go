@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/didx"
@@ -142,7 +143,7 @@ func (b *Session) PutIndex(ctx context.Context, name names.Archive, r io.Reader)
 
 // fill writes all of an index file and reads it back.
 func (f *indexFile) fill(ctx context.Context, r io.Reader) (size uint64, csum digest.Digest, err error) {
-	n, err := io.Copy(f, untilDone{ctx, r})
+	n, err := io.Copy(f, cancel.Reader(ctx, r))
 	if err != nil {
 		return 0, csum, err
 	}
@@ -174,17 +175,4 @@ func (f *indexFile) fill(ctx context.Context, r io.Reader) (size uint64, csum di
 		}
 	}
 	return size, csum, nil
-}
-
-// untilDone is a reader that ends with a context.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := context.Cause(u.ctx); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }

@@ -81,6 +81,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
@@ -168,7 +169,7 @@ func Open(fsys vfs.FS, opt Options) (*Store, error) {
 		s.opt.Rand = rand.Reader
 	}
 	if s.opt.Sleep == nil {
-		s.opt.Sleep = sleep
+		s.opt.Sleep = cancel.Sleep
 	}
 	info, err := fsys.Lstat(names.ChunkDir)
 	switch {
@@ -200,15 +201,4 @@ func (s *Store) Close() error {
 		return c.Close()
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

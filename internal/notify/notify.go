@@ -50,6 +50,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
 )
@@ -170,7 +171,7 @@ func (o Options) orDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = cancel.Sleep
 	}
 	return o
 }
@@ -282,15 +283,6 @@ func (c *Config) send(ctx context.Context, t Target, m Message) error {
 		if serr := c.opt.Sleep(ctx, pauses[try]); serr != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

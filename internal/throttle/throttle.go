@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"golang.org/x/time/rate"
 )
 
@@ -36,24 +37,10 @@ func (t *Limiter) Wait(ctx context.Context, n int) error {
 		k := min(n, t.l.Burst())
 		n -= k
 		r := t.l.ReserveN(time.Now(), k)
-		if err := sleep(ctx, r.Delay()); err != nil {
+		if err := cancel.Sleep(ctx, r.Delay()); err != nil {
 			r.Cancel()
 			return err
 		}
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/filemeta"
 	"github.com/holdfast-backup/holdfast/internal/kernel/blockdev"
 )
@@ -63,18 +64,6 @@ func (s *scan) starve() {
 }
 
 // reading reads a file until ctx ends.
-func (s *scan) reading(fd int) io.Reader { return &contentReader{s.ctx, descriptor(fd)} }
-
-type contentReader struct {
-	ctx context.Context
-	r   descriptor
-}
-
-func (c *contentReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
-}
+func (s *scan) reading(fd int) io.Reader { return cancel.Reader(s.ctx, descriptor(fd)) }
 
 func fixed(b []byte) io.Reader { return bytes.NewReader(b) }

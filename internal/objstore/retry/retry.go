@@ -32,6 +32,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 )
 
@@ -95,12 +96,8 @@ func (s *Store) do(ctx context.Context, f func() error) error {
 		if b, ok := errors.AsType[*objstore.BusyError](err); ok {
 			d = max(d, b.After)
 		}
-		t := time.NewTimer(d)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return errors.Join(context.Cause(ctx), err)
+		if stop := cancel.Sleep(ctx, d); stop != nil {
+			return errors.Join(stop, err)
 		}
 		s.retries.Add(1)
 		wait = min(2*wait, s.opt.Longest)

@@ -44,6 +44,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 	"github.com/holdfast-backup/holdfast/internal/repo"
@@ -98,7 +99,7 @@ func Open(a address.Address, o Options) (*Repository, error) {
 		o.Now = time.Now
 	}
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = cancel.Sleep
 	}
 	r := &Repository{addr: a, opt: o, fingerprint: o.Fingerprint}
 	r.auth.r = r
@@ -118,15 +119,4 @@ func (r *Repository) Location() string { return r.addr.String() }
 func (r *Repository) Close() error {
 	r.http.CloseIdleConnections()
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 )
@@ -165,7 +166,7 @@ func (c *Changer) move(ctx context.Context, between func() (from, to uint16, err
 	err = c.send(ctx, from, to)
 	if s, ok := scsi.AsSense(err); ok && s.Says(scsi.HardwareError, 0x0403) && c.untouched(from, to) {
 		// A library can be surprised by a drive that gave its medium out a moment ago.
-		if err := sleep(ctx, pause); err != nil {
+		if err := cancel.Sleep(ctx, pause); err != nil {
 			return err
 		}
 		err = c.send(ctx, from, to)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 )
 
@@ -44,21 +45,9 @@ func (c *Changer) busy(ctx context.Context, do func() error) error {
 		case time.Since(start) > patience:
 			return fmt.Errorf("the changer was not ready after %v: %w", patience, err)
 		}
-		if stop := sleep(ctx, pause); stop != nil {
+		if stop := cancel.Sleep(ctx, pause); stop != nil {
 			return errors.Join(stop, err)
 		}
-	}
-}
-
-// sleep waits, as long as the context does.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

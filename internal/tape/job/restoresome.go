@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/tapefile"
@@ -136,26 +137,13 @@ func (s *spooling) snapshot(ctx context.Context, _ place, a tapefile.SnapshotArc
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := io.Copy(f, untilDone{ctx, r}); err != nil {
+	if _, err := io.Copy(f, cancel.Reader(ctx, r)); err != nil {
 		return err
 	}
 	for _, t := range s.tasks {
 		t.spool = f.Name()
 	}
 	return nil
-}
-
-// untilDone is a reader that ends with a context.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := context.Cause(u.ctx); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }
 
 // missing brings the chunks that the repositories lack.

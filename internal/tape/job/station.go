@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 )
 
@@ -80,14 +81,7 @@ func (s *Station) sleep(ctx context.Context, d time.Duration) error {
 	if s.Sleep != nil {
 		return s.Sleep(ctx, d)
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return cancel.Sleep(ctx, d)
 }
 
 func (s *Station) try(ctx context.Context, text string, id uuid.UUID) (_ tape.Drive, _ Labels, err error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/lto/logpage"
@@ -113,7 +114,7 @@ func (d *Drive) long(ctx context.Context, cdb []byte, limit time.Duration) error
 		case time.Since(start) > limit:
 			return errors.Join(fmt.Errorf("%s did not end in %v", scsi.OpcodeOf(cdb), limit), err)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := cancel.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

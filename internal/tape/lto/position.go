@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 )
@@ -77,7 +78,7 @@ func (d *Drive) Rewind(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("the tape was not rewound after %v", longestRewind), err)
 		}
 		d.doubt(errors.New("the tape is being rewound"))
-		if err := sleep(ctx, pause); err != nil {
+		if err := cancel.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/lto/logpage"
@@ -67,7 +68,7 @@ func (d *Drive) waitReady(ctx context.Context, load bool) error {
 		if time.Since(start) > limit {
 			return fmt.Errorf("the drive was not ready after %v: %w", limit, err)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := cancel.Sleep(ctx, pause); err != nil {
 			return errors.Join(err, why)
 		}
 	}
@@ -125,16 +126,4 @@ func (d *Drive) checkBlockSize() error {
 		return fmt.Errorf("the drive takes blocks of %d bytes, and %d are needed: %w", largest, tape.BlockSize, tape.ErrUnsupported)
 	}
 	return nil
-}
-
-// sleep waits, as long as the context does.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
