@@ -87,7 +87,7 @@ func (p *prober) ranges(ctx context.Context) error {
 
 func (p *prober) lists(ctx context.Context) error {
 	var want []string
-	for _, k := range []string{"list/a", "list/a/b", "list/a-b", "list/B", "list/a.b", "list/ab", "list/0"} {
+	for _, k := range []string{"list/a/b", "list/a-b", "list/B", "list/a.b", "list/ab", "list/0"} {
 		want = append(want, p.prefix+k)
 		if _, err := p.put(ctx, k, nil, objstore.PutOptions{}); err != nil {
 			return err
@@ -115,6 +115,21 @@ func (p *prober) lists(ctx context.Context) error {
 		}
 		if !slices.Equal(got, want[after:]) {
 			return broken("a listing has %d objects in its order, %d were expected in the order of their bytes", len(got), len(want)-after)
+		}
+	}
+	return nil
+}
+
+// nested finds engines that keep objects as files of a file system, where a
+// cannot be a file and a directory. A repository has no such keys.
+func (p *prober) nested(ctx context.Context) error {
+	for _, key := range []string{"nested/a", "nested/a/b"} {
+		body := text()
+		if _, err := p.put(ctx, key, body, objstore.PutOptions{}); err != nil {
+			return err
+		}
+		if err := p.holds(ctx, key, body); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -206,9 +221,16 @@ func (p *prober) locks(ctx context.Context) error {
 	if _, err := p.put(ctx, "locked", body, objstore.PutOptions{}); err != nil {
 		return err
 	}
-	defer delete(p.made, "locked") // it cannot be removed now
-	if err := p.s.Retain(ctx, p.prefix+"locked", objstore.Retention{Mode: objstore.Governance, Until: p.opt.Now().Add(time.Minute)}); err != nil {
+	retain := func(d time.Duration) error {
+		return p.s.Retain(ctx, p.prefix+"locked", objstore.Retention{Mode: objstore.Governance, Until: p.opt.Now().Add(d)})
+	}
+	if err := retain(time.Minute); err != nil {
 		return err
+	}
+	defer delete(p.made, "locked") // it cannot be removed now
+	// To remove it would not tell: with versions that hides the object, and keeps it.
+	if retain(time.Second*30) == nil {
+		return broken("the time for which an object is locked was cut short")
 	}
 	if _, err := p.put(ctx, "locked", text(), objstore.PutOptions{If: objstore.IfAbsent}); err == nil {
 		return broken("a locked object was replaced")

@@ -91,6 +91,8 @@ const (
 	racers = 16
 	races  = 4
 	small  = 1 << 10
+
+	cleanTime = 10 * time.Second // for removing what was written; who interrupts a store that is silent wants to get away
 )
 
 // errBroken says that an answer came that breaks a promise.
@@ -101,25 +103,26 @@ func broken(format string, args ...any) error {
 }
 
 // Run asks all questions. The error is of a store that cannot be asked at all,
-// or that does not let what was written be removed; the report then holds what
-// was found before.
+// or that does not let what was written be removed, or the cause of ctx; the
+// report then holds what was found before.
 func Run(ctx context.Context, s objstore.Store, o Options) (r Report, err error) {
 	if o.Large == 0 {
 		o.Large = 16 << 20
 	}
 	p := &prober{s: s, prefix: "probe-" + strings.ToLower(rand.Text()) + "/", opt: o, made: map[string]bool{}}
-	defer func() {
-		err = errors.Join(err, p.clean(context.WithoutCancel(ctx)))
-		r = p.report
-	}()
 	if _, err := p.put(ctx, "first", []byte("x"), objstore.PutOptions{}); err != nil {
+		_ = p.clean(ctx) // what a store that cannot be asked says to this, too, helps nobody
 		return r, err
 	}
+	defer func() {
+		err = errors.Join(err, p.clean(ctx))
+		r = p.report
+	}()
 	for _, c := range p.checks() {
-		if err := ctx.Err(); err != nil {
-			return r, context.Cause(ctx)
-		}
 		c.Check.Err = c.run(ctx)
+		if ctx.Err() != nil {
+			return r, context.Cause(ctx) // the check was cut short: it says nothing of the store
+		}
 		c.Check.OK = c.Check.Err == nil
 		p.report.Checks = append(p.report.Checks, c.Check)
 	}
@@ -136,6 +139,7 @@ func (p *prober) checks() []check {
 		{Check{Name: "read-after-write", Title: "what was written is read at once", Needed: Always}, p.readAfterWrite},
 		{Check{Name: "range", Title: "parts of objects are read", Needed: Always}, p.ranges},
 		{Check{Name: "list", Title: "listings are complete and in order", Needed: Always}, p.lists},
+		{Check{Name: "nested-keys", Title: "a key may go on behind another one, as a and a/b", Needed: Extra}, p.nested},
 		{Check{Name: "delete", Title: "many objects are removed by one request", Needed: Always}, p.deletes},
 		{Check{Name: "conditional-put", Title: "of several that create one object one succeeds (If-None-Match)", Needed: Several}, p.ifAbsent},
 		{Check{Name: "conditional-replace", Title: "of several that replace one object one succeeds (If-Match)", Needed: Extra}, p.ifTag},
@@ -153,8 +157,10 @@ func (p *prober) put(ctx context.Context, key string, body []byte, o objstore.Pu
 	return p.s.Put(ctx, p.prefix+key, bytes.NewReader(body), o)
 }
 
-// clean removes what was made.
+// clean removes what was made, after an interruption too.
 func (p *prober) clean(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
+	defer cancel()
 	var keys []string
 	for key := range p.made {
 		keys = append(keys, p.prefix+key)

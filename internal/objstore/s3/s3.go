@@ -289,6 +289,8 @@ func (s *Store) failed(what, key string, err error) error {
 		return at(objstore.ErrBucket)
 	case r.StatusCode == http.StatusPreconditionFailed, r.Code == "ConditionalRequestConflict":
 		return at(objstore.ErrPrecondition)
+	case r.Code == minio.InvalidAccessKeyID, r.Code == "XAdminUserNotFound": // the latter is 404 of versitygw
+		return at(objstore.ErrDenied)
 	case r.StatusCode == http.StatusNotFound, r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		return at(objstore.ErrNotFound)
 	case r.StatusCode == http.StatusForbidden, r.StatusCode == http.StatusUnauthorized, r.Code == "InvalidRetentionPeriod", r.Code == "ObjectLocked",

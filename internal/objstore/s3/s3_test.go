@@ -70,6 +70,7 @@ func TestAnswersOfTheEngineAreTold(t *testing.T) {
 		want   error
 	}{
 		{"a wrong key", http.StatusForbidden, "SignatureDoesNotMatch", objstore.ErrDenied},
+		{"a key that nobody has", http.StatusNotFound, "InvalidAccessKeyId", objstore.ErrDenied},
 		{"no bucket", http.StatusNotFound, "NoSuchBucket", objstore.ErrBucket},
 		{"a lost race", http.StatusConflict, "ConditionalRequestConflict", objstore.ErrPrecondition},
 	} {
