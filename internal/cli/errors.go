@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/keyfile"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
+	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/remote"
@@ -105,11 +106,11 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case isAny(err, errDamaged, repo.ErrChunkMissing, manifest.ErrSignature):
 		return exitDamaged
-	case isUntrusted(err), isAny(err, errRefused, remote.ErrLogin, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner):
+	case isUntrusted(err), isAny(err, errRefused, remote.ErrLogin, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner, objstore.ErrDenied):
 		return exitRefused
 	case isAny(err, blob.ErrFormat, fidx.ErrFormat, manifest.ErrFormat, pxar.ErrFormat):
 		return exitDamaged
-	case isAny(err, repo.ErrNotFound, access.ErrUnknown):
+	case isAny(err, repo.ErrNotFound, access.ErrUnknown, objstore.ErrBucket):
 		return exitNotFound
 	case errors.Is(err, repo.ErrLocked):
 		return exitLocked
@@ -172,6 +173,10 @@ func hintFor(err error, command string) string {
 		return "another operation works there: wait until it is done and try again"
 	case errors.Is(err, access.ErrUnknown):
 		return "'holdfast server user list', 'server token list' and 'server acl list' show what there is"
+	case errors.Is(err, objstore.ErrBucket):
+		return "check the bucket's name, the endpoint and the region; buckets are made with the provider's own tools"
+	case errors.Is(err, objstore.ErrDenied):
+		return "check HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY, and what the provider lets this key do in the bucket"
 	case code == exitNotFound:
 		return "'holdfast list' and 'holdfast snapshot list' show what there is; check --repository and --ns"
 	case code == exitDamaged && !errors.Is(err, errDamaged):

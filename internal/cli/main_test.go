@@ -29,6 +29,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/pxar"
 	"github.com/holdfast-backup/holdfast/internal/kernel/fusemount"
 	"github.com/holdfast-backup/holdfast/internal/mapping"
+	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/remote"
@@ -392,6 +393,8 @@ func TestExitCodesFollowTheKindOfError(t *testing.T) {
 		{"no password", &secret.MissingError{}, 12},
 		{"owner", repo.ErrOwner, 12},
 		{"login", remote.ErrLogin, 12},
+		{"no bucket", objstore.ErrBucket, 10},
+		{"keys of an object store", objstore.ErrDenied, 12},
 		{"certificate", &trust.UntrustedError{}, 12},
 		{"signal", ErrInterrupted, 130},
 		{"cancelled", context.Canceled, 130},
