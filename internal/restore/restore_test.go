@@ -379,6 +379,29 @@ func breakOnce(t *testing.T, kind, op string, n int64, cancelled bool, day0, day
 	return true
 }
 
+// slow is a snapshot whose chunks come too late.
+type slow struct {
+	*repotest.Snapshot
+	asked func()
+}
+
+func (s slow) ReadChunk(ctx context.Context, _ digest.Digest, _ []byte) ([]byte, error) {
+	s.asked()
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func TestNoChunkIsBlamedForAnInterruption(t *testing.T) {
+	m := repotest.New()
+	s := save(t, m, 0, content(1, 4*chunk), nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	late := slow{s, func() { cancel(errInjected) }}
+	_, err := restore.Image(ctx, late, disk, nil, newTarget(make([]byte, 4*chunk), false), restore.Options{})
+	if _, blamed := errors.AsType[*restore.ChunkError](err); blamed || !errors.Is(err, errInjected) {
+		t.Errorf("%v", err)
+	}
+}
+
 // hinted is a snapshot that takes hints.
 type hinted struct {
 	*repotest.Snapshot

@@ -203,6 +203,9 @@ func (k *worker) fetch(ctx context.Context, slots []slot, begin time.Time) error
 		if s.same || s.fetch.Err == nil {
 			continue
 		}
+		if err := context.Cause(ctx); err != nil {
+			return err // the chunk is not to blame
+		}
 		s.fetch.Err = &ChunkError{Archive: k.j.src.Name, Offset: s.off, Length: int64(len(s.plain)), Digest: s.digest, Err: s.fetch.Err}
 		if !k.j.opts.AllowHoles || !fetch.IsDamage(s.fetch.Err) {
 			return s.fetch.Err
