@@ -269,7 +269,7 @@ func explainFiles(err error) error {
 	if errors.Is(err, filerestore.ErrLocked) {
 		return hint(err, "--passphrase-file opens it")
 	}
-	if errors.Is(err, filerestore.ErrPassphrase) {
+	if errors.Is(err, filerestore.ErrPassphrase) || errors.Is(err, filerestore.ErrPath) {
 		return usage(err)
 	}
 	if _, ok := errors.AsType[*fsread.UnsupportedError](err); ok {

@@ -364,8 +364,13 @@ func createFile(path string, overwrite bool) (*fileops.NewFile, error) {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return nil, hint(fmt.Errorf("%s exists and is left alone", path), "--overwrite replaces it")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hint(fmt.Errorf("%s cannot be written: there is no directory %s", path, filepath.Dir(path)), "make it first, or check the path")
 	case err != nil:
-		return nil, pathError(err)
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
+			err = pe.Err // the path in it has a name of a moment
+		}
+		return nil, fmt.Errorf("%s cannot be written: %w", path, err)
 	}
 	return f, nil
 }

@@ -117,7 +117,7 @@ func TestPathsLeadThroughTablesGroupsAndArrays(t *testing.T) {
 }
 
 func TestWhatIsNotThereIsSaidToBeMissing(t *testing.T) {
-	d := New(disks(partitioned(t, fileSystem(t, "first"), make([]byte, mib), volumeGroup("group", make([]byte, mib)))), Options{})
+	d := New(disks(partitioned(t, fileSystem(t, "first"), make([]byte, mib), volumeGroup("group", make([]byte, mib))), fileSystem(t, "bare")), Options{})
 	for p, what := range map[string]string{
 		"/other.img.fidx":                      "no image other.img.fidx",
 		"/disk0.img.fidx/part/7":               "part/7",
@@ -132,6 +132,8 @@ func TestWhatIsNotThereIsSaidToBeMissing(t *testing.T) {
 		"/disk0.img.fidx/lvm/group/root":       "holds no files",
 		"/disk0.img.fidx/md/none":              "md/none",
 		"/disk0.img.fidx/something/else/there": "something",
+		"/disk1.img.fidx/part":                 "there is no partition table, what is on the disk is ext4, label bare",
+		"/disk1.img.fidx/part/1/etc":           "there is no partition table",
 	} {
 		if _, err := d.List(t.Context(), path(t, p)); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", p, err)

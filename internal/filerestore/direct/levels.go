@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -16,6 +17,9 @@ func (d *Driver) enter(v *volume, bucket string, base filerestore.Path, names []
 	switch bucket {
 	case filerestore.BucketPart:
 		parts, err := v.partitions()
+		if errors.Is(err, fsread.ErrOther) {
+			return nil, 0, nil, fmt.Errorf("%s: there is no partition table, what is on the disk is %s: %w", base, v.note(), fs.ErrNotExist)
+		}
 		if err != nil {
 			return nil, 0, nil, err
 		}
