@@ -295,6 +295,32 @@ func TestMissingMediumIsAskedForOnceForEachReason(t *testing.T) {
 	}
 }
 
+func TestAnotherMediumThanIsWantedIsNamedAndLeftAlone(t *testing.T) {
+	s := newSite(t, tapes("H", 2, 60)...)
+	s.label(t)
+	from := newStore(t)
+	keep(t, from, day(0), content(10, 1), nil)
+	if err := s.Station.Unload(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	wanted, other := s.lib.slots[0], s.lib.slots[1]
+	s.Station.Changer, s.lib.drive, s.lib.slots[1] = nil, other, nil // people change media from now on
+	was := len(other.data)
+	s.Station.Sleep = func(context.Context, time.Duration) error {
+		s.lib.drive = wanted
+		return nil
+	}
+	*s.logs = nil
+	s.backup(t, from, Backup{})
+	if len(other.data) != was || len(wanted.data) <= was {
+		t.Errorf("%d objects are on the other medium, %d on the wanted one", len(other.data), len(wanted.data))
+	}
+	told := strings.Join(*s.logs, "\n")
+	if !strings.Contains(told, "found medium "+other.barcode) || !strings.Contains(told, "ask: medium "+wanted.barcode+` is wanted in drive "drive0"`) {
+		t.Errorf("people were told:\n%s", told)
+	}
+}
+
 func TestExportMovesTheWholeSet(t *testing.T) {
 	s := newSite(t, tapes("E", 2, 60)...)
 	s.label(t)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
+	"github.com/holdfast-backup/holdfast/internal/scsi/vtl/fault"
 	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/lto"
 	"github.com/holdfast-backup/holdfast/internal/tape/tapetest"
@@ -35,6 +36,36 @@ func TestLocateLearnsWhereTheDriveStops(t *testing.T) {
 		if l, s, r := b.seen.count(scsi.Locate16), b.seen.count(scsi.Space6), b.seen.count(scsi.Rewind); l != 5 || s != 5 || r != 0 {
 			t.Errorf("HP %v: five files took %d LOCATE, %d SPACE and %d REWIND", hp, l, s, r)
 		}
+	}
+}
+
+// A drive that does not know LOCATE by file is asked once, and counts filemarks
+// from then on.
+func TestDriveThatCannotLocateCountsFilemarks(t *testing.T) {
+	asked := 0
+	b := newBench(t, func(s *setup) {
+		s.rules = append(s.rules, &fault.Rule{
+			Ops: []scsi.Opcode{scsi.Locate16}, Times: -1, Sense: &scsi.Sense{Key: scsi.IllegalRequest, ASC: 0x20}, Hook: func() { asked++ },
+		})
+	})
+	d := b.open(lto.Config{})
+	for n := range 20 {
+		putBlock(t, d, n)
+	}
+	p := make([]byte, tape.BlockSize)
+	for _, n := range []int{7, 19, 2, 11} {
+		if err := d.Locate(t.Context(), uint64(n)); err != nil {
+			t.Fatal(err)
+		}
+		if k, err := d.ReadBlock(p); err != nil || !bytes.Equal(p[:k], tapetest.Block(n)) {
+			t.Errorf("file %d: %d bytes, %v", n, k, err)
+		}
+	}
+	if err := d.Locate(t.Context(), 40); !errors.Is(err, tape.ErrEndOfData) {
+		t.Errorf("file 40: %v", err)
+	}
+	if asked != 1 {
+		t.Errorf("it was asked %d times", asked)
 	}
 }
 
