@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -115,12 +116,14 @@ func (c *Control) refused(table []Target, err error) error {
 			break
 		}
 		types, lerr := a.targetTypes()
+		var wanted []string // without their parameters, which may be keys
 		for _, t := range table {
 			if lerr == nil && !slices.Contains(types, t.Type) {
 				return &NoTargetError{Type: t.Type}
 			}
+			wanted = append(wanted, t.Type)
 		}
-		return fmt.Errorf("the kernel refuses the table %v (its log says why): %w", table, err)
+		return fmt.Errorf("the kernel refuses the table, of %s (its log says why): %w", strings.Join(wanted, ", "), err)
 	}
 	return fmt.Errorf("load the table: %w", err)
 }

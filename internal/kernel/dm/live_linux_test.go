@@ -160,9 +160,13 @@ func TestCreateThatFailsLeavesNothing(t *testing.T) {
 	if n, ok := errors.AsType[*NoTargetError](err); !ok || n.Type != "nonsense" {
 		t.Errorf("unknown target: %v", err)
 	}
-	for _, table := range [][]Target{{{0, 100, "linear", number(dev) + " 1"}}, {{1, 1, "error", ""}}, {{0, 1, "linear", "what"}}} {
-		if _, err := c.Create(t.Context(), "x", "", table, false); !errors.Is(err, unix.EINVAL) {
+	for _, table := range [][]Target{{{0, 100, "linear", number(dev) + " 1"}}, {{1, 1, "error", ""}}, {{0, 1, "linear", "secret"}}} {
+		_, err := c.Create(t.Context(), "x", "", table, false)
+		if !errors.Is(err, unix.EINVAL) {
 			t.Errorf("%v: %v", table, err)
+		}
+		if params := table[0].Params; params != "" && strings.Contains(err.Error(), params) {
+			t.Errorf("parameters, which may be keys, are told: %v", err)
 		}
 	}
 	create(t, c, "taken", "HOLDFAST-taken", good)

@@ -92,7 +92,7 @@ func (q request) append(dst []byte, room int) ([]byte, error) {
 // append encodes a target of a table to be loaded.
 func (t Target) append(dst []byte) ([]byte, error) {
 	if len(t.Type) > maxType || bytes.IndexByte([]byte(t.Type+t.Params), 0) >= 0 {
-		return nil, fmt.Errorf("the target %.200q cannot be encoded", t.String())
+		return nil, fmt.Errorf("the target %.50q with %d bytes of parameters cannot be encoded", t.Type, len(t.Params))
 	}
 	size := (specSize + len(t.Params) + 1 + 7) / 8 * 8
 	start := len(dst)
