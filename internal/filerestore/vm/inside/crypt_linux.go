@@ -1,20 +1,17 @@
 package inside
 
 import (
-	"encoding/binary"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-backup/holdfast/internal/appliance/guest"
 	"github.com/holdfast-backup/holdfast/internal/filerestore"
+	"github.com/holdfast-backup/holdfast/internal/kernel/dm"
 )
 
 // clear is where an encrypted volume is mapped, as soon as it is unlocked.
@@ -119,68 +116,12 @@ func (m *machine) unlock(c Call) error {
 		table += fmt.Sprintf(" 1 sector_size:%d", c.Crypt.SectorSize)
 		sectors &^= int64(c.Crypt.SectorSize/512) - 1
 	}
-	return mapDevice(filepath.Base(at.v.clear().dev), sectors, "crypt", table)
-}
-
-// The device-mapper's structures: struct dm_ioctl, and behind it a target with its
-// parameters.
-const (
-	dmHead   = 312
-	dmTarget = 40
-	dmSize   = 16 << 10
-
-	dmDevCreate  = 0xc138fd03
-	dmDevRemove  = 0xc138fd04
-	dmDevSuspend = 0xc138fd06
-	dmTableLoad  = 0xc138fd09
-)
-
-// mapDevice makes a device of one target, with a name below /dev/mapper.
-func mapDevice(name string, sectors int64, target, table string) (err error) {
-	control, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	control, err := dm.Open()
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	b := make([]byte, dmSize)
-	call := func(request uintptr, what string) error {
-		le := binary.NativeEndian
-		le.PutUint32(b, 4) // version 4.0.0
-		le.PutUint32(b[4:], 0)
-		le.PutUint32(b[8:], 0)
-		le.PutUint32(b[12:], dmSize)
-		le.PutUint32(b[16:], dmHead)
-		copy(b[48:], name)
-		if err := ioctl(control, request, unsafe.Pointer(&b[0])); err != nil { //nolint:gosec // the kernel's structure
-			return fmt.Errorf("device-mapper: %s %s: %w", what, name, err)
-		}
-		return nil
-	}
-	if dmHead+dmTarget+len(table)+1 > dmSize || len(name) > 127 {
-		return errors.New("device-mapper: the table is too long")
-	}
-	if err := call(dmDevCreate, "create"); err != nil {
-		return err
-	}
-	dev := binary.NativeEndian.Uint64(b[40:])
-	defer func() {
-		if err != nil {
-			clear(b)
-			_ = call(dmDevRemove, "remove") // there is nothing to be done if it fails, too
-		}
-	}()
-	clear(b)
-	binary.NativeEndian.PutUint32(b[20:], 1)
-	t := b[dmHead:]
-	binary.NativeEndian.PutUint64(t[8:], uint64(sectors))
-	copy(t[24:40], target)
-	copy(t[dmTarget:], table)
-	if err := call(dmTableLoad, "describe"); err != nil {
-		return err
-	}
-	clear(b)
-	if err := call(dmDevSuspend, "start"); err != nil {
-		return err
-	}
-	return os.Symlink(fmt.Sprintf("../dm-%d", unix.Minor(dev)), "/dev/mapper/"+name)
+	ctx := context.Background() // the host ends this process when nobody waits any more
+	_, err = control.Create(ctx, filepath.Base(at.v.clear().dev), "", []dm.Target{{Length: uint64(sectors), Type: "crypt", Params: table}}, false)
+	return err
 }

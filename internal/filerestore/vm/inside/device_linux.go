@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-backup/holdfast/internal/fsread/detect"
 	"github.com/holdfast-backup/holdfast/internal/fsread/ptable"
 )
@@ -101,11 +103,11 @@ func (v volume) look() (detect.Finding, error) {
 
 // sys is the volume's directory in sysfs: of /dev/mapper/x that of dm-0.
 func (v volume) sys() (string, error) {
-	real, err := filepath.EvalSymlinks(v.dev)
-	if err != nil {
-		return "", err
+	var st unix.Stat_t
+	if err := unix.Stat(v.dev, &st); err != nil {
+		return "", fmt.Errorf("%s: %w", v.dev, err)
 	}
-	return "/sys/class/block/" + filepath.Base(real), nil
+	return filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
 }
 
 func (v volume) size() int64 {

@@ -1,15 +1,14 @@
 package inside
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/holdfast-backup/holdfast/internal/appliance/guest"
+	"github.com/holdfast-backup/holdfast/internal/kernel/loop"
 )
 
 // throughLoop gives a volume of a kind that has no partitions a loop device, once, and
@@ -36,25 +35,9 @@ func (v volume) throughLoop() (name string, err error) {
 		return "", err
 	}
 	defer backing.Close()
-	control, err := os.Open("/dev/loop-control")
+	d, err := loop.Attach(context.Background(), int(backing.Fd()), loop.Options{PartScan: true, Number: loop.AnyNumber})
 	if err != nil {
 		return "", fmt.Errorf("partitions of %s: %w", v.dev, err)
 	}
-	defer control.Close()
-	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-	if err != nil {
-		return "", fmt.Errorf("partitions of %s: a loop device: %w", v.dev, err)
-	}
-	name = "loop" + strconv.Itoa(n)
-	loop, err := os.OpenFile("/dev/"+name, os.O_RDWR, 0)
-	if err != nil {
-		return "", err
-	}
-	defer loop.Close()
-	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
-	config.Info.Flags = unix.LO_FLAGS_PARTSCAN
-	if err := unix.IoctlLoopConfigure(int(loop.Fd()), &config); err != nil {
-		return "", fmt.Errorf("partitions of %s: a loop device: %w", v.dev, err)
-	}
-	return name, nil
+	return filepath.Base(d.Path()), d.Close()
 }

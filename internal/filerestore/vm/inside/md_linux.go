@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/appliance/guest"
 	"github.com/holdfast-backup/holdfast/internal/filerestore"
+	"github.com/holdfast-backup/holdfast/internal/fsread/md"
 )
 
 // member is a volume of an array, by its superblock.
@@ -91,7 +92,7 @@ func (m *machine) arrays() (all []array, err error) {
 	for i := range all {
 		a := &all[i]
 		taken := slices.ContainsFunc(all[:i], func(o array) bool { return o.name == a.name })
-		if a.name == "" || strings.Contains(a.name, "/") || taken {
+		if a.name = md.PathName(a.name, a.members[0].set); taken {
 			a.name = a.members[0].set
 		}
 		if _, err := a.volume(); err != nil {
