@@ -66,8 +66,9 @@ func TestWhatADeadServerLeavesIsTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	if s, err := scsi.TakeSense(d); err != nil {
-		t.Fatalf("it says %v: %v", s, err)
+	err = scsi.CheckReady(d)
+	if s, ok := scsi.AsSense(err); !ok || s.Key != scsi.UnitAttention {
+		t.Fatalf("a new unit says %v", err)
 	}
 	waits := make(chan error, 1)
 	go func() {
