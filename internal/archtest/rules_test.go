@@ -49,7 +49,7 @@ var rooms = []room{
 	{dir: "internal/daemon", std: "net/http"},                                   // a command goes to the background
 	{dir: "internal/vfs", may: formats + " internal/kernel", std: noWire},
 	{dir: "internal/keystore", may: "internal/format internal/vfs", std: noWire},                                         // key files that no crash spoils
-	{dir: "internal/confdir", may: "internal/keystore", std: noWire},                                                     // the files of a server's configuration
+	{dir: "internal/confdir", may: "internal/keystore internal/format", std: noWire},                                     // the files of a server's configuration
 	{dir: "internal/accounts", may: "internal/access internal/confdir internal/format internal/secret", std: "net/http"}, // who can log in to a server
 	{dir: "internal/objstore", may: "internal/cancel", std: "os net"},                                                    // what a bucket can do
 	{dir: "internal/objstore/s3", may: "internal/objstore"},

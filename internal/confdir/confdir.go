@@ -68,6 +68,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
 	"github.com/holdfast-backup/holdfast/internal/keystore"
 )
 
@@ -191,7 +192,25 @@ func (d Dir) Change(ctx context.Context, f File, edit func(old []byte) ([]byte, 
 	})
 }
 
-// ChangeAll is the same for several files that have one lock. They are replaced one
+// ChangeSections is the same for a file of sections. digest is that which the caller saw,
+// or empty.
+func (d Dir) ChangeSections(ctx context.Context, f File, digest string, edit func(*sectionconfig.File) error) error {
+	return d.Change(ctx, f, func(old []byte) ([]byte, error) {
+		if err := DigestOf(old).Check(digest); err != nil {
+			return nil, err
+		}
+		s, err := sectionconfig.Parse(old)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		if err := edit(s); err != nil {
+			return nil, err
+		}
+		return s.Append(nil)
+	})
+}
+
+// ChangeAll is the same as Change for several files that have one lock. They are replaced one
 // after the other, in their order; a crash may leave the later ones as they were.
 func (d Dir) ChangeAll(ctx context.Context, files []File, edit func(old [][]byte) ([][]byte, error)) (err error) {
 	unlock, err := d.Lock(ctx, files[0].Lock, lockTime)

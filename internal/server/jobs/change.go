@@ -34,7 +34,7 @@ type Changer struct {
 // Add adds a job. Of GC and OldPrune there is one for each datastore: Change.
 func (c Changer) Add(ctx context.Context, k Kind, id string, v Values) error {
 	file, typ, _ := k.section()
-	return edit(ctx, c.Conf, file, c.Digest, func(f *sectionconfig.File) error {
+	return c.Conf.ChangeSections(ctx, file, c.Digest, func(f *sectionconfig.File) error {
 		sec, ok := f.Add(typ, id)
 		if !ok {
 			return fmt.Errorf("%s job %q: %w", k.Word(), id, ErrExists)
@@ -62,7 +62,7 @@ func (c Changer) Remove(ctx context.Context, k Kind, id string) error {
 // at edits a job that is there, and may be changed.
 func (c Changer) at(ctx context.Context, k Kind, id string, change func(*sectionconfig.File, *sectionconfig.Section) error) error {
 	file, typ, _ := k.section()
-	return edit(ctx, c.Conf, file, c.Digest, func(f *sectionconfig.File) error {
+	return c.Conf.ChangeSections(ctx, file, c.Digest, func(f *sectionconfig.File) error {
 		sec := f.Find(id)
 		if sec == nil || sec.Type != typ {
 			return fmt.Errorf("%s job %q: %w in %s", k.Word(), id, ErrNotFound, file.Name)
@@ -111,7 +111,7 @@ func Remove(ctx context.Context, conf confdir.Dir, k Kind, id, digest string) er
 // SetRemote adds a server, or changes one: add says which. digest is that of the file,
 // or "". A password of nil stays as it is.
 func SetRemote(ctx context.Context, conf confdir.Dir, name, digest string, add bool, v Values, password *secret.Secret) error {
-	return edit(ctx, conf, confdir.Remotes, digest, func(f *sectionconfig.File) error {
+	return conf.ChangeSections(ctx, confdir.Remotes, digest, func(f *sectionconfig.File) error {
 		sec := f.Find(name)
 		switch {
 		case add && sec != nil:
@@ -149,27 +149,10 @@ func RemoveRemote(ctx context.Context, conf confdir.Dir, name, digest string) er
 			return fmt.Errorf("remote %q: %s uses it", name, j)
 		}
 	}
-	return edit(ctx, conf, confdir.Remotes, digest, func(f *sectionconfig.File) error {
+	return conf.ChangeSections(ctx, confdir.Remotes, digest, func(f *sectionconfig.File) error {
 		if sec := f.Find(name); sec == nil || sec.Type != "remote" || !f.Remove(name) {
 			return fmt.Errorf("remote %q: %w in %s", name, ErrNotFound, confdir.Remotes.Name)
 		}
 		return nil
-	})
-}
-
-// edit changes a file under its lock.
-func edit(ctx context.Context, conf confdir.Dir, file confdir.File, digest string, change func(*sectionconfig.File) error) error {
-	return conf.Change(ctx, file, func(old []byte) ([]byte, error) {
-		if err := confdir.DigestOf(old).Check(digest); err != nil {
-			return nil, err
-		}
-		f, err := sectionconfig.Parse(old)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file.Name, err)
-		}
-		if err := change(f); err != nil {
-			return nil, err
-		}
-		return f.Append(nil)
 	})
 }

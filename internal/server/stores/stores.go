@@ -275,19 +275,7 @@ func (s *Set) Names() ([]string, error) {
 // Change changes the file under its lock, if digest, as the caller was shown it, is
 // still that of the file; "" is of any.
 func (s *Set) Change(ctx context.Context, digest string, edit func(*sectionconfig.File) error) error {
-	return s.conf.Change(ctx, confdir.Datastores, func(old []byte) ([]byte, error) {
-		if err := confdir.DigestOf(old).Check(digest); err != nil {
-			return nil, err
-		}
-		f, err := sectionconfig.Parse(old)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", confdir.Datastores.Name, err)
-		}
-		if err := edit(f); err != nil {
-			return nil, err
-		}
-		return f.Append(nil)
-	})
+	return s.conf.ChangeSections(ctx, confdir.Datastores, digest, edit)
 }
 
 // Digest is that of the file.

@@ -99,7 +99,7 @@ func (c Config) load(file confdir.File) (*sectionconfig.File, confdir.Digest, er
 
 // Create adds a section.
 func (c Config) Create(ctx context.Context, k Kind, name string, v property.Values) error {
-	return c.edit(ctx, k, "", func(f *sectionconfig.File) error {
+	return c.dir.ChangeSections(ctx, kinds[k].file, "", func(f *sectionconfig.File) error {
 		if err := checkName(k, name); err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (c Config) Create(ctx context.Context, k Kind, name string, v property.Valu
 
 // Update changes a section if digest is still that of its file; "" is of any.
 func (c Config) Update(ctx context.Context, k Kind, name, digest string, v property.Values) error {
-	return c.edit(ctx, k, digest, func(f *sectionconfig.File) error {
+	return c.dir.ChangeSections(ctx, kinds[k].file, digest, func(f *sectionconfig.File) error {
 		sec, err := find(f, k, name)
 		if err != nil {
 			return err
@@ -138,7 +138,7 @@ func (c Config) Remove(ctx context.Context, k Kind, name, digest string) error {
 	if err := c.unused(k, name); err != nil {
 		return err
 	}
-	return c.edit(ctx, k, digest, func(f *sectionconfig.File) error {
+	return c.dir.ChangeSections(ctx, kinds[k].file, digest, func(f *sectionconfig.File) error {
 		if _, err := find(f, k, name); err != nil {
 			return err
 		}
@@ -170,23 +170,6 @@ func (c Config) unused(k Kind, name string) error {
 		}
 	}
 	return nil
-}
-
-func (c Config) edit(ctx context.Context, k Kind, digest string, change func(*sectionconfig.File) error) error {
-	file := kinds[k].file
-	return c.dir.Change(ctx, file, func(old []byte) ([]byte, error) {
-		if err := confdir.DigestOf(old).Check(digest); err != nil {
-			return nil, err
-		}
-		f, err := sectionconfig.Parse(old)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file.Name, err)
-		}
-		if err := change(f); err != nil {
-			return nil, err
-		}
-		return f.Append(nil)
-	})
 }
 
 func checkName(k Kind, name string) error {
