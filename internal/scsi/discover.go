@@ -76,7 +76,7 @@ func attribute(sys fs.FS, dir, name string) string {
 	if err != nil {
 		return ""
 	}
-	return text(bytes.TrimSpace(b))
+	return Text(bytes.TrimSpace(b))
 }
 
 // serial is what the kernel kept of VPD page 80h.

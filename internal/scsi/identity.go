@@ -67,7 +67,7 @@ func ParseIdentity(b []byte) (Identity, error) {
 		return Identity{}, fmt.Errorf("%s: the answer has %d bytes, %d are the least", Inquiry, len(b), inquirySize)
 	}
 	id := Identity{
-		Type: DeviceType(b[0] & 0x1f), Vendor: text(b[8:16]), Product: text(b[16:32]), Revision: text(b[32:36]),
+		Type: DeviceType(b[0] & 0x1f), Vendor: Text(b[8:16]), Product: Text(b[16:32]), Revision: Text(b[32:36]),
 	}
 	if qualifier := b[0] >> 5; qualifier != 0 {
 		id.Type = TypeNone // 1: nothing is connected, 3: nothing can be
@@ -90,12 +90,12 @@ func ParseSerialNumber(b []byte) (string, error) {
 	if len(b) < 4 || b[1] != 0x80 {
 		return "", errors.New("the device gave no page of its serial number")
 	}
-	return text(b[4:min(len(b), 4+int(b[3]))]), nil
+	return Text(b[4:min(len(b), 4+int(b[3]))]), nil
 }
 
-// text is a field of ASCII, filled with blanks by the standard and with zeros
+// Text is a field of ASCII, filled with blanks by the standard and with zeros
 // by some; what cannot be printed becomes a question mark.
-func text(b []byte) string {
+func Text(b []byte) string {
 	b, _, _ = bytes.Cut(b, []byte{0})
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {

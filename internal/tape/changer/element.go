@@ -1,10 +1,10 @@
 package changer
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/scsi"
 )
 
 // kind is the kind of an element.
@@ -73,7 +73,7 @@ func parseElement(k kind, flags byte, b []byte) element {
 	}
 	b = b[fixed:]
 	if flags&0x80 != 0 && len(b) >= tag {
-		e.label = text(b[:tagText])
+		e.label = scsi.Text(b[:tagText])
 		b = b[tag:]
 	}
 	if flags&0x40 != 0 && len(b) >= tag {
@@ -95,21 +95,10 @@ func (e *element) identify(b []byte) {
 	id := b[4 : 4+int(b[3])]
 	switch kind := b[1] & 0x0f; {
 	case kind == 0:
-		e.serial = text(id)
+		e.serial = scsi.Text(id)
 	case kind == 1 && len(id) > 24:
-		e.vendor, e.model, e.serial = text(id[:8]), text(id[8:24]), text(id[24:])
+		e.vendor, e.model, e.serial = scsi.Text(id[:8]), scsi.Text(id[8:24]), scsi.Text(id[24:])
 	}
 }
 
 func u24(b []byte) int { return int(b[0])<<16 | int(b[1])<<8 | int(b[2]) }
-
-// text is a field of ASCII, filled with blanks or zeros.
-func text(b []byte) string {
-	b, _, _ = bytes.Cut(b, []byte{0})
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, string(b)))
-}
