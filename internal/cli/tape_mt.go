@@ -3,11 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
-	"github.com/holdfast-backup/holdfast/internal/tape"
 	"github.com/holdfast-backup/holdfast/internal/tape/device"
 	"github.com/holdfast-backup/holdfast/internal/tape/lto"
 	"github.com/spf13/cobra"
@@ -119,16 +117,9 @@ Called by the name pmt, as through a symbolic link, the program is this command.
 func (o *tapeOptions) onDevice(ctx context.Context, a *app, path string, wait bool, work func(*device.LTO) error) error {
 	return o.withState(a, func(s *tapeSite) error {
 		if path == "" {
-			name, err := o.driveName(a, s.config)
+			c, err := o.ltoDrive(a, s)
 			if err != nil {
 				return err
-			}
-			c, err := s.config.Drive(name)
-			if err != nil {
-				return err
-			}
-			if c.Virtual {
-				return fmt.Errorf("drive %s is a directory and has no such thing: %w", name, tape.ErrUnsupported)
 			}
 			path = c.Path
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/scsi"
 	"github.com/holdfast-backup/holdfast/internal/tape"
+	"github.com/holdfast-backup/holdfast/internal/tape/config"
 	"github.com/holdfast-backup/holdfast/internal/tape/device"
 	"github.com/holdfast-backup/holdfast/internal/tape/job"
 	"github.com/holdfast-backup/holdfast/internal/ui"
@@ -75,19 +76,25 @@ it has.`,
 	}
 }
 
+// ltoDrive is the drive that the options name, which is no directory.
+func (o *tapeOptions) ltoDrive(a *app, s *tapeSite) (config.DriveConfig, error) {
+	name, err := o.driveName(a, s.config)
+	if err != nil {
+		return config.DriveConfig{}, err
+	}
+	c, err := s.config.Drive(name)
+	if err == nil && c.Virtual {
+		err = fmt.Errorf("drive %s is a directory and has no such thing: %w", name, tape.ErrUnsupported)
+	}
+	return c, err
+}
+
 // withLTO opens the drive whatever its state.
 func (o *tapeOptions) withLTO(cmd *cobra.Command, a *app, work func(*device.LTO) error) error {
 	return o.withState(a, func(s *tapeSite) error {
-		name, err := o.driveName(a, s.config)
+		c, err := o.ltoDrive(a, s)
 		if err != nil {
 			return err
-		}
-		c, err := s.config.Drive(name)
-		if err != nil {
-			return err
-		}
-		if c.Virtual {
-			return fmt.Errorf("drive %s is a directory and has no such thing: %w", name, tape.ErrUnsupported)
 		}
 		d, err := s.opener.LTO(cmd.Context(), c.Path, c.Changer != "")
 		if err != nil {
