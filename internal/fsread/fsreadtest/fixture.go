@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -56,6 +57,41 @@ func LoadSparse(t testing.TB, path string) Sparse {
 		s.Blocks[int64(binary.BigEndian.Uint64(b))] = b[8 : 8+SparseBlock]
 	}
 	return s
+}
+
+// SaveSparse makes a file that [LoadSparse] reads of an image whose size is a multiple of
+// that of blocks.
+func SaveSparse(t testing.TB, from, to string) {
+	t.Helper()
+	f, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err == nil {
+		_, err = z.Write(binary.BigEndian.AppendUint64(nil, uint64(st.Size())))
+	}
+	b := make([]byte, SparseBlock)
+	for n := range st.Size() / SparseBlock {
+		if err == nil {
+			_, err = f.ReadAt(b, n*SparseBlock)
+		}
+		if err == nil && len(bytes.Trim(b, "\x00")) > 0 {
+			_, err = z.Write(append(binary.BigEndian.AppendUint64(nil, uint64(n)), b...))
+		}
+	}
+	if err == nil {
+		err = errors.Join(z.Close(), os.WriteFile(to, packed.Bytes(), 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Size is that of the image.

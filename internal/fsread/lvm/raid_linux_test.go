@@ -2,8 +2,6 @@ package lvm
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -99,31 +97,7 @@ func makeVolumes(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	t.Log(out.String())
-	saveRaids(t, disk)
-}
-
-// saveRaids writes what [fsreadtest.LoadSparse] reads.
-func saveRaids(t *testing.T, from string) {
-	t.Helper()
-	b, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var packed bytes.Buffer
-	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = z.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
-	for n := 0; n < len(b)/fsreadtest.SparseBlock && err == nil; n++ {
-		p := b[n*fsreadtest.SparseBlock:][:fsreadtest.SparseBlock]
-		if len(bytes.Trim(p, "\x00")) > 0 {
-			_, err = z.Write(append(binary.BigEndian.AppendUint64(nil, uint64(n)), p...))
-		}
-	}
-	if err = errors.Join(err, z.Close(), os.WriteFile(filepath.Join("testdata", "raid.gz"), packed.Bytes(), 0o644)); err != nil {
-		t.Fatal(err)
-	}
+	fsreadtest.SaveSparse(t, disk, filepath.Join("testdata", "raid.gz"))
 }
 
 // raidGroup is the group without some of its physical volumes.

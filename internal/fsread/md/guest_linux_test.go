@@ -2,12 +2,9 @@ package md_test
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,37 +73,5 @@ func makeSamples(t *testing.T) {
 	if err = errors.Join(err, r.Err(), guest.Shutdown(t.Context())); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	save(t, members, filepath.Join("testdata", "arrays.gz"))
-}
-
-// save writes what [fsreadtest.LoadSparse] reads.
-func save(t *testing.T, from, to string) {
-	t.Helper()
-	f, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var packed bytes.Buffer
-	z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = z.Write(binary.BigEndian.AppendUint64(nil, uint64(st.Size())))
-	b := make([]byte, fsreadtest.SparseBlock)
-	for n := uint64(0); err == nil; n++ {
-		if _, rerr := io.ReadFull(f, b); rerr != nil {
-			break
-		}
-		if len(bytes.Trim(b, "\x00")) > 0 {
-			_, err = z.Write(append(binary.BigEndian.AppendUint64(nil, n), b...))
-		}
-	}
-	if err = errors.Join(err, z.Close(), os.WriteFile(to, packed.Bytes(), 0o644)); err != nil {
-		t.Fatal(err)
-	}
+	fsreadtest.SaveSparse(t, members, filepath.Join("testdata", "arrays.gz"))
 }
