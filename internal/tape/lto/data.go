@@ -39,7 +39,10 @@ func (d *Drive) ReadBlock(p []byte) (int, error) {
 		return 0, err
 	}
 	if n == 0 {
-		err := fmt.Errorf("the drive gave no block and no reason: %w", err)
+		if err == nil {
+			err = errors.New("it says no reason")
+		}
+		err = fmt.Errorf("the drive gave no block: %w", err)
 		d.doubt(err)
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package lto_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,6 +89,21 @@ func (a answering) Execute(cdb, out, in []byte) (int, error) {
 		return copy(in, a.answer), nil
 	}
 	return a.Unit.Execute(cdb, out, in)
+}
+
+func TestAReadThatGivesNothingIsAnErrorThatSaysSo(t *testing.T) {
+	b := newBench(t)
+	putBlock(t, b.open(lto.Config{}), 0)
+	d, err := lto.Open(t.Context(), target.Connect(answering{b.unit, scsi.Read6, nil}), lto.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Rewind(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.ReadBlock(make([]byte, tape.BlockSize)); n != 0 || err == nil || strings.Contains(err.Error(), "%!") {
+		t.Errorf("%d bytes, %v", n, err)
+	}
 }
 
 func TestWaitingEndsWithTheContext(t *testing.T) {
