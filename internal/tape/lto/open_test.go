@@ -44,6 +44,7 @@ func TestOpeningWaitsAsLongAsItHelps(t *testing.T) {
 		{"an unfit medium", notReady(0x3000), -1, errAny, 0},
 		{"a broken drive", &scsi.Sense{Key: scsi.HardwareError, ASC: 0x44}, -1, errAny, 0},
 		{"a reset", &scsi.Sense{Key: scsi.UnitAttention, ASC: 0x29}, 3, nil, 0},
+		{"resets without end", &scsi.Sense{Key: scsi.UnitAttention, ASC: 0x29}, -1, errAny, 10*time.Minute + time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

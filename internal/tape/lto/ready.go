@@ -44,7 +44,7 @@ func (d *Drive) Ready(ctx context.Context) error {
 
 // waitReady waits until the drive would carry out commands.
 func (d *Drive) waitReady(ctx context.Context, load bool) error {
-	limit := loading
+	limit, told := loading, 0
 	for start := time.Now(); ; {
 		err := scsi.CheckReady(d.t)
 		if err == nil {
@@ -59,7 +59,8 @@ func (d *Drive) waitReady(ctx context.Context, load bool) error {
 		case !wait:
 			return why
 		}
-		if s, ok := scsi.AsSense(err); ok && s.Key == scsi.UnitAttention {
+		if s, ok := scsi.AsSense(err); ok && s.Key == scsi.UnitAttention && told < attentions {
+			told++
 			continue // it was told, and is no reason to wait
 		}
 		if limit == loading && time.Since(start) > limit && d.calibrates() {
