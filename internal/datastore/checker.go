@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/digestset"
 )
 
 // checker reads chunks in parallel and remembers the verdicts of one
@@ -36,7 +37,7 @@ type checker struct {
 
 	mu   sync.Mutex
 	at   repo.VerifyProgress
-	good *digestSet
+	good *digestset.Set
 	bad  map[digest.Digest]error // few, or the store is lost anyway; both by claim
 }
 
@@ -45,7 +46,7 @@ const goodCache = 1 << 20
 func newChecker(s *Store, opt repo.VerifyOptions, total int) *checker {
 	c := &checker{
 		store: s, workers: opt.Workers, key: opt.Key, progress: opt.Progress,
-		good: newDigestSet(goodCache), bad: map[digest.Digest]error{},
+		good: digestset.New(goodCache), bad: map[digest.Digest]error{},
 	}
 	if c.workers <= 0 {
 		c.workers = runtime.GOMAXPROCS(0) + 1 // one waits for the disk
@@ -193,14 +194,14 @@ func (c *checker) verdict(claim digest.Digest) (known bool, err error) {
 	if err, ok := c.bad[claim]; ok {
 		return true, err
 	}
-	return c.good.has(claim), nil
+	return c.good.Has(claim), nil
 }
 
 func (c *checker) remember(claim digest.Digest, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
-		c.good.add(claim)
+		c.good.Add(claim)
 	} else if isDamage(err) {
 		c.bad[claim] = err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/digestset"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -49,7 +50,7 @@ func (s *Store) gc(ctx context.Context, opt repo.GCOptions) (st repo.GCStatus, e
 	if err != nil {
 		return st, err
 	}
-	m := &marker{store: s, progress: opt.Progress, status: &st, seen: newDigestSet(markCache)}
+	m := &marker{store: s, progress: opt.Progress, status: &st, seen: digestset.New(markCache)}
 	if err := m.markAll(ctx); err != nil {
 		return st, err
 	}

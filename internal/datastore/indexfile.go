@@ -1,11 +1,14 @@
 package datastore
 
 import (
+	"context"
 	"errors"
 	"io"
 
+	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/indexfile"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -18,11 +21,40 @@ type indexFile struct {
 	temp    string
 }
 
-// createIndex makes the file and fills in the index's own number.
-func (b *Session) createIndex(name names.Archive, uuid *[16]byte) (*indexFile, error) {
-	if _, err := io.ReadFull(b.store.opt.Rand, uuid[:]); err != nil {
+// CreateFixed begins a fixed index. size -1 announces a stream, whose size
+// Grow tells later.
+func (b *Session) CreateFixed(name names.Archive, size int64, chunkSize int) (repo.FixedWriter, error) {
+	w, err := indexfile.NewFixed(name, size, chunkSize, b.indexOptions(name))
+	if err != nil { // not a typed nil
 		return nil, err
 	}
+	return w, nil
+}
+
+// CreateDynamic begins a dynamic index.
+func (b *Session) CreateDynamic(name names.Archive) (repo.DynamicWriter, error) {
+	w, err := indexfile.NewDynamic(name, b.indexOptions(name))
+	if err != nil { // not a typed nil
+		return nil, err
+	}
+	return w, nil
+}
+
+// PutIndex stores an index as it is.
+func (b *Session) PutIndex(ctx context.Context, name names.Archive, r io.Reader) (size uint64, csum digest.Digest, err error) {
+	return indexfile.Put(ctx, b.name, name, r, b.indexOptions(name).Create)
+}
+
+func (b *Session) indexOptions(name names.Archive) indexfile.Options {
+	return indexfile.Options{
+		Create: func() (indexfile.File, error) { return b.createIndex(name) },
+		Now:    b.store.fs.Now(),
+		Rand:   b.store.opt.Rand,
+	}
+}
+
+// createIndex makes the file.
+func (b *Session) createIndex(name names.Archive) (indexfile.File, error) {
 	f := &indexFile{
 		session: b,
 		name:    name,
@@ -57,10 +89,10 @@ func (b *Session) createIndex(name names.Archive, uuid *[16]byte) (*indexFile, e
 	return f, nil
 }
 
-// settle gives a complete index its name, or removes one that err has spoilt.
+// Settle gives a complete index its name, or removes one that err has spoilt.
 // The content is durable before the name is, for an index with a name but
 // without content would stop the garbage collection of a PBS.
-func (f *indexFile) settle(err error) error {
+func (f *indexFile) Settle(err error) error {
 	store := f.session.store
 	if err == nil && store.opt.Sync != SyncNone {
 		err = f.Sync()

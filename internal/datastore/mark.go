@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/digestset"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -35,7 +36,7 @@ type marker struct {
 	store    *Store
 	progress func(repo.GCProgress)
 	status   *repo.GCStatus
-	seen     *digestSet
+	seen     *digestset.Set
 	marked   map[string]bool // paths of indexes done
 }
 
@@ -157,7 +158,7 @@ func (m *marker) markIndex(ctx context.Context, name string) error {
 // touch marks one chunk. When it is missing its damaged copies are kept
 // instead, for they are all there is.
 func (m *marker) touch(ctx context.Context, d digest.Digest, index string) error {
-	if m.seen.has(d) {
+	if m.seen.Has(d) {
 		return nil
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -179,7 +180,7 @@ func (m *marker) touch(ctx context.Context, d digest.Digest, index string) error
 	if err != nil {
 		return fmt.Errorf("mark chunk %s: %w", d, err)
 	}
-	m.seen.add(d)
+	m.seen.Add(d)
 	return nil
 }
 

@@ -2,19 +2,15 @@ package datastore
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 
-	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
-	"github.com/holdfast-backup/holdfast/internal/format/didx"
-	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/digestset"
 )
 
 var _ repo.Refiller = (*Store)(nil)
@@ -26,7 +22,7 @@ type Refill struct {
 	writer *writer
 
 	mu    sync.Mutex
-	sound *digestSet
+	sound *digestset.Set
 	spare [][]byte // buffers of hasChunk: as many as calls at a time
 }
 
@@ -41,7 +37,7 @@ func (s *Store) Refill(context.Context) (repo.Refill, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Refill{store: s, writer: w, sound: newDigestSet(maxSound)}, nil
+	return &Refill{store: s, writer: w, sound: digestset.New(maxSound)}, nil
 }
 
 // Close lets go of the chunks.
@@ -50,7 +46,7 @@ func (r *Refill) Close() error { return r.writer.release() }
 // Has reports whether a sound chunk is stored, and touches it.
 func (r *Refill) Has(ctx context.Context, d digest.Digest) (bool, error) {
 	r.mu.Lock()
-	if r.sound.has(d) {
+	if r.sound.Has(d) {
 		r.mu.Unlock()
 		return true, nil
 	}
@@ -64,7 +60,7 @@ func (r *Refill) Has(ctx context.Context, d digest.Digest) (bool, error) {
 	defer r.mu.Unlock()
 	r.spare = append(r.spare, buf[:0])
 	if ok && err == nil {
-		r.sound.add(d)
+		r.sound.Add(d)
 	}
 	return ok, err
 }
@@ -80,7 +76,7 @@ func (r *Refill) Put(ctx context.Context, d digest.Digest, raw []byte) (bool, er
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sound.add(d)
+	r.sound.Add(d)
 	return stored, nil
 }
 
@@ -119,60 +115,4 @@ func (r *Refill) whole(ctx context.Context, n names.Snapshot) error {
 		}
 	}
 	return nil
-}
-
-// PutIndex stores an index as it is.
-func (b *Session) PutIndex(ctx context.Context, name names.Archive, r io.Reader) (size uint64, csum digest.Digest, err error) {
-	if k := name.Kind(); k != names.Fidx && k != names.Didx {
-		return 0, csum, fmt.Errorf("store index %s: want a name that ends in .fidx or .didx", name)
-	}
-	var id [16]byte // the index has its own
-	f, err := b.createIndex(name, &id)
-	if err != nil {
-		return 0, csum, fmt.Errorf("store index %s: %w", name, err)
-	}
-	size, csum, err = f.fill(ctx, r)
-	if errors.Is(err, fidx.ErrFormat) || errors.Is(err, didx.ErrFormat) {
-		err = b.store.badArchive(b.name, name, err)
-	}
-	if err := f.settle(err); err != nil {
-		return 0, csum, fmt.Errorf("store index %s: %w", name, err)
-	}
-	return size, csum, nil
-}
-
-// fill writes all of an index file and reads it back.
-func (f *indexFile) fill(ctx context.Context, r io.Reader) (size uint64, csum digest.Digest, err error) {
-	n, err := io.Copy(f, cancel.Reader(ctx, r))
-	if err != nil {
-		return 0, csum, err
-	}
-	var header digest.Digest
-	if f.name.Kind() == names.Fidx {
-		x, err := fidx.Open(f, n)
-		if err != nil {
-			return 0, csum, err
-		}
-		size, header = x.Size, x.Header.Sum
-		csum, err = x.Sum()
-		if err != nil {
-			return 0, csum, err
-		}
-	} else {
-		x, err := didx.Open(f, n)
-		if err != nil {
-			return 0, csum, err
-		}
-		size, header = uint64(x.Size()), x.Header.Sum
-		csum, err = x.Sum()
-		if err != nil {
-			return 0, csum, err
-		}
-	}
-	if csum != header {
-		return 0, csum, &repo.CorruptError{
-			What: "archive " + f.name.String(), Err: fmt.Errorf("checksum %s, its own header says %s", csum, header),
-		}
-	}
-	return size, csum, nil
 }

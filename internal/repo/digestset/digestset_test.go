@@ -1,4 +1,4 @@
-package datastore
+package digestset
 
 import (
 	"encoding/binary"
@@ -11,14 +11,14 @@ func numbered(i int) digest.Digest {
 	return digest.Of(binary.LittleEndian.AppendUint64(nil, uint64(i)))
 }
 
-func TestDigestSetRemembersWhatFits(t *testing.T) {
-	s := newDigestSet(1 << 12)
+func TestSetRemembersWhatFits(t *testing.T) {
+	s := New(1 << 12)
 	lost := 0
 	for i := range 1 << 11 {
-		s.add(numbered(i))
+		s.Add(numbered(i))
 	}
 	for i := range 1 << 11 {
-		if !s.has(numbered(i)) {
+		if !s.Has(numbered(i)) {
 			lost++
 		}
 	}
@@ -27,11 +27,11 @@ func TestDigestSetRemembersWhatFits(t *testing.T) {
 	}
 }
 
-func TestDigestSetForgetsRatherThanGrows(t *testing.T) {
-	s := newDigestSet(1 << 8)
+func TestSetForgetsRatherThanGrows(t *testing.T) {
+	s := New(1 << 8)
 	for i := range 1 << 14 {
-		s.add(numbered(i))
-		if !s.has(numbered(i)) {
+		s.Add(numbered(i))
+		if !s.Has(numbered(i)) {
 			t.Fatalf("digest %d forgotten at once", i)
 		}
 	}
@@ -40,34 +40,34 @@ func TestDigestSetForgetsRatherThanGrows(t *testing.T) {
 	}
 }
 
-func TestDigestSetInventsNothing(t *testing.T) {
-	s := newDigestSet(1 << 8)
+func TestSetInventsNothing(t *testing.T) {
+	s := New(1 << 8)
 	for i := range 1 << 10 {
-		s.add(numbered(i))
+		s.Add(numbered(i))
 	}
 	for i := range 1 << 10 {
-		if s.has(numbered(-1 - i)) {
+		if s.Has(numbered(-1 - i)) {
 			t.Fatalf("digest %d was never added", -1-i)
 		}
 	}
-	if s.has(digest.Digest{}) {
+	if s.Has(digest.Digest{}) {
 		t.Fatal("the zero digest names nothing and cannot be in a set")
 	}
 }
 
-func TestDigestSetTellsDigestsApartThatShareAPart(t *testing.T) {
-	s := newDigestSet(1 << 8)
+func TestSetTellsDigestsApartThatShareAPart(t *testing.T) {
+	s := New(1 << 8)
 	for i := range 100 {
 		whole := numbered(i)
 		for at := range digest.Size {
 			torn := whole
 			clear(torn[at:])
-			s.add(torn)
+			s.Add(torn)
 			torn = whole
 			clear(torn[:at+1])
-			s.add(torn)
+			s.Add(torn)
 		}
-		if s.has(whole) {
+		if s.Has(whole) {
 			t.Fatal("a digest is taken for another that shares a part of it")
 		}
 	}

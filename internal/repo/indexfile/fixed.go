@@ -1,4 +1,4 @@
-package datastore
+package indexfile
 
 import (
 	"bytes"
@@ -12,10 +12,10 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
-// fixedWriter fills an index file in any order.
-type fixedWriter struct {
+// Fixed fills a fixed index in any order. It is safe for concurrent use.
+type Fixed struct {
 	name names.Archive
-	file *indexFile
+	file File
 
 	mu     sync.Mutex
 	header fidx.Header
@@ -23,15 +23,17 @@ type fixedWriter struct {
 	failed error // of a write; what it left in the slot is anybody's guess
 }
 
-// CreateFixed begins a fixed index. size -1 announces a stream, whose size
-// Grow tells later.
-func (b *Session) CreateFixed(name names.Archive, size int64, chunkSize int) (repo.FixedWriter, error) {
+var _ repo.FixedWriter = (*Fixed)(nil)
+
+// NewFixed begins a fixed index. size -1 announces a stream, whose size Grow tells
+// later.
+func NewFixed(name names.Archive, size int64, chunkSize int, o Options) (*Fixed, error) {
 	if name.Kind() != names.Fidx {
 		return nil, fmt.Errorf("create index %s: want a name that ends in .fidx", name)
 	}
-	w := &fixedWriter{
+	w := &Fixed{
 		name:   name,
-		header: fidx.Header{Ctime: b.store.fs.Now().Unix(), ChunkSize: uint64(chunkSize)},
+		header: fidx.Header{Ctime: o.Now.Unix(), ChunkSize: uint64(chunkSize)},
 	}
 	if size >= 0 {
 		w.header.Size = uint64(size)
@@ -40,20 +42,20 @@ func (b *Session) CreateFixed(name names.Archive, size int64, chunkSize int) (re
 		}
 	}
 	var err error
-	if w.file, err = b.createIndex(name, &w.header.UUID); err != nil {
+	if w.file, err = o.create(&w.header.UUID); err != nil {
 		return nil, fmt.Errorf("create index %s: %w", name, err)
 	}
 	return w, nil
 }
 
 // Set names the chunk of slot i.
-func (w *fixedWriter) Set(i int, d digest.Digest) error { return w.SetRun(i, 1, d) }
+func (w *Fixed) Set(i int, d digest.Digest) error { return w.SetRun(i, 1, d) }
 
 // runBlock is how many slots are written at once.
 const runBlock = 2048
 
 // SetRun names the same chunk for n slots from i on.
-func (w *fixedWriter) SetRun(i, n int, d digest.Digest) error {
+func (w *Fixed) SetRun(i, n int, d digest.Digest) error {
 	if n <= 1 {
 		return w.write(i, n, d[:])
 	}
@@ -61,7 +63,7 @@ func (w *fixedWriter) SetRun(i, n int, d digest.Digest) error {
 }
 
 // SetDigests names the chunks of the slots from first on.
-func (w *fixedWriter) SetDigests(first int, ds []digest.Digest) error {
+func (w *Fixed) SetDigests(first int, ds []digest.Digest) error {
 	table := make([]byte, 0, min(len(ds), runBlock)*digest.Size)
 	for part := range slices.Chunk(ds, runBlock) {
 		table = table[:0]
@@ -77,7 +79,7 @@ func (w *fixedWriter) SetDigests(first int, ds []digest.Digest) error {
 }
 
 // write fills n slots from i on with the table block, again and again.
-func (w *fixedWriter) write(i, n int, block []byte) error {
+func (w *Fixed) write(i, n int, block []byte) error {
 	w.mu.Lock()
 	count := w.header.Count()
 	w.mu.Unlock()
@@ -98,7 +100,7 @@ func (w *fixedWriter) write(i, n int, block []byte) error {
 }
 
 // Grow tells the size of a stream so far.
-func (w *fixedWriter) Grow(size int64) error {
+func (w *Fixed) Grow(size int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := w.header
@@ -113,8 +115,8 @@ func (w *fixedWriter) Grow(size int64) error {
 	return nil
 }
 
-// Close completes the index and gives it its name.
-func (w *fixedWriter) Close() (digest.Digest, error) {
+// Close completes the index and settles its file.
+func (w *Fixed) Close() (digest.Digest, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -122,13 +124,13 @@ func (w *fixedWriter) Close() (digest.Digest, error) {
 	}
 	w.closed = true
 	sum, err := w.complete()
-	if err := w.file.settle(err); err != nil {
+	if err := w.file.Settle(err); err != nil {
 		return digest.Digest{}, fmt.Errorf("index %s: %w", w.name, err)
 	}
 	return sum, nil
 }
 
-func (w *fixedWriter) complete() (digest.Digest, error) {
+func (w *Fixed) complete() (digest.Digest, error) {
 	if w.failed != nil {
 		return digest.Digest{}, fmt.Errorf("an earlier write failed: %w", w.failed)
 	}

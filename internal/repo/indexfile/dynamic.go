@@ -1,4 +1,4 @@
-package datastore
+package indexfile
 
 import (
 	"crypto/sha256"
@@ -14,10 +14,11 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
-// dynamicWriter appends to an index file. Memory: one block of entries.
-type dynamicWriter struct {
+// Dynamic appends to a dynamic index. Memory: one block of entries. It is not
+// safe for concurrent use.
+type Dynamic struct {
 	name   names.Archive
-	file   *indexFile
+	file   File
 	header didx.Header
 	sum    hash.Hash // over the table so far
 	block  []byte    // entries that are not in the file yet
@@ -27,30 +28,32 @@ type dynamicWriter struct {
 	failed error // of a write; what it left in the file is anybody's guess
 }
 
+var _ repo.DynamicWriter = (*Dynamic)(nil)
+
 // dynamicBlock is how many entries are written at once: 40 KiB.
 const dynamicBlock = 1024
 
-// CreateDynamic begins a dynamic index.
-func (b *Session) CreateDynamic(name names.Archive) (repo.DynamicWriter, error) {
+// NewDynamic begins a dynamic index.
+func NewDynamic(name names.Archive, o Options) (*Dynamic, error) {
 	if name.Kind() != names.Didx {
 		return nil, fmt.Errorf("create index %s: want a name that ends in .didx", name)
 	}
-	w := &dynamicWriter{
+	w := &Dynamic{
 		name:   name,
-		header: didx.Header{Ctime: b.store.fs.Now().Unix()},
+		header: didx.Header{Ctime: o.Now.Unix()},
 		sum:    sha256.New(),
 		block:  make([]byte, 0, dynamicBlock*didx.EntrySize),
 		off:    didx.HeaderSize,
 	}
 	var err error
-	if w.file, err = b.createIndex(name, &w.header.UUID); err != nil {
+	if w.file, err = o.create(&w.header.UUID); err != nil {
 		return nil, fmt.Errorf("create index %s: %w", name, err)
 	}
 	return w, nil
 }
 
 // Add appends one entry.
-func (w *dynamicWriter) Add(end uint64, d digest.Digest) error {
+func (w *Dynamic) Add(end uint64, d digest.Digest) error {
 	switch {
 	case w.closed:
 		return fmt.Errorf("index %s: an entry after it was closed", w.name)
@@ -71,7 +74,7 @@ func (w *dynamicWriter) Add(end uint64, d digest.Digest) error {
 	return nil
 }
 
-func (w *dynamicWriter) flush() error {
+func (w *Dynamic) flush() error {
 	w.sum.Write(w.block)
 	n, err := w.file.WriteAt(w.block, w.off)
 	w.off += int64(n)
@@ -79,19 +82,19 @@ func (w *dynamicWriter) flush() error {
 	return err
 }
 
-// Close completes the index and gives it its name.
-func (w *dynamicWriter) Close() (size uint64, csum digest.Digest, err error) {
+// Close completes the index and settles its file.
+func (w *Dynamic) Close() (size uint64, csum digest.Digest, err error) {
 	if w.closed {
 		return 0, digest.Digest{}, fmt.Errorf("index %s: closed twice", w.name)
 	}
 	w.closed = true
-	if err := w.file.settle(w.complete()); err != nil {
+	if err := w.file.Settle(w.complete()); err != nil {
 		return 0, digest.Digest{}, fmt.Errorf("index %s: %w", w.name, err)
 	}
 	return w.end, w.header.Sum, nil
 }
 
-func (w *dynamicWriter) complete() error {
+func (w *Dynamic) complete() error {
 	switch {
 	case w.failed != nil:
 		return fmt.Errorf("an earlier write failed: %w", w.failed)

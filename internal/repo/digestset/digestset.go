@@ -1,4 +1,6 @@
-package datastore
+// Package digestset remembers digests in a bounded amount of memory. A set may
+// forget, so that something is looked at twice; it never invents.
+package digestset
 
 import (
 	"hash/maphash"
@@ -6,29 +8,29 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 )
 
-// digestSet remembers digests in a bounded amount of memory: 16 bytes of each,
-// in a table that doubles up to its limit and where a newcomer then replaces
-// who sits in its place. It may forget, never invent. The 16 bytes are a hash
-// of the whole digest under a random seed: what an index names need not be a
-// digest, and a name that is half zeros, after a torn write, or that someone
-// made up to look like another must not pass for that other.
-type digestSet struct {
+// Set remembers 16 bytes of each digest, in a table that doubles up to its
+// limit and where a newcomer then replaces who sits in its place. The 16 bytes are
+// a hash of the whole digest under a random seed: what an index names need not be
+// a digest, and a name that is half zeros, after a torn write, or that someone
+// made up to look like another must not pass for that other. It is not safe for
+// concurrent use.
+type Set struct {
 	seeds [2]maphash.Seed
 	slots [][2]uint64
 	used  int
 	limit int // slots
 }
 
-// newDigestSet returns a set of at most limit slots of 16 bytes; limit is a
+// New returns a set of at most limit slots of 16 bytes; limit is a
 // power of two.
-func newDigestSet(limit int) *digestSet {
-	return &digestSet{
+func New(limit int) *Set {
+	return &Set{
 		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 		slots: make([][2]uint64, min(256, limit)), limit: limit,
 	}
 }
 
-func (s *digestSet) keyOf(d digest.Digest) [2]uint64 {
+func (s *Set) keyOf(d digest.Digest) [2]uint64 {
 	return [2]uint64{maphash.Bytes(s.seeds[0], d[:]), maphash.Bytes(s.seeds[1], d[:])}
 }
 
@@ -37,7 +39,7 @@ const probes = 8
 
 // slot is where a key sits, or else a place for it: a free one, or one whose
 // owner has to go.
-func (s *digestSet) slot(key [2]uint64) *[2]uint64 {
+func (s *Set) slot(key [2]uint64) *[2]uint64 {
 	mask := uint64(len(s.slots) - 1)
 	home := key[1] >> 8
 	for i := range uint64(probes) {
@@ -49,19 +51,21 @@ func (s *digestSet) slot(key [2]uint64) *[2]uint64 {
 	return &s.slots[(home+key[0]%probes)&mask]
 }
 
-func (s *digestSet) has(d digest.Digest) bool {
+// Has reports whether the set remembers d.
+func (s *Set) Has(d digest.Digest) bool {
 	key := s.keyOf(d)
 	return *s.slot(key) == key && key != [2]uint64{}
 }
 
-func (s *digestSet) add(d digest.Digest) {
+// Add remembers d.
+func (s *Set) Add(d digest.Digest) {
 	if s.used > len(s.slots)/2 && len(s.slots) < s.limit {
 		s.grow()
 	}
 	s.place(s.keyOf(d))
 }
 
-func (s *digestSet) place(key [2]uint64) {
+func (s *Set) place(key [2]uint64) {
 	slot := s.slot(key)
 	if *slot == [2]uint64{} {
 		s.used++
@@ -69,7 +73,7 @@ func (s *digestSet) place(key [2]uint64) {
 	*slot = key
 }
 
-func (s *digestSet) grow() {
+func (s *Set) grow() {
 	old := s.slots
 	s.slots, s.used = make([][2]uint64, 2*len(old)), 0
 	for _, key := range old {
