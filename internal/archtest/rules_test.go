@@ -52,8 +52,12 @@ var rooms = []room{
 	{dir: "internal/confdir", may: "internal/keystore internal/format", std: noWire},                                     // the files of a server's configuration
 	{dir: "internal/accounts", may: "internal/access internal/confdir internal/format internal/secret", std: "net/http"}, // who can log in to a server
 	{dir: "internal/objstore", may: "internal/cancel", std: "os net"},                                                    // what a bucket can do
+	{dir: "internal/objstore/limit", may: "internal/objstore internal/cancel internal/throttle", std: "os"},              // requests at once, bytes a second
+	{dir: "internal/objstore/cache", may: "internal/objstore", std: noWire},                                              // objects in a directory
+	{dir: "internal/objstore/faulty/front", may: "internal/objstore", std: "os"},                                         // an engine's server with faults
 	{dir: "internal/objstore/s3", may: "internal/objstore"},
-	{dir: "internal/pamcheck", std: noWire}, // one password of one user of this machine
+	{dir: "internal/objstore/objtest/gateway", may: "internal/objstore internal/objstore/s3"}, // a real engine for tests
+	{dir: "internal/pamcheck", std: noWire},                                                   // one password of one user of this machine
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
