@@ -264,8 +264,11 @@ func (r *fileRestore) tell(d filerestore.Driver) {
 	}
 }
 
-// explainFiles adds what to do.
-func explainFiles(err error) error {
+// explainFiles adds what to do. What ctx has cut short is nobody's fault.
+func explainFiles(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if errors.Is(err, filerestore.ErrLocked) {
 		return hint(err, "--passphrase-file opens it")
 	}

@@ -131,7 +131,7 @@ func runFileExtract(ctx context.Context, a *app, o fileExtractOptions) error {
 		start := a.Now()
 		res, err := e.run(ctx, format, single, x)
 		if err != nil {
-			return explainFiles(err)
+			return explainFiles(ctx, err)
 		}
 		return e.tell(res, format, a.Now().Sub(start), x)
 	})
@@ -146,7 +146,7 @@ func (e *fileExtract) part(ctx context.Context, o filerestore.OpenOptions) (file
 	}
 	part, err := e.driver.Open(ctx, e.path, o)
 	if err != nil {
-		return nil, explainFiles(err)
+		return nil, explainFiles(ctx, err)
 	}
 	return part, nil
 }

@@ -67,7 +67,7 @@ func runFileList(ctx context.Context, a *app, o fileListOptions) error {
 		all, err := d.List(ctx, p)
 		r.tell(d)
 		if err != nil {
-			return explainFiles(err)
+			return explainFiles(ctx, err)
 		}
 		return r.listed(all)
 	})
