@@ -113,6 +113,14 @@ func TestAMachineThatDoesNotAnswerIsKilledAndStartedAnew(t *testing.T) {
 	}
 }
 
+func TestMoreDisksTakeMoreMemory(t *testing.T) {
+	for disks, want := range map[int]int{1: 320, 9: 320, 10: 448, 20: 448, 128: 664} {
+		if got := memoryFor(disks); got != want {
+			t.Errorf("%d disks: %d MiB, want %d", disks, got, want)
+		}
+	}
+}
+
 func TestAMachineIsRefusedWhereTheHostHasNoMemoryForIt(t *testing.T) {
 	if err := roomFor(320); err != nil {
 		t.Error(err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -117,6 +118,16 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("its QEMU is confined", confined)
+	t.Run("its file system is small", func(t *testing.T) {
+		config, err := (Appliance{Init: appliancetest.Build(t, initprog)}).Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := config.WriteInitrd(io.Discard); err != nil || n > 25e6 {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
 	t.Run("a wrong ticket opens nothing", func(t *testing.T) {
 		other := c.m
 		other.Ticket = "another"
@@ -214,6 +225,14 @@ func TestTheMachineReadsWhatItsDisksHave(t *testing.T) {
 // signalQEMU sends a signal to the child of this process that is a QEMU.
 func signalQEMU(t *testing.T, s syscall.Signal) {
 	t.Helper()
+	if err := syscall.Kill(pidOfQEMU(t), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pidOfQEMU finds that child.
+func pidOfQEMU(t *testing.T) int {
+	t.Helper()
 	lists, err := filepath.Glob("/proc/self/task/*/children")
 	if err != nil {
 		t.Fatal(err)
@@ -227,12 +246,44 @@ func signalQEMU(t *testing.T, s syscall.Signal) {
 			line, err := os.ReadFile("/proc/" + f + "/cmdline")
 			if err == nil && bytes.Contains(line, []byte("holdfast-appliance")) {
 				pid, err := strconv.Atoi(f)
-				if err = errors.Join(err, syscall.Kill(pid, s)); err != nil {
+				if err != nil {
 					t.Fatal(err)
 				}
-				return
+				return pid
 			}
 		}
 	}
 	t.Fatal("no QEMU is a child of this process")
+	return 0
+}
+
+// confined holds the QEMU of a strange disk to a sandbox, a user without rights and no network.
+func confined(t *testing.T) {
+	proc := fmt.Sprintf("/proc/%d/", pidOfQEMU(t))
+	status, err := os.ReadFile(proc + "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"Seccomp:\t2\n"} // a filter
+	if os.Geteuid() == 0 {
+		want = append(want, "Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n", "CapEff:\t0000000000000000\n")
+	}
+	for _, w := range want {
+		if !strings.Contains(string(status), w) {
+			t.Errorf("QEMU has not %q:\n%s", w, status)
+		}
+	}
+	line, err := os.ReadFile(proc + "cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := strings.Split(string(line), "\x00")
+	if !slices.Contains(args, "-nodefaults") { // else there is a network card that nobody asked for
+		t.Errorf("%q", args)
+	}
+	for _, a := range args {
+		if strings.HasPrefix(a, "-net") || strings.HasPrefix(a, "-nic") || strings.Contains(a, "virtio-net") || strings.Contains(a, "e1000") {
+			t.Errorf("a network card: %q", a)
+		}
+	}
 }
