@@ -58,6 +58,7 @@ var rooms = []room{
 	{dir: "internal/objstore/s3", may: "internal/objstore"},
 	{dir: "internal/objstore/objtest/gateway", may: "internal/objstore internal/objstore/s3"}, // a real engine for tests
 	{dir: "internal/pamcheck", std: noWire},                                                   // one password of one user of this machine
+	{dir: "internal/ledger", may: ground + " internal/objstore", std: "os net"},               // one map that many share through a bucket
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
@@ -140,6 +141,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/ncruces/go-strftime", "internal/tape/media", "media sets are named by templates of strftime"},
 	{"github.com/minio/minio-go", "internal/objstore/s3", "one room speaks S3"},
 	{"github.com/johannesboyne/gofakes3", "internal/objstore", "an engine of object stores in tests"},
+	{"github.com/tidwall/btree", "internal/ledger", "copies that share what they have in common are the ledger's"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
 	{"github.com/google/uuid", "internal/format internal/tape internal/cli internal/server bench/tape", "tapes and media sets are named by UUIDs"},
 	{"github.com/beevik/etree", "internal/guest/libvirt", "definitions of domains are changed, and kept otherwise"},
