@@ -33,10 +33,16 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/proto/rest"
 	"github.com/holdfast-backup/holdfast/internal/proto/upgrade"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/ahead"
 	"github.com/holdfast-backup/holdfast/internal/repo/spool"
 )
 
+// MaxAhead is how many chunks are on their way, or wait to be read.
+const MaxAhead = 16
+
 const (
+	maxWaiting = 128 << 20 // bytes of them
+
 	maxBlob  = blob.MaxPlain + blob.EncryptedHeaderSize // the limits of the format
 	maxChunk = blob.MaxChunk + blob.EncryptedHeaderSize
 )
@@ -49,7 +55,7 @@ type Snapshot struct {
 	m     *manifest.Manifest
 	ctx   context.Context // of what has none of its own
 	stop  context.CancelCauseFunc
-	ahead *ahead
+	ahead *ahead.Fetcher
 }
 
 var _ repo.Snapshot = (*Snapshot)(nil)
@@ -60,7 +66,7 @@ var _ repo.Snapshot = (*Snapshot)(nil)
 func Open(ctx context.Context, conn *upgrade.Client, name names.Snapshot) (*Snapshot, error) {
 	p := &Snapshot{conn: conn, name: name}
 	p.ctx, p.stop = context.WithCancelCause(context.WithoutCancel(ctx))
-	p.ahead = newAhead(p)
+	p.ahead = ahead.New(p.ctx, ahead.Limits{Chunks: MaxAhead, Bytes: maxWaiting}, p.chunk)
 	opening := context.AfterFunc(ctx, func() { p.stop(context.Cause(ctx)) })
 	var raw bytes.Buffer
 	err := p.download(names.Manifest, &raw, maxBlob)
@@ -190,41 +196,13 @@ func (p *Snapshot) fetch(ctx context.Context, path string, q url.Values, room fu
 
 // ReadChunk appends the encoded chunk to buf[:0], not yet checked.
 func (p *Snapshot) ReadChunk(ctx context.Context, d digest.Digest, buf []byte) ([]byte, error) {
-	it, err := p.ahead.claim(ctx, d)
-	if err != nil {
-		return buf[:0], err
-	}
-	if it != nil {
-		defer p.ahead.drop(it)
-		return append(buf[:0], it.raw...), nil
-	}
-	raw, err := p.chunk(ctx, d, func(size int) ([]byte, error) {
-		if cap(buf) < size {
-			buf = make([]byte, size)
-		}
-		return buf[:size], nil
-	})
-	if err != nil {
-		return buf[:0], err
-	}
-	return raw, nil
+	return p.ahead.Read(ctx, d, buf)
 }
 
 // LendChunk returns the encoded chunk, not yet checked, where it lies. It is the
 // caller's until back is called.
 func (p *Snapshot) LendChunk(ctx context.Context, d digest.Digest) (raw []byte, back func(), err error) {
-	it, err := p.ahead.claim(ctx, d)
-	if err != nil {
-		return nil, nil, err
-	}
-	if it == nil {
-		it = newItem(ctx, d)
-		if p.ahead.fetch(it); it.err != nil {
-			p.ahead.drop(it)
-			return nil, nil, it.err
-		}
-	}
-	return it.raw, func() { p.ahead.drop(it) }, nil
+	return p.ahead.Lend(ctx, d)
 }
 
 // chunk reads a chunk to where place says, which is asked when its size is known.
@@ -267,13 +245,13 @@ func (p *Snapshot) chunk(ctx context.Context, d digest.Digest, place func(size i
 }
 
 // Prefetch says that these chunks will be read soon, in this order.
-func (p *Snapshot) Prefetch(ds []digest.Digest) { p.ahead.begin(ds) }
+func (p *Snapshot) Prefetch(ds []digest.Digest) { p.ahead.Prefetch(ds) }
 
 // Close ends the connection.
 func (p *Snapshot) Close() error {
 	p.stop(errClosed)
 	err := p.conn.Close()
-	p.ahead.close()
+	p.ahead.Close()
 	return err
 }
 
