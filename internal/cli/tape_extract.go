@@ -69,9 +69,7 @@ func runTapeExtract(ctx context.Context, a *app, o *tapeOptions, r restoreOption
 		}
 		defer func() { err = errors.Join(err, snap.Close()) }()
 		if r.path == "" && len(r.patterns) == 0 {
-			if err := snap.Fetch(ctx, wholeArchive(snap.Manifest(), r.archive)...); err != nil {
-				return err
-			}
+			snap.Want(wholeArchive(snap.Manifest(), r.archive)...)
 		}
 		one := *a
 		one.given = snap

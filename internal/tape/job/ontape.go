@@ -29,8 +29,7 @@ import (
 //
 // A chunk is looked for in the catalogs. What passes by on the way to it and is of
 // the same snapshot is kept too; so what lies in a row on a medium is read in a row.
-// Who wants all of an archive calls Fetch before: that reads each file of the media
-// once, in their order.
+// Who wants all of an archive says so with Want before.
 type OnTape struct {
 	picking
 	choice   Choice
@@ -41,6 +40,7 @@ type OnTape struct {
 	named    indexset.Set // chunks of the snapshot
 
 	mu     sync.Mutex
+	wanted []names.Archive // of which all is wanted, and nothing is read yet
 	drive  tape.Drive
 	loaded uuid.UUID // the medium in the drive
 	reader *tape.Reader

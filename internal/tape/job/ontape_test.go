@@ -51,7 +51,7 @@ func plainOf(t *testing.T, s repo.Snapshot, from int) ([]byte, error) {
 func TestArchivesAreReadStraightFromTape(t *testing.T) {
 	s, from, r, _ := written(t)
 	want := content(30, 1, 1, 1, 1, 1, 1, 3)
-	for _, fetch := range []bool{true, false} {
+	for _, all := range []bool{true, false} {
 		dir := filepath.Join(t.TempDir(), "spool")
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -61,19 +61,23 @@ func TestArchivesAreReadStraightFromTape(t *testing.T) {
 			s.showLogs(t)
 			t.Fatal(err)
 		}
-		if fetch {
-			if err := o.Fetch(t.Context(), image); err != nil {
+		if all {
+			o.Want(image)
+			if last, err := plainOf(t, o, 6); err != nil || !bytes.HasSuffix(want, last) {
+				t.Fatalf("the last chunk is %d bytes, %v", len(last), err)
+			}
+			if err := o.letGo(); err != nil {
 				t.Fatal(err)
 			}
 			s.lib.open = true // from now on nothing comes from the drive
 		}
 		got, err := plainOf(t, o, 0)
-		if fetch {
+		if all {
 			s.lib.open = false
 		}
 		if err != nil || !bytes.Equal(got, want) {
 			s.showLogs(t)
-			t.Errorf("fetched before: %v: %d bytes, %v", fetch, len(got), err)
+			t.Errorf("all wanted: %v: %d bytes, %v", all, len(got), err)
 		}
 		was, err := from.Open(t.Context(), day(3))
 		if err != nil {
@@ -103,18 +107,25 @@ func TestDamagedChunkIsToldWhenItIsReadFromTape(t *testing.T) {
 			c.damaged = map[int]bool{6: true}
 		}
 	}
-	dir := filepath.Join(t.TempDir(), "spool")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	o, err := s.OpenSnapshot(t.Context(), r.MediaSet, Choice{"store1", day(0)}, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = o.Close() }()
-	_, err = plainOf(t, o, 0)
-	if _, ok := errors.AsType[*repo.CorruptError](err); !ok && !errors.Is(err, blob.ErrFormat) {
-		t.Errorf("%v", err)
+	for _, all := range []bool{true, false} {
+		dir := filepath.Join(t.TempDir(), "spool")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		o, err := s.OpenSnapshot(t.Context(), r.MediaSet, Choice{"store1", day(0)}, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all {
+			o.Want(image)
+		}
+		_, err = plainOf(t, o, 0)
+		if _, ok := errors.AsType[*repo.CorruptError](err); !ok && !errors.Is(err, blob.ErrFormat) {
+			t.Errorf("all wanted: %v: %v", all, err)
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -27,8 +27,11 @@ func (o *OnTape) ReadChunk(ctx context.Context, d digest.Digest, buf []byte) ([]
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if err := o.fetch(ctx); err != nil && !isDamage(err) {
+		return buf[:0], err
+	}
 	if raw, err = o.kept(d, buf); !errors.Is(err, fs.ErrNotExist) {
-		return raw, err // somebody else has brought it
+		return raw, err // it has been brought
 	}
 	if err := o.bring(ctx, d); err != nil {
 		return buf[:0], err
@@ -172,16 +175,27 @@ func (o *OnTape) letGo() error {
 	return err
 }
 
-// Fetch reads all chunks of some archives, each file of the media once. What is
-// damaged is told when it is asked for.
-func (o *OnTape) Fetch(ctx context.Context, archives ...names.Archive) (err error) {
+// Want says that all of some archives is wanted: with the first chunk that is asked
+// for and not kept yet all of theirs are read, each file of the media once, in their
+// order. What is damaged is told when it is asked for.
+func (o *OnTape) Want(archives ...names.Archive) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.wanted = append(o.wanted, archives...)
+}
+
+// fetch reads what is wanted, once: what that does not bring is looked for alone.
+func (o *OnTape) fetch(ctx context.Context) error {
+	wish := o.wanted
+	o.wanted = nil
+	if len(wish) == 0 {
+		return nil
+	}
 	if err := o.letGo(); err != nil {
 		return err
 	}
 	files := wantedFiles{}
-	for _, name := range archives {
+	for _, name := range wish {
 		f, err := openFile(o, name)
 		if err != nil {
 			return err
