@@ -54,7 +54,7 @@ var rooms = []room{
 	{dir: "internal/objstore", may: "internal/cancel", std: "os net"},                                                    // what a bucket can do
 	{dir: "internal/objstore/limit", may: "internal/objstore internal/cancel internal/throttle", std: "os"},              // requests at once, bytes a second
 	{dir: "internal/objstore/cache", may: "internal/objstore", std: noWire},                                              // objects in a directory
-	{dir: "internal/objstore/faulty/front", may: "internal/objstore", std: "os"},                                         // an engine's server with faults
+	{dir: "internal/objstore/faulty/front", may: "internal/objstore internal/cancel", std: "os"},                         // an engine's server with faults
 	{dir: "internal/objstore/s3", may: "internal/objstore"},
 	{dir: "internal/objstore/objtest/gateway", may: "internal/objstore internal/objstore/s3"}, // a real engine for tests
 	{dir: "internal/pamcheck", std: noWire},                                                   // one password of one user of this machine

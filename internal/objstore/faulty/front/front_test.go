@@ -84,7 +84,7 @@ func TestObjectsThatAreNeverReplacedBearEveryFault(t *testing.T) {
 	r := retry.New(s, often)
 	ctx := t.Context()
 	bodies := rand.NewChaCha8([32]byte{2})
-	for i := range 60 {
+	for i := range 40 {
 		key, body := fmt.Sprint("o", i), make([]byte, 1000*i)
 		_, _ = bodies.Read(body)
 		if _, err := r.Put(ctx, key, bytes.NewReader(body), objstore.PutOptions{If: objstore.IfAbsent}); err != nil {
@@ -105,7 +105,7 @@ func TestObjectsThatAreNeverReplacedBearEveryFault(t *testing.T) {
 	if c := f.Counts(); c.Busy == 0 || c.Lost == 0 || c.Mute == 0 || c.Twice == 0 || c.Cut == 0 {
 		t.Errorf("there were no faults of some kind: %+v", c)
 	}
-	for i := 0; i < 60; i += 2 {
+	for i := 0; i < 40; i += 2 {
 		if st, err := r.Stat(ctx, fmt.Sprint("o", i)); err != nil || st.Size != int64(1000*i) {
 			t.Errorf("o%d: %+v, %v", i, st, err)
 		}
@@ -115,7 +115,7 @@ func TestObjectsThatAreNeverReplacedBearEveryFault(t *testing.T) {
 func TestARepeatedPutThatWasDoneIsNotDoneAgain(t *testing.T) {
 	f, s := engine(t, 1, faulty.Plan{Mute: 0.5})
 	r := retry.New(s, often)
-	for i := range 20 {
+	for i := range 6 {
 		if _, err := r.Put(t.Context(), fmt.Sprint(i), bytes.NewReader([]byte{byte(i)}), objstore.PutOptions{If: objstore.IfAbsent}); err != nil {
 			t.Fatal(err)
 		}
