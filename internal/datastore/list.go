@@ -126,6 +126,24 @@ func (s *Store) finished(n names.Snapshot) (bool, error) {
 	return exists(s.fs, n.Path()+"/"+manifestName)
 }
 
+// finishedTimes lists the finished snapshots of a group, oldest first.
+func (s *Store) finishedTimes(ns names.Namespace, g names.Group) (all []names.Snapshot, err error) {
+	snaps, err := s.times(ns, g)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range snaps {
+		done, err := s.finished(n)
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			all = append(all, n)
+		}
+	}
+	return all, nil
+}
+
 // Groups describes the groups of a namespace.
 func (s *Store) Groups(ctx context.Context, ns names.Namespace) ([]repo.GroupInfo, error) {
 	if err := s.needNamespace(ns); err != nil {

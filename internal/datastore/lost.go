@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/format/fidx"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/repo/verify"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -89,7 +90,7 @@ func (s *Store) isSound(ctx context.Context, d digest.Digest) (ok bool, err erro
 	}
 	defer func() { err = errors.Join(err, u.Unlock()) }()
 	raw, err := s.readChunk(d, nil)
-	if isDamage(err) {
+	if verify.IsDamage(err) {
 		return false, nil
 	}
 	if err != nil {

@@ -110,11 +110,11 @@ func (m *move) makeTarget(from names.Namespace, g names.Group, to names.Namespac
 	if err != nil {
 		return err
 	}
-	snaps, err := m.finished(from, g)
+	snaps, err := s.finishedTimes(from, g)
 	if err != nil {
 		return err
 	}
-	there, err := m.finished(to, g)
+	there, err := s.finishedTimes(to, g)
 	if err != nil {
 		return err
 	}
@@ -145,24 +145,6 @@ func (m *move) makeTarget(from names.Namespace, g names.Group, to names.Namespac
 		return fmt.Errorf("%s is not newer than all snapshots of the group in %s: %w", snaps[0], place(to), repo.ErrExists)
 	}
 	return nil
-}
-
-// finished lists the finished snapshots of a group, oldest first.
-func (m *move) finished(ns names.Namespace, g names.Group) (all []names.Snapshot, err error) {
-	snaps, err := m.store.times(ns, g)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range snaps {
-		done, err := exists(m.store.fs, n.Path()+"/"+manifestName)
-		if err != nil {
-			return nil, err
-		}
-		if done {
-			all = append(all, n)
-		}
-	}
-	return all, nil
 }
 
 // snapshot moves one snapshot, and removes it if it is none. The caller has the

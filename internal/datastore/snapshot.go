@@ -256,3 +256,14 @@ func checkBlob(raw []byte, listed manifest.File) error {
 func (s *Store) badArchive(n names.Snapshot, name names.Archive, err error) error {
 	return &repo.CorruptError{What: "archive " + name.String() + " in " + n.String(), Err: err}
 }
+
+// indexError sorts an error of opening an index into corrupt and not found out.
+func (s *Store) indexError(n names.Snapshot, name names.Archive, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s.badArchive(n, name, errors.New("the file is missing"))
+	case errors.Is(err, fidx.ErrFormat), errors.Is(err, didx.ErrFormat):
+		return s.badArchive(n, name, err)
+	}
+	return fmt.Errorf("archive %s in %s: %w", name, n, err)
+}

@@ -10,15 +10,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
 
-// StoredFile is an archive as it lies in the directory of a snapshot.
-type StoredFile struct {
-	Name names.Archive
-	Size int64 // of the file: of an index that is not the size of the archive
-}
-
 // StoredFiles lists what lies in the directory of a snapshot, finished or not, by
 // name: the manifest and what the manifest does not list, too.
-func (s *Store) StoredFiles(_ context.Context, n names.Snapshot) ([]StoredFile, error) {
+func (s *Store) StoredFiles(_ context.Context, n names.Snapshot) ([]repo.StoredFile, error) {
 	entries, err := s.fs.ReadDir(n.Path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("snapshot %s: %w", n, repo.ErrNotFound)
@@ -26,7 +20,7 @@ func (s *Store) StoredFiles(_ context.Context, n names.Snapshot) ([]StoredFile, 
 	if err != nil {
 		return nil, fmt.Errorf("files of %s: %w", n, err)
 	}
-	var files []StoredFile
+	var files []repo.StoredFile
 	for _, e := range entries {
 		name, err := names.ParseArchive(e.Name)
 		if err != nil || !e.IsRegular() {
@@ -39,7 +33,7 @@ func (s *Store) StoredFiles(_ context.Context, n names.Snapshot) ([]StoredFile, 
 		if err != nil {
 			return nil, fmt.Errorf("files of %s: %w", n, err)
 		}
-		files = append(files, StoredFile{name, info.Size})
+		files = append(files, repo.StoredFile{Name: name, Size: info.Size})
 	}
 	return files, nil
 }

@@ -152,6 +152,12 @@ type MoveNamespaceOptions struct {
 	KeepSource bool            // do not remove namespaces that have become empty
 }
 
+// StoredFile is an archive as it is stored with a snapshot.
+type StoredFile struct {
+	Name names.Archive
+	Size int64 // of the file: of an index that is not the size of the archive
+}
+
 // GroupInfo describes a group in a listing.
 type GroupInfo struct {
 	Namespace  names.Namespace

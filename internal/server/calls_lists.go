@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
-	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/proto/items"
@@ -133,7 +132,7 @@ func someSnapshots(ctx context.Context, r *api.Request, h *stores.Handle) ([]rep
 	}), nil
 }
 
-func snapshotItem(info repo.SnapshotInfo, stored []datastore.StoredFile) items.Snapshot {
+func snapshotItem(info repo.SnapshotInfo, stored []repo.StoredFile) items.Snapshot {
 	n := info.Snapshot
 	item := items.Snapshot{
 		Type: string(n.Type), ID: n.ID, Time: n.Time, Fingerprint: info.Fingerprint,
@@ -162,7 +161,7 @@ func snapshotItem(info repo.SnapshotInfo, stored []datastore.StoredFile) items.S
 }
 
 // fileItems lists the files of the manifest, the manifest, and the others.
-func fileItems(listed []manifest.File, signed bool, stored []datastore.StoredFile) []items.File {
+func fileItems(listed []manifest.File, signed bool, stored []repo.StoredFile) []items.File {
 	list := []items.File{}
 	known := map[string]bool{names.Manifest.String(): true}
 	for _, f := range listed {

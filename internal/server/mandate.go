@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
-	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
@@ -20,7 +19,7 @@ type mandate struct {
 }
 
 // local is a datastore of this server as far as the mandate reaches.
-func (m mandate) local(s *datastore.Store, name string, op stores.Operation) repo.Repository {
+func (m mandate) local(s stores.Store, name string, op stores.Operation) repo.Repository {
 	at := bounds{m, func(ns names.Namespace, c access.Call) error { return m.policy.Require(m.who, name, ns, c) }}
 	if op == stores.Write {
 		return localTarget{target{s, at}, s}
@@ -47,7 +46,7 @@ type bounds struct {
 
 // localSource is read as far as its bounds let.
 type localSource struct {
-	*datastore.Store
+	stores.Store
 	bounds
 	name string
 }
@@ -128,7 +127,7 @@ func (t target) ForgetGroup(ctx context.Context, ns names.Namespace, g names.Gro
 // localTarget is a target whose snapshots can be mended.
 type localTarget struct {
 	target
-	store *datastore.Store
+	store stores.Store
 }
 
 // Mend implements repo.Mender.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/upid"
 	"github.com/holdfast-backup/holdfast/internal/replicate"
@@ -111,7 +110,7 @@ func (s *Server) startSync(j jobs.Job, task tasks.Job) (upid.UPID, error) {
 // otherRepository is the datastore that a job names besides its own.
 type otherRepository struct {
 	repo.Repository
-	store *datastore.Store // the same, if it is one of this server
+	store stores.Store // the same, if it is one of this server
 	auth  string           // who we are there; "": not on another server
 	close func() error
 }

@@ -60,6 +60,24 @@ const (
 	Write
 )
 
+// Store is what a server asks of a datastore, whatever holds it.
+type Store interface {
+	repo.Repository
+	repo.Mender
+	repo.Refiller
+	repo.Mover
+	// Owner returns who owns a group; the zero value if nobody does: then nobody
+	// but an administrator can do anything with it.
+	Owner(ctx context.Context, ns names.Namespace, g names.Group) (names.AuthID, error)
+	// Protected reports whether a snapshot is protected.
+	Protected(ctx context.Context, n names.Snapshot) (bool, error)
+	// StoredFiles lists what is stored with a snapshot, finished or not, by name:
+	// the manifest and what the manifest does not list, too.
+	StoredFiles(ctx context.Context, n names.Snapshot) ([]repo.StoredFile, error)
+}
+
+var _ Store = (*datastore.Store)(nil)
+
 // Set is the datastores of a server. It is safe for concurrent use.
 type Set struct {
 	conf confdir.Dir
@@ -73,7 +91,7 @@ type Set struct {
 
 // shared is one open store.
 type shared struct {
-	store   *datastore.Store
+	store   Store
 	path    string
 	dir     os.FileInfo // of the directory when it was opened
 	sync    datastore.SyncLevel
@@ -141,7 +159,7 @@ func (s *Set) load() error {
 
 // Handle is a store in use. Close it.
 type Handle struct {
-	*datastore.Store
+	Store
 	Config Config
 
 	set    *Set
