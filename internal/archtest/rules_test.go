@@ -140,7 +140,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"github.com/go-crypt/x", "internal/access/passwd", "one room knows how passwords are kept"},
 	{"go.yaml.in/yaml", "internal/idmap", "containers are configured in YAML"},
 	{"github.com/ncruces/go-strftime", "internal/tape/media", "media sets are named by templates of strftime"},
-	{"github.com/minio/minio-go", "internal/objstore/s3", "one room speaks S3"},
+	{"github.com/minio/minio-go", "internal/objstore/s3 internal/objstore/objtest/gateway", "one room speaks S3; another makes buckets for tests"},
 	{"github.com/johannesboyne/gofakes3", "internal/objstore", "an engine of object stores in tests"},
 	{"github.com/tidwall/btree", "internal/ledger", "copies that share what they have in common are the ledger's"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},

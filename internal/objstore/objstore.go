@@ -38,6 +38,7 @@ var (
 	ErrBucket       = errors.New("no such bucket")
 	ErrKey          = errors.New("not a key of an object")
 	ErrTooMany      = errors.New("too many keys for one removal")
+	ErrClock        = errors.New("the object store does not believe this machine's clock")
 )
 
 // BusyError is a store that is asked too much or cannot answer now. What was

@@ -105,7 +105,7 @@ func (s *Store) asked(k Kind, err error) {
 
 // answer reports whether an error is what the store has to say.
 func answer(err error) bool {
-	for _, kind := range []error{objstore.ErrNotFound, objstore.ErrPrecondition, objstore.ErrDenied, objstore.ErrBucket} {
+	for _, kind := range []error{objstore.ErrNotFound, objstore.ErrPrecondition, objstore.ErrDenied, objstore.ErrBucket, objstore.ErrClock} {
 		if errors.Is(err, kind) {
 			return true
 		}

@@ -62,7 +62,7 @@ func (s *Store) Retries() int64 { return s.retries.Load() }
 // change.
 func lasting(err error) bool {
 	for _, kind := range []error{
-		objstore.ErrNotFound, objstore.ErrPrecondition, objstore.ErrDenied, objstore.ErrBucket, objstore.ErrKey, objstore.ErrTooMany,
+		objstore.ErrNotFound, objstore.ErrPrecondition, objstore.ErrDenied, objstore.ErrBucket, objstore.ErrKey, objstore.ErrTooMany, objstore.ErrClock,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, kind) {

@@ -287,13 +287,17 @@ func (s *Store) failed(what, key string, err error) error {
 	switch {
 	case r.Code == minio.NoSuchBucket:
 		return at(objstore.ErrBucket)
+	case r.Code == "RequestTimeTooSkewed":
+		return at(objstore.ErrClock)
 	case r.StatusCode == http.StatusPreconditionFailed, r.Code == "ConditionalRequestConflict":
 		return at(objstore.ErrPrecondition)
 	case r.Code == minio.InvalidAccessKeyID, r.Code == "XAdminUserNotFound": // the latter is 404 of versitygw
 		return at(objstore.ErrDenied)
+	case r.Code == "ObjectParentIsFile", r.Code == "ExistingObjectIsDirectory": // of versitygw, where keys are files
+		return at(objstore.ErrKey)
 	case r.StatusCode == http.StatusNotFound, r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
 		return at(objstore.ErrNotFound)
-	case r.StatusCode == http.StatusForbidden, r.StatusCode == http.StatusUnauthorized, r.Code == "InvalidRetentionPeriod", r.Code == "ObjectLocked",
+	case r.StatusCode == http.StatusForbidden, r.StatusCode == http.StatusUnauthorized, r.Code == minio.AccessDenied, r.Code == "InvalidRetentionPeriod", r.Code == "ObjectLocked",
 		r.Code == "InvalidRequest" && what == "lock", r.Code == "ObjectLockConfigurationNotFoundError":
 		return at(objstore.ErrDenied)
 	case r.StatusCode == http.StatusServiceUnavailable, r.StatusCode == http.StatusTooManyRequests, r.Code == "SlowDown":

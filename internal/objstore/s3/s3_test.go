@@ -72,6 +72,8 @@ func TestAnswersOfTheEngineAreTold(t *testing.T) {
 		{"a wrong key", http.StatusForbidden, "SignatureDoesNotMatch", objstore.ErrDenied},
 		{"a key that nobody has", http.StatusNotFound, "InvalidAccessKeyId", objstore.ErrDenied},
 		{"no bucket", http.StatusNotFound, "NoSuchBucket", objstore.ErrBucket},
+		{"a clock that is wrong", http.StatusForbidden, "RequestTimeTooSkewed", objstore.ErrClock},
+		{"a directory of files", http.StatusConflict, "ObjectParentIsFile", objstore.ErrKey},
 		{"a lost race", http.StatusConflict, "ConditionalRequestConflict", objstore.ErrPrecondition},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

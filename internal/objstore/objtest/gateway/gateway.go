@@ -1,0 +1,217 @@
+// Package gateway runs a real engine of object stores for tests: versitygw, which
+// keeps objects as files, checks signatures and rights, and has object lock.
+//
+// test/packages builds the program once into the user's cache directory. Where it is
+// missing tests are skipped with the reason, and fail when CI is "true".
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/holdfast-backup/holdfast/internal/objstore/s3"
+)
+
+// Version is the one that tests are made for; test/packages builds it.
+const Version = "v1.8.0"
+
+// The keys of who may do everything.
+const (
+	AccessKey = "holdfast"
+	SecretKey = "secret-of-the-tests"
+)
+
+const startTime = 20 * time.Second
+
+// Gateway is a server that runs until its test ends.
+type Gateway struct {
+	Endpoint string // http://127.0.0.1:port
+	Dir      string // has a directory for each bucket, and the objects as files in it
+	program  string
+	client   *minio.Client
+}
+
+// Program is where the server is, once it was built.
+func Program() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "holdfast", "versitygw-"+Version)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("there is no versitygw %s: %w", Version, err)
+	}
+	return path, nil
+}
+
+// Start runs a server with an empty directory.
+func Start(t testing.TB) *Gateway {
+	t.Helper()
+	program, err := Program()
+	if err != nil {
+		lack(t, err)
+	}
+	home := t.TempDir()
+	g := &Gateway{Dir: filepath.Join(home, "buckets"), program: program}
+	for _, dir := range []string{"buckets", "meta", "old", "users"} {
+		if err := os.Mkdir(filepath.Join(home, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for try := 1; ; try++ {
+		err := g.start(t, home)
+		if err == nil {
+			break
+		}
+		if try == 3 { // somebody else was given the port each time
+			t.Fatal(err)
+		}
+	}
+	g.client, err = minio.New(g.Endpoint[len("http://"):], &minio.Options{Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: "us-east-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// lack skips the test for want of the program, or fails it when CI is "true".
+func lack(t testing.TB, reason error) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%v (test/packages builds what the tests need)", reason)
+	}
+	t.Skipf("%v (test/packages builds what the tests need)", reason)
+}
+
+// start runs the server on a port that is free now.
+func (g *Gateway) start(t testing.TB, home string) error {
+	t.Helper()
+	port, err := freePort(t.Context())
+	if err != nil {
+		return err
+	}
+	in := func(name string) string { return filepath.Join(home, name) }
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context())) // what cleans up behind a test still asks it
+	cmd := exec.CommandContext(ctx, g.program, "--port", port, "--keep-alive", "--quiet", "--health", "/health", "--iam-dir", in("users"), "--iam-cache-disable",
+		"posix", "--sidecar", in("meta"), "--versioning-dir", in("old"), g.Dir)
+	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		stop()
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	end := func() {
+		stop()
+		<-ended
+	}
+	g.Endpoint = "http://" + port
+	if err := g.await(ctx, ended); err != nil {
+		end()
+		return fmt.Errorf("versitygw does not start: %w: %s", err, said.Bytes())
+	}
+	t.Cleanup(end)
+	return nil
+}
+
+func freePort(ctx context.Context) (string, error) {
+	var c net.ListenConfig
+	l, err := c.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+var errEnded = errors.New("it ended")
+
+// await returns when the server answers.
+func (g *Gateway) await(ctx context.Context, ended chan error) error {
+	ctx, stop := context.WithTimeout(ctx, startTime)
+	defer stop()
+	for {
+		q, err := http.NewRequestWithContext(ctx, http.MethodGet, g.Endpoint+"/health", nil)
+		if err != nil {
+			return err
+		}
+		a, err := http.DefaultClient.Do(q)
+		if err == nil {
+			return a.Body.Close()
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			return fmt.Errorf("%w: %w", errEnded, err)
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Bucket makes a bucket and returns its address, without a prefix. With lock its
+// objects can be retained.
+func (g *Gateway) Bucket(t testing.TB, name string, lock bool) s3.Address {
+	t.Helper()
+	if err := g.client.MakeBucket(t.Context(), name, minio.MakeBucketOptions{ObjectLocking: lock}); err != nil {
+		t.Fatal(err)
+	}
+	return g.Address(t, name)
+}
+
+// Address is that of a bucket.
+func (g *Gateway) Address(t testing.TB, path string) s3.Address {
+	t.Helper()
+	a, err := s3.ParseAddress("s3://" + path + "?endpoint=" + g.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Open opens a bucket with the keys that may do everything.
+func (g *Gateway) Open(t testing.TB, at s3.Address) *s3.Store {
+	t.Helper()
+	return g.OpenAs(t, at, AccessKey, SecretKey)
+}
+
+// OpenAs opens a bucket with these keys.
+func (g *Gateway) OpenAs(t testing.TB, at s3.Address, access, secret string) *s3.Store {
+	t.Helper()
+	s, err := s3.Open(at, s3.Options{AccessKey: access, SecretKey: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// User makes a user who may do these things in a bucket and with its objects, as
+// "s3:GetObject", and returns the secret key.
+func (g *Gateway) User(t testing.TB, access, bucket string, actions ...string) (secret string) {
+	t.Helper()
+	secret = "secret-of-" + access
+	cmd := exec.CommandContext(t.Context(), g.program, "admin", "--access", AccessKey, "--secret", SecretKey, "--endpoint-url", g.Endpoint,
+		"create-user", "--access", access, "--secret", secret, "--role", "user")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make user %s: %v: %s", access, err, out)
+	}
+	if err := g.client.SetBucketPolicy(t.Context(), bucket, policy(access, bucket, actions)); err != nil {
+		t.Fatal(err)
+	}
+	return secret
+}
