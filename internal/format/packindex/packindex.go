@@ -53,9 +53,12 @@ const (
 	footerSize = 8 + crcSize + 8
 )
 
-// MaxChunks is the most that one index has: its head fits in 50 MiB, and the
-// whole in 850.
-const MaxChunks = 16 << 20
+// MaxChunks is the most that one index has, MaxHead the bytes of its head; all of
+// it has 900 MiB then.
+const (
+	MaxChunks = 16 << 20
+	MaxHead   = MaxChunks/PerBlock*digest.Size + MaxChunks*markSize + footerSize
+)
 
 const magic = "HFINDEX1"
 
