@@ -96,8 +96,8 @@ func GoneKey(n Number) string { return GonePrefix + n.String() }
 // RunKey is the key of an index.
 func RunKey(n Number, i uint32) string { return fmt.Sprintf("%s%s/%08x", RunPrefix, n, i) }
 
-// DeadKey is the key of packs that were condemned by the entry n.
-func DeadKey(n Number) string { return DeadPrefix + n.String() }
+// DeadKey is the key of a list of what was condemned by the entry n.
+func DeadKey(n Number, i int) string { return fmt.Sprintf("%s%s/%08x", DeadPrefix, n, i) }
 
 // MovedKey is the key of a pack whose chunks lie elsewhere.
 func MovedKey(p pack.ID) string { return MovedPrefix + p.String() }

@@ -200,7 +200,9 @@ func TestBaseThatIsFoundDamagedMeanwhileFailsTheCommit(t *testing.T) {
 	n := later(vm100, 60)
 	session, base := s.begin(t, backupOf(n))
 	err := s.update(func(tx Tx) error {
-		return ChangeManifest(tx, vm100, func(m *manifest.Manifest) { m.SetVerifyState(manifest.VerifyState{State: manifest.VerifyFailed, UPID: task}) })
+		return ChangeManifest(tx, vm100, func(m *manifest.Manifest) {
+			m.SetVerifyState(manifest.VerifyState{State: manifest.VerifyFailed, UPID: task})
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -300,13 +302,13 @@ func TestCommitTakesItsPacksOffTheListOfTheCondemned(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newState()
 			session, _ := s.begin(t, backupOf(vm100))
-			if err := Set(s, DeadKey(9), tc.dead); err != nil {
+			if err := Set(s, DeadKey(9, 0), tc.dead); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.commit(t, vm100, session, needs); errors.Is(err, ErrRemoved) != tc.refused {
 				t.Fatalf("err = %v", err)
 			}
-			list, ok, err := Get[Dead](s, DeadKey(9))
+			list, ok, err := Get[Dead](s, DeadKey(9, 0))
 			if err != nil || ok != (tc.left != nil) || !slices.Equal(list.Packs, tc.left) {
 				t.Errorf("left: %v %v", list.Packs, err)
 			}
@@ -359,4 +361,21 @@ func TestGroupsMoveWholeOrNotAtAll(t *testing.T) {
 	if err != nil || len(left) != 1 {
 		t.Errorf("%v %v", left, err)
 	}
+}
+
+func TestOneGarbageCollectionRunsAtATime(t *testing.T) {
+	s := newState()
+	collection := Request{Session: Session{Kind: GC}}
+	first, _ := s.begin(t, collection)
+	err := s.update(func(tx Tx) error {
+		_, err := Begin(tx, collection)
+		return err
+	})
+	if locked, ok := errors.AsType[*LockedError](err); !ok || locked.Session.Number != first {
+		t.Fatalf("a second one: %v", err)
+	}
+	if err := s.update(func(tx Tx) error { return End(tx, first) }); err != nil {
+		t.Fatal(err)
+	}
+	s.begin(t, collection)
 }

@@ -163,7 +163,8 @@ func (s *SnapshotName) UnmarshalText(b []byte) (err error) {
 
 // Ended is a session that came to nothing.
 type Ended struct {
-	Kind Kind `json:"kind"`
+	Kind Kind      `json:"kind"`
+	Seen time.Time `json:"seen,omitzero"` // by the first garbage collection after it, by the clock of the store
 }
 
 // Gone is a snapshot that was removed and is still counted.
@@ -185,11 +186,13 @@ type Run struct {
 
 // Dead is what a garbage collection condemned.
 type Dead struct {
-	At       time.Time `json:"at"` // by the clock of the store
+	At       time.Time `json:"at"`              // by the clock of the store
+	Locked   time.Time `json:"locked,omitzero"` // until when some of it is
 	Packs    []pack.ID `json:"packs,omitempty"`
 	Objects  []string  `json:"objects,omitempty"`  // keys of others
 	Sessions []Number  `json:"sessions,omitempty"` // that must have ended and been counted before it goes
 	Doomed   Number    `json:"doomed,omitempty"`   // the entry that doomed it; zero: none
+	Removed  bool      `json:"removed,omitempty"`  // nothing of it is there any more
 }
 
 // Moved is a pack whose chunks lie elsewhere: which bytes of which object say

@@ -69,6 +69,9 @@ func Begin(tx Tx, q Request) (*Base, error) {
 }
 
 func admit(tx Tx, q *Request) (*Base, error) {
+	if q.Kind == GC {
+		return nil, onlyCollection(tx)
+	}
 	if q.Snapshot.IsZero() {
 		return nil, nil
 	}
@@ -95,6 +98,20 @@ func admit(tx Tx, q *Request) (*Base, error) {
 		return nil, nil
 	}
 	return pickBase(tx, n)
+}
+
+// onlyCollection fails while a garbage collection runs.
+func onlyCollection(r Reader) error {
+	all, err := Sessions(r)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.Kind == GC {
+			return &LockedError{Session: s}
+		}
+	}
+	return nil
 }
 
 // free fails while a session writes into a group.
