@@ -131,6 +131,8 @@ func (l *Ledger) confirm(ctx context.Context, n uint64) error {
 // unknown is the error of a change whose fate is not known. The next look at the log is a
 // thorough one.
 func (l *Ledger) unknown(n uint64, err error) error {
-	l.look(time.Time{})
+	l.mu.Lock()
+	l.looked = time.Time{}
+	l.mu.Unlock()
 	return fmt.Errorf("entry %d of the log of %s: %w: %w", n, l.s.Location(), ErrUnknown, err)
 }

@@ -45,19 +45,31 @@ func (s State) checkpoint() ([]byte, error) {
 	copy(head[offEntry:], s.sum[:])
 	sum := checkpointSum(head, records)
 	copy(head[offSum:], sum[:])
-	out := bytes.NewBuffer(head)
-	w, err := zstd.NewWriter(out)
+	return appendFrames(head, records)
+}
+
+// piece is how much goes into one frame.
+const piece = 1 << 20
+
+// appendFrames compresses b.
+func appendFrames(out, b []byte) ([]byte, error) {
+	enc, err := zstd.NewEncoder()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(records); err != nil {
-		w.Drop()
-		return nil, err
+	defer enc.Close()
+	room := make([]byte, zstd.Bound(min(len(b), piece)))
+	for {
+		part := b[:min(len(b), piece)]
+		n, ok := enc.Compress(room, part)
+		if !ok {
+			return nil, errors.New("a checkpoint could not be compressed")
+		}
+		out, b = append(out, room[:n]...), b[len(part):]
+		if len(b) == 0 { // nothing is one empty frame
+			return out, nil
+		}
 	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
 }
 
 func checkpointSum(head, records []byte) digest.Digest {

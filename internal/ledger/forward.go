@@ -17,20 +17,22 @@ const asleep = time.Minute
 func (l *Ledger) next(ctx context.Context, s State) (f fetched, found bool, err error) {
 	begin := l.opt.Now()
 	f, err = l.get(ctx, s.seq+1)
-	if !errors.Is(err, objstore.ErrNotFound) {
-		return f, err == nil, err
+	if err != nil && !errors.Is(err, objstore.ErrNotFound) {
+		return f, false, err
 	}
+	found = err == nil
 	if l.slept() {
 		newest, err := l.newest(ctx)
 		if err != nil {
 			return f, false, err
 		}
-		if newest > s.seq {
+		// Not there, it may have been trimmed; there, it may have been made after that.
+		if !found && newest > s.seq || newest > s.seq+l.opt.Sizes.Ahead {
 			return f, false, corruptEntry(s.seq+1, errGone)
 		}
 	}
 	l.look(begin)
-	return f, false, nil
+	return f, found, nil
 }
 
 // slept reports whether the log may have been trimmed behind the state in memory, by
@@ -43,11 +45,13 @@ func (l *Ledger) slept() bool {
 	return awake >= asleep || wall >= asleep || wall < 0
 }
 
-// look notes that nothing was missed until t.
+// look notes that at t nothing behind the state in memory had been trimmed.
 func (l *Ledger) look(t time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.looked = t
+	if t.After(l.looked) {
+		l.looked = t
+	}
 }
 
 // forward reads all that is behind the state in memory. Who calls it has the turn.

@@ -57,8 +57,8 @@
 // newest, by the clock of the store, and lie before a sound checkpoint that is as old.
 // A process that slept meanwhile could create such a number anew. So whoever created an entry lists the
 // newest: if that is 4,096 or more ahead, nobody can tell whether the entry counts: [ErrUnknown]. The distance between the
-// two numbers is how far a listing may lag. And who has
-// not looked for a minute asks for the newest as well as for the next.
+// two numbers is how far a listing may lag. And to who has not looked for a minute the next number proves nothing,
+// neither that it is not there nor that it is, without a listing of the newest.
 //
 // # Errors
 //
