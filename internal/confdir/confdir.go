@@ -16,6 +16,7 @@
 //	proxy.pem, proxy.key    -                      0640  certificate and its key
 //	datastore.cfg           .datastore.lck         0640  datastores
 //	remote.cfg              .remote.lck            0640  other servers, with passwords
+//	s3.cfg                  .s3.lck                0640  object stores, with their keys
 //	sync.cfg                .sync.lck              0640  jobs
 //	verification.cfg        .verification.lck      0640  jobs
 //	prune.cfg               .prune.lck             0640  jobs
@@ -103,6 +104,7 @@ var (
 	CertKey       = File{"proxy.key", "", false}
 	Datastores    = File{"datastore.cfg", ".datastore.lck", false}
 	Remotes       = File{"remote.cfg", ".remote.lck", false}
+	S3            = File{"s3.cfg", ".s3.lck", false}
 	SyncJobs      = File{"sync.cfg", ".sync.lck", false}
 	VerifyJobs    = File{"verification.cfg", ".verification.lck", false}
 	PruneJobs     = File{"prune.cfg", ".prune.lck", false}

@@ -111,7 +111,7 @@ func (s *Server) startSync(j jobs.Job, task tasks.Job) (upid.UPID, error) {
 type otherRepository struct {
 	repo.Repository
 	store stores.Store // the same, if it is one of this server
-	auth  string           // who we are there; "": not on another server
+	auth  string       // who we are there; "": not on another server
 	close func() error
 }
 

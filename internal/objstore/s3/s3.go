@@ -270,6 +270,19 @@ func (s *Store) Retain(ctx context.Context, key string, r objstore.Retention) er
 	return s.failed("lock", key, err)
 }
 
+// ListBuckets lists the buckets that the key shows, whatever the address names.
+func (s *Store) ListBuckets(ctx context.Context) ([]string, error) {
+	list, err := s.core.ListBuckets(ctx)
+	if err != nil {
+		return nil, s.failed("list", "buckets", err)
+	}
+	var all []string
+	for _, b := range list {
+		all = append(all, b.Name)
+	}
+	return all, nil
+}
+
 func mode(m objstore.RetentionMode) minio.RetentionMode {
 	if m == objstore.Compliance {
 		return minio.Compliance

@@ -3,8 +3,6 @@ package jobs
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/calendar"
@@ -60,10 +58,10 @@ func Properties(k Kind) []property.Property {
 		property.Bool("encrypted-only", "true: only snapshots that are encrypted"),
 		property.Bool("verified-only", "true: only snapshots that were verified at the source"),
 		property.Bool("resync-corrupt", "true: damaged snapshots are stored anew"),
-		property.Of("rate-in", "bytes a second of a pull, as 10MiB", isRate),
-		property.Of("rate-out", "bytes a second of a push, as 10MiB", isRate),
-		property.Of("burst-in", "more for a moment; of no effect here", isRate),
-		property.Of("burst-out", "more for a moment; of no effect here", isRate),
+		property.Rate("rate-in", "bytes a second of a pull, as 10MiB"),
+		property.Rate("rate-out", "bytes a second of a push, as 10MiB"),
+		property.Rate("burst-in", "more for a moment; of no effect here"),
+		property.Rate("burst-out", "more for a moment; of no effect here"),
 		property.Int("worker-threads", "groups copied at a time", 1, 32),
 	}
 }
@@ -125,34 +123,4 @@ func isHost(s string) error {
 		return errors.New("want a host name or an address")
 	}
 	return nil
-}
-
-var rateForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([KMGTP]?)(i?)B?$`)
-
-// parseRate reads bytes a second, with units as in 1.5MB or 10 MiB.
-func parseRate(s string) (int64, error) {
-	m := rateForm.FindStringSubmatch(s)
-	if m == nil || m[2] == "" && m[3] != "" {
-		return 0, errors.New("want bytes a second, as 10MiB")
-	}
-	n, err := strconv.ParseFloat(m[1], 64)
-	if err != nil {
-		return 0, err
-	}
-	base := 1000.0
-	if m[3] != "" {
-		base = 1024
-	}
-	for range strings.Index("KMGTP", m[2]) + min(len(m[2]), 1) {
-		n *= base
-	}
-	if n < 1 || n > 1<<60 {
-		return 0, errors.New("that is no speed")
-	}
-	return int64(n), nil
-}
-
-func isRate(s string) error {
-	_, err := parseRate(s)
-	return err
 }

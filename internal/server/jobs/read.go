@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
+	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/replicate"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/secret"
@@ -134,7 +135,7 @@ func (j Job) Sync() (SyncJob, error) {
 		rate = "rate-out"
 	}
 	if text := j.text(rate); text != "" {
-		n, err := parseRate(text)
+		n, err := property.ParseRate(text)
 		if err != nil {
 			return s, err
 		}
