@@ -100,7 +100,7 @@ var rooms = []room{
 	{dir: "internal/tape/device", may: storage + " internal/scsi internal/scsi/vtl internal/tape"}, // drives and changers as they are configured
 	{dir: "internal/volume", may: work},
 	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar internal/property"}, // people hear of it
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/scsi internal/tape internal/tape/device internal/keystore internal/notify internal/property" + accounts},
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/objstore internal/objstore/s3 internal/objstore/limit internal/objstore/cache internal/objstore/objtest/gateway internal/repo/bucket internal/repo/pbsbucket internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/scsi internal/tape internal/tape/device internal/keystore internal/notify internal/property" + accounts},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},
@@ -141,7 +141,7 @@ var owners = []struct{ library, rooms, why string }{
 	{"go.yaml.in/yaml", "internal/idmap", "containers are configured in YAML"},
 	{"github.com/ncruces/go-strftime", "internal/tape/media", "media sets are named by templates of strftime"},
 	{"github.com/minio/minio-go", "internal/objstore/s3 internal/objstore/objtest/gateway", "one room speaks S3; another makes buckets for tests"},
-	{"github.com/johannesboyne/gofakes3", "internal/objstore", "an engine of object stores in tests"},
+	{"github.com/johannesboyne/gofakes3", "internal/objstore internal/server", "an engine of object stores in tests"},
 	{"github.com/tidwall/btree", "internal/ledger", "copies that share what they have in common are the ledger's"},
 	{"github.com/digitalocean/go-libvirt", "internal/guest", "libvirt is a kind of guest"},
 	{"github.com/google/uuid", "internal/format internal/tape internal/cli internal/server bench/tape", "tapes and media sets are named by UUIDs"},
