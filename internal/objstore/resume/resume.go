@@ -5,7 +5,8 @@
 // byte that comes counts as a new beginning, and [Tries] that bring none are the
 // end. Opening is tried again by the store below (objstore/retry), not here.
 //
-// So a range of an object that never changes comes whole, or with an error.
+// So a range of an object that never changes comes whole, or with an error. One
+// that may be replaced is read with [Whole], which notices.
 package resume
 
 import (
@@ -29,6 +30,9 @@ const (
 // ErrShort is wrapped when an object ends before the range does.
 var ErrShort = errors.New("the object is shorter than it should be")
 
+// ErrReplaced is wrapped when an object is not the one that was begun.
+var ErrReplaced = errors.New("the object was replaced while it was read")
+
 // Reader is a range of an object. It belongs to one goroutine.
 type Reader struct {
 	ctx  context.Context
@@ -36,6 +40,7 @@ type Reader struct {
 	key  string
 	off  int64 // of the next byte
 	end  int64
+	tag  string        // of the object; "" where it cannot change
 	body io.ReadCloser // nil when it broke
 	idle int           // tries that brought nothing
 	wait time.Duration
@@ -49,6 +54,15 @@ func Open(ctx context.Context, s objstore.Store, key string, off, n int64) (*Rea
 		return r, nil
 	}
 	return r, r.open()
+}
+
+// Whole asks for all of an object.
+func Whole(ctx context.Context, s objstore.Store, key string) (*Reader, objstore.Info, error) {
+	o, err := s.Get(ctx, key, 0, -1)
+	if err != nil {
+		return nil, objstore.Info{}, err
+	}
+	return &Reader{ctx: ctx, s: s, key: key, end: o.Size, tag: o.Tag, body: o.ReadCloser, wait: First}, o.Info, nil
 }
 
 // Fetch fills p from offset off of an object.
@@ -65,6 +79,10 @@ func (r *Reader) open() error {
 	o, err := r.s.Get(r.ctx, r.key, r.off, r.end-r.off)
 	if err != nil {
 		return err
+	}
+	if r.tag != "" && o.Tag != r.tag {
+		_ = o.Close() // nothing of it is of use
+		return fmt.Errorf("object %s: %w", r.key, ErrReplaced)
 	}
 	if o.Size < r.end {
 		_ = o.Close() // nothing of it is of use

@@ -120,3 +120,29 @@ func TestAnEndedContextEndsTheWait(t *testing.T) {
 		}
 	})
 }
+
+func TestAWholeObjectIsReadOnUnlessItWasReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := store(t, []byte("0123456789"), 3, 100)
+		r, info, err := resume.Whole(t.Context(), s, "o")
+		if err != nil || info.Size != 10 {
+			t.Fatalf("%+v, %v", info, err)
+		}
+		if got, err := io.ReadAll(r); err != nil || string(got) != "0123456789" {
+			t.Errorf("%q, %v", got, err)
+		}
+		s = store(t, []byte("0123456789"), 3, 100)
+		if r, _, err = resume.Whole(t.Context(), s, "o"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Put(t.Context(), "o", bytes.NewReader([]byte("abcdefghij")), objstore.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(r); !errors.Is(err, resume.ErrReplaced) || string(got) != "012" {
+			t.Errorf("after another was put in its place: %q, %v", got, err)
+		}
+		if err := r.Close(); err != nil || s.open != 0 {
+			t.Errorf("%v, %d are open", err, s.open)
+		}
+	})
+}
