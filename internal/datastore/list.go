@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/holdfast-backup/holdfast/internal/format/chunkcrypt"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
@@ -298,17 +297,7 @@ func (s *Store) describeOne(info *repo.SnapshotInfo) error {
 	case err != nil:
 		info.Finished, info.Problem = true, err
 	default:
-		info.Finished = true
-		info.Files = m.Files
-		for _, f := range m.Files {
-			info.Size += int64(f.Size)
-		}
-		info.Signed = m.Signed()
-		info.Notes = m.Notes()
-		info.Verify = m.VerifyState()
-		if fp, err := m.KeyFingerprint(); err == nil && fp != (chunkcrypt.Fingerprint{}) {
-			info.Fingerprint = fp.String()
-		}
+		info.Describe(m)
 	}
 	info.Protected, err = exists(s.fs, dir+"/"+names.Protected)
 	return err

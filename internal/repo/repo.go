@@ -185,6 +185,22 @@ type SnapshotInfo struct {
 	Problem     error
 }
 
+// Describe fills in what the manifest says.
+func (i *SnapshotInfo) Describe(m *manifest.Manifest) {
+	i.Finished = true
+	i.Files = m.Files
+	i.Size = 0
+	for _, f := range m.Files {
+		i.Size += int64(f.Size)
+	}
+	i.Signed = m.Signed()
+	i.Notes = m.Notes()
+	i.Verify = m.VerifyState()
+	if fp, err := m.KeyFingerprint(); err == nil && fp != (chunkcrypt.Fingerprint{}) {
+		i.Fingerprint = fp.String()
+	}
+}
+
 // Begin says which backup is to start.
 type Begin struct {
 	Snapshot  names.Snapshot
