@@ -64,7 +64,8 @@ var rooms = []room{
 	{dir: "internal/repo", may: storage, std: noWire},
 	{dir: "internal/repo/bucket", may: face + " internal/objstore", std: noWire}, // a repository in a bucket
 	{dir: "internal/datastore", may: face, std: noWire},
-	{dir: "internal/repo/dir", may: face + " internal/datastore", std: noWire}, // a datastore behind the face
+	{dir: "internal/repo/pbsbucket", may: face + " internal/objstore", std: noWire}, // what a PBS keeps in a bucket
+	{dir: "internal/repo/dir", may: face + " internal/datastore", std: noWire},      // a datastore behind the face
 	{dir: "internal/image/archive", may: images + " " + face, std: noWire},
 	{dir: "internal/filearchive", may: images + " internal/image/archive " + face, std: noWire}, // file archives of snapshots, open
 	{dir: "internal/idmap", std: noWire},                                                        // users of a container and of its host
