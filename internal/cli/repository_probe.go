@@ -48,6 +48,8 @@ needs. The command fails if the store is unfit.
                                   an endpoint
     storage-class=NAME            of what is written
     sse=s3|kms:KEY                encryption by the engine
+    checksum=crc32c|md5           what the engine verifies bodies by: md5 for one
+                                  that does not know CRC-32C
 
 The credentials come from HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY (the
 latter also with _FILE, _FD or _CMD behind it), or from AWS_ACCESS_KEY_ID,

@@ -11,7 +11,7 @@ import (
 
 // Address says where a bucket is:
 //
-//	s3://bucket[/prefix]?endpoint=URL&region=R&path-style=yes|no&storage-class=C&sse=s3|kms:KEY
+//	s3://bucket[/prefix]?endpoint=URL&region=R&path-style=yes|no&storage-class=C&sse=s3|kms:KEY&checksum=crc32c|md5
 //
 //	bucket         3 to 63 letters, digits, '.', '-', as S3 has them
 //	prefix         what all keys begin with, without a slash at its end
@@ -22,6 +22,8 @@ import (
 //	storage-class  of what is written; the bucket's own by default
 //	sse            encryption by the store: with its own keys, or with one of its
 //	               key service; none is asked for by default
+//	checksum       what the engine verifies bodies by: crc32c by default, md5 for
+//	               engines that do not know it
 //
 // Secrets are no part of it.
 type Address struct {
@@ -32,6 +34,7 @@ type Address struct {
 	PathStyle      bool
 	Class          string
 	SSE            string // "", "s3" or "kms:KEY"
+	MD5            bool   // not CRC-32C
 }
 
 // ErrAddress is wrapped by the errors of ParseAddress.
@@ -127,6 +130,11 @@ func (a *Address) setOptions(q url.Values) error {
 				return fmt.Errorf("sse is s3 or kms:KEY, not %q", v)
 			}
 			a.SSE = v
+		case "checksum":
+			if v != "crc32c" && v != "md5" {
+				return fmt.Errorf("checksum is crc32c or md5, not %q", v)
+			}
+			a.MD5 = v == "md5"
 		default:
 			return fmt.Errorf("unknown option %q", key)
 		}
@@ -172,6 +180,9 @@ func (a Address) String() string {
 	}
 	if a.SSE != "" {
 		q.Set("sse", a.SSE)
+	}
+	if a.MD5 {
+		q.Set("checksum", "md5")
 	}
 	u := url.URL{Scheme: "s3", Host: a.Bucket, RawQuery: q.Encode()}
 	if a.Prefix != "" {

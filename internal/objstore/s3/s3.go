@@ -76,6 +76,7 @@ func Open(at Address, o Options) (*Store, error) {
 	client, err := minio.New(at.Endpoint, &minio.Options{
 		Creds:  credentials.NewStaticV4(o.AccessKey, o.SecretKey, o.SessionToken),
 		Secure: !at.Plain, Region: at.Region, BucketLookup: lookup, Transport: s.after, MaxRetries: 1,
+		TrailingHeaders: !at.MD5, // without it the library sends no CRC, not even as a header
 	})
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", at, err)
@@ -162,7 +163,10 @@ func (s *Store) Put(ctx context.Context, key string, body objstore.Body, o objst
 	}
 	opt := minio.PutObjectOptions{
 		ContentType: "application/octet-stream", StorageClass: s.at.Class, ServerSideEncryption: s.sse,
-		DisableMultipart: true, SendContentMd5: true, DisableContentSha256: true, // one checksum is enough, and it is signed
+		DisableMultipart: true,
+	}
+	if err := s.checksum(&opt, body); err != nil {
+		return objstore.Info{}, fmt.Errorf("object %s: %w", key, err)
 	}
 	if o.Class != "" {
 		opt.StorageClass = o.Class
