@@ -40,6 +40,9 @@ import (
 type Options struct {
 	Tries          int           // at least 1
 	First, Longest time.Duration // waits
+	// Jitter picks a time up to the one it is given; nil: by chance. Simulations
+	// choose it by their seed.
+	Jitter func(time.Duration) time.Duration
 }
 
 // Usual is what commands use: about a minute of trouble is ridden out.
@@ -53,7 +56,12 @@ type Store struct {
 }
 
 // New returns s with another face: calls are tried again.
-func New(s objstore.Store, o Options) *Store { return &Store{Store: s, opt: o} }
+func New(s objstore.Store, o Options) *Store {
+	if o.Jitter == nil {
+		o.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) }
+	}
+	return &Store{Store: s, opt: o}
+}
 
 // Retries is how many calls were repeated, each repetition counted.
 func (s *Store) Retries() int64 { return s.retries.Load() }
@@ -92,7 +100,7 @@ func (s *Store) do(ctx context.Context, f func() error) error {
 			}
 			return fmt.Errorf("tried %d times: %w", try, err)
 		}
-		d := wait/2 + rand.N(wait/2+1)
+		d := wait/2 + s.opt.Jitter(wait/2)
 		if b, ok := errors.AsType[*objstore.BusyError](err); ok {
 			d = max(d, b.After)
 		}
