@@ -211,7 +211,7 @@ func runBackup(ctx context.Context, a *app, o backupOptions) (err error) {
 	if o.dryRun {
 		return a.showPlan(job, sources)
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		rep, err := a.runJob(ctx, r, job, sources.size())
 		if err != nil {
 			return explainBackup(err)

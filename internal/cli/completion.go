@@ -60,7 +60,7 @@ func (a *app) lookUp(cmd *cobra.Command, job func(context.Context, repo.Reposito
 		return
 	}
 	a.Asker = nil // nobody answers a shell's question
-	_ = a.with(func(r repo.Repository) error { return job(ctx, r) })
+	_ = a.with(ctx, func(r repo.Repository) error { return job(ctx, r) })
 }
 
 func (a *app) completeNamespaces(cmd *cobra.Command, args []string, _ string) (out []string, _ cobra.ShellCompDirective) {

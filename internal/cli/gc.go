@@ -78,7 +78,7 @@ func runGC(ctx context.Context, a *app, o gcOptions) error {
 			return err
 		}
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		m := a.meter("gc", ui.Items)
 		phases := map[string]string{"mark": "marking, in indexes", "sweep": "sweeping, in directories"}
 		g.Progress = func(p repo.GCProgress) { m.Update(int64(p.Done), int64(p.Total), phases[p.Phase]) }
@@ -136,7 +136,7 @@ func (a *app) gcText(st repo.GCStatus, dryRun bool) error {
 }
 
 func runGCStatus(ctx context.Context, a *app) error {
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		st, err := r.LastGC(ctx)
 		if err != nil {
 			return err

@@ -79,7 +79,7 @@ func runGroupForget(ctx context.Context, a *app, arg string) error {
 	if err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		res, err := r.ForgetGroup(ctx, ns, g)
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func runGroupNotesShow(ctx context.Context, a *app, arg string) error {
 	if err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		notes, err := r.GroupNotes(ctx, ns, g)
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func runGroupNotesUpdate(ctx context.Context, a *app, arg, text string) error {
 	if text, err = a.notesText(text); err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		if err := r.SetGroupNotes(ctx, ns, g, text); err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func runChangeOwner(ctx context.Context, a *app, arg, owner string) error {
 	if err := checkOwner(owner); err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		if err := r.SetOwner(ctx, ns, g, owner); err != nil {
 			return err
 		}

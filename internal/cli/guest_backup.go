@@ -163,7 +163,7 @@ func (a *app) backupOne(ctx context.Context, from guest.Backend, o guestBackupOp
 	if err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error { return a.backupGuest(ctx, r, from, job, crypt) })
+	return a.with(ctx, func(r repo.Repository) error { return a.backupGuest(ctx, r, from, job, crypt) })
 }
 
 // guestID is what a guest calls itself.

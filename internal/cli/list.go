@@ -44,7 +44,7 @@ type groupJSON struct {
 }
 
 func runList(ctx context.Context, a *app, recursive bool) error {
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		spaces, err := a.namespaces(ctx, r, recursive)
 		if err != nil {
 			return err

@@ -86,8 +86,8 @@ stays and is told; a repeated command goes on.`,
 }
 
 // withMover opens the repository for a move.
-func (a *app) withMover(job func(repo.Mover) error) error {
-	return a.with(func(r repo.Repository) error {
+func (a *app) withMover(ctx context.Context, job func(repo.Mover) error) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		m, ok := r.(repo.Mover)
 		if !ok {
 			return fmt.Errorf("backups cannot be moved in %s", r.Location())
@@ -105,7 +105,7 @@ func runGroupMove(ctx context.Context, a *app, arg string, o moveOptions) error 
 	if err != nil {
 		return err
 	}
-	return a.withMover(func(m repo.Mover) error {
+	return a.withMover(ctx, func(m repo.Mover) error {
 		if err := m.MoveGroup(ctx, from, g, to, o.merge); err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func runNamespaceMove(ctx context.Context, a *app, from names.Namespace, o moveO
 		return err
 	}
 	opt := repo.MoveNamespaceOptions{To: to, Depth: o.depth, Merge: o.merge, KeepSource: o.keep}
-	return a.withMover(func(m repo.Mover) error {
+	return a.withMover(ctx, func(m repo.Mover) error {
 		if err := m.MoveNamespace(ctx, from, opt); err != nil {
 			return err
 		}

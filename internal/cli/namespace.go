@@ -83,7 +83,7 @@ func (a *app) namespaceArg(args []string) (names.Namespace, error) {
 }
 
 func runNamespaceList(ctx context.Context, a *app) error {
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		list, err := r.Namespaces(ctx, a.ns)
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func runNamespaceList(ctx context.Context, a *app) error {
 }
 
 func runNamespaceCreate(ctx context.Context, a *app, ns names.Namespace) error {
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		if err := r.CreateNamespace(ctx, ns); err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func runNamespaceCreate(ctx context.Context, a *app, ns names.Namespace) error {
 }
 
 func runNamespaceDelete(ctx context.Context, a *app, ns names.Namespace, withGroups bool) error {
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		if err := r.DeleteNamespace(ctx, ns, withGroups); err != nil {
 			return err
 		}

@@ -175,7 +175,7 @@ func (a *app) providerStorage(ctx context.Context, o providerOptions) (provider.
 	if err != nil {
 		return nil, err
 	}
-	r, err := a.open()
+	r, err := a.open(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func runPrune(ctx context.Context, a *app, o pruneOptions) error {
 		}
 		p.Namespace, p.Group = ns, &g
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		if p.Group != nil {
 			if err := groupExists(ctx, r, p.Namespace, *p.Group); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,15 +12,15 @@ import (
 )
 
 // open opens the repository.
-func (a *app) open() (repo.Repository, error) {
+func (a *app) open(ctx context.Context) (repo.Repository, error) {
 	where, err := a.location()
 	if err != nil {
 		return nil, err
 	}
-	return a.openLocation(where, nearEnd)
+	return a.openLocation(ctx, where, nearEnd)
 }
 
-func (a *app) openLocation(where location, from end) (repo.Repository, error) {
+func (a *app) openLocation(ctx context.Context, where location, from end) (repo.Repository, error) {
 	if name := where.server.Store; where.bare && isRepository(name) {
 		return nil, usagef("%q names a datastore on a server, and here is a repository in a directory of that name: write ./%s for this, localhost:%s for that", name, name, name)
 	}
@@ -46,8 +47,8 @@ func isRepository(path string) bool {
 }
 
 // with opens the repository for one job.
-func (a *app) with(job func(repo.Repository) error) (err error) {
-	r, err := a.open()
+func (a *app) with(ctx context.Context, job func(repo.Repository) error) (err error) {
+	r, err := a.open(ctx)
 	if err != nil {
 		return err
 	}

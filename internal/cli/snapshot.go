@@ -126,7 +126,7 @@ func runSnapshotList(ctx context.Context, a *app, o snapshotListOptions) error {
 		}
 		group, spaces = &g, []names.Namespace{ns}
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		if o.recursive {
 			more, err := r.Namespaces(ctx, spaces[0])
 			if err != nil {

@@ -54,7 +54,7 @@ func (a *app) withSnapshot(ctx context.Context, arg string, job func(repo.Reposi
 	if _, err := a.parsePlace(arg); err != nil {
 		return err // before anything is opened
 	}
-	return a.with(func(r repo.Repository) (err error) {
+	return a.with(ctx, func(r repo.Repository) (err error) {
 		name, err := a.snapshot(ctx, r, arg)
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ func runSnapshotForget(ctx context.Context, a *app, args []string) error {
 			return err
 		}
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		removed := []string{}
 		for _, arg := range args {
 			s, err := a.exactSnapshot(arg)

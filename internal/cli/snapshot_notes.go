@@ -69,7 +69,7 @@ func runNotesUpdate(ctx context.Context, a *app, arg, text string) error {
 	if err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		s, err := a.snapshot(ctx, r, arg)
 		if err != nil {
 			return err

@@ -49,7 +49,7 @@ func runProtectedShow(ctx context.Context, a *app, arg string) error {
 	if err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		s, err := p.resolve(ctx, r)
 		if err != nil {
 			return err
@@ -69,7 +69,7 @@ func runProtectedUpdate(ctx context.Context, a *app, arg string, on bool) error 
 	if err != nil {
 		return err
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		s, err := p.resolve(ctx, r)
 		if err != nil {
 			return err

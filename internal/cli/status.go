@@ -25,7 +25,7 @@ is used and free, other things on it included.`,
 }
 
 func runStatus(ctx context.Context, a *app) error {
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		u, err := r.Usage(ctx)
 		if err != nil {
 			return err

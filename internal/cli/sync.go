@@ -170,9 +170,9 @@ func (o syncOptions) open(ctx context.Context, a *app, where location, remote *j
 		return a.remotes().Open(ctx, *remote, o.other)
 	}
 	if o.password != "" {
-		return a.pointing("HOLDFAST_"+farEnd.password+"_FILE", o.password).openLocation(where, farEnd)
+		return a.pointing("HOLDFAST_"+farEnd.password+"_FILE", o.password).openLocation(ctx, where, farEnd)
 	}
-	return a.openLocation(where, farEnd)
+	return a.openLocation(ctx, where, farEnd)
 }
 
 // pointing is the app with a variable set, and none that would count before it.
@@ -212,7 +212,7 @@ func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
 	default: // on a server groups belong to who asks
 		opt.Owner = target.server.Auth.String()
 	}
-	return a.with(func(here repo.Repository) (err error) {
+	return a.with(ctx, func(here repo.Repository) (err error) {
 		there, err := o.open(ctx, a, other, remote)
 		if err != nil {
 			return err

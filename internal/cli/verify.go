@@ -93,7 +93,7 @@ func runVerify(ctx context.Context, a *app, o verifyOptions) error {
 		}
 		v.Key = k
 	}
-	return a.with(func(r repo.Repository) error {
+	return a.with(ctx, func(r repo.Repository) error {
 		if err := p.verify(ctx, r, &v); err != nil {
 			return err
 		}

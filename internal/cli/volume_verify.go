@@ -76,7 +76,7 @@ func runVolumeVerify(ctx context.Context, a *app, args []string, o volumeVerifyO
 	if r == nil || !r.Named() {
 		return usagef("the header of %s does not say from which snapshot it is: name SNAPSHOT and ARCHIVE", device)
 	}
-	return a.with(func(rep repo.Repository) error {
+	return a.with(ctx, func(rep repo.Repository) error {
 		s, err := rep.Open(ctx, r.Snapshot)
 		if err != nil {
 			return err
