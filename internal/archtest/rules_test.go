@@ -62,7 +62,7 @@ var rooms = []room{
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},
-	{dir: "internal/repo/bucket", may: face + " internal/objstore", std: noWire}, // a repository in a bucket
+	{dir: "internal/repo/bucket", may: face + " internal/objstore internal/ledger", std: noWire}, // a repository in a bucket
 	{dir: "internal/datastore", may: face, std: noWire},
 	{dir: "internal/repo/pbsbucket", may: face + " internal/objstore", std: noWire}, // what a PBS keeps in a bucket
 	{dir: "internal/repo/dir", may: face + " internal/datastore", std: noWire},      // a datastore behind the face

@@ -62,9 +62,9 @@ func SetProtected(tx Tx, n names.Snapshot, protected bool) error {
 	return Set(tx, SnapshotKey(n), rec)
 }
 
-// SetLog says that the client's log is there, below the number of the session
-// that made the snapshot.
-func SetLog(tx Tx, n names.Snapshot, session Number) error {
+// SetLog says that the client's log of size bytes is there, below the number of
+// the session that made the snapshot.
+func SetLog(tx Tx, n names.Snapshot, session Number, size int64) error {
 	rec, err := NeedSnapshot(tx, n)
 	if err != nil {
 		return err
@@ -73,12 +73,12 @@ func SetLog(tx Tx, n names.Snapshot, session Number) error {
 		return err
 	}
 	switch {
-	case rec.Log:
+	case rec.Log != 0:
 		return repo.ErrExists
 	case rec.Session != session:
 		return errors.New("the snapshot was stored anew meanwhile; try again")
 	}
-	rec.Log = true
+	rec.Log = size
 	return Set(tx, SnapshotKey(n), rec)
 }
 

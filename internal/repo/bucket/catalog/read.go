@@ -94,13 +94,17 @@ func hasSnapshots(r Reader, ns names.Namespace, g names.Group) bool {
 	return false
 }
 
-// NeedSnapshot returns a finished snapshot, or repo.ErrNotFound.
+// NeedSnapshot returns a finished snapshot, or repo.ErrNotFound. One that is
+// being written is a *LockedError.
 func NeedSnapshot(r Reader, n names.Snapshot) (Snapshot, error) {
 	rec, ok, err := Get[Snapshot](r, SnapshotKey(n))
-	if err == nil && !ok {
-		err = fmt.Errorf("snapshot %s: %w", n, repo.ErrNotFound)
+	if err != nil || ok {
+		return rec, err
 	}
-	return rec, err
+	if err := unheld(r, n); err != nil {
+		return rec, fmt.Errorf("snapshot %s: %w", n, err)
+	}
+	return rec, fmt.Errorf("snapshot %s: %w", n, repo.ErrNotFound)
 }
 
 // Running is a session with its number.

@@ -39,6 +39,7 @@ func ParseNumber(s string) (Number, error) {
 
 // Meta is what holds for the whole repository.
 type Meta struct {
+	Version   int        `json:"version"`
 	ID        string     `json:"id"`
 	PackSize  int64      `json:"pack_size"` // bytes that a pack is filled to
 	Retention *Retention `json:"retention,omitempty"`
@@ -47,9 +48,15 @@ type Meta struct {
 // Retention says how long objects are locked from the day on which they were
 // written.
 type Retention struct {
-	Mode string `json:"mode"` // "governance" or "compliance"
+	Mode string `json:"mode"` // Governance or Compliance
 	Days int    `json:"days"`
 }
+
+// Modes of retention.
+const (
+	Governance = "governance"
+	Compliance = "compliance"
+)
 
 // From is the retention of an object that is written now; nil gives none.
 func (r *Retention) From(now time.Time) objstore.Retention {
@@ -57,7 +64,7 @@ func (r *Retention) From(now time.Time) objstore.Retention {
 		return objstore.Retention{}
 	}
 	mode := objstore.Governance
-	if r.Mode == "compliance" {
+	if r.Mode == Compliance {
 		mode = objstore.Compliance
 	}
 	return objstore.Retention{Mode: mode, Until: now.AddDate(0, 0, r.Days)}
@@ -88,7 +95,7 @@ type Snapshot struct {
 	Map       Span            `json:"map"`
 	Manifest  json.RawMessage `json:"manifest"`
 	Protected bool            `json:"protected,omitempty"`
-	Log       bool            `json:"log,omitempty"` // the client's log is there
+	Log       int64           `json:"log,omitempty"` // bytes of the client's log; 0: there is none
 }
 
 // File returns where an archive lies.

@@ -59,7 +59,8 @@ type Base struct {
 }
 
 // Begin lets a session begin, under the number of the entry. Of a backup it
-// returns the newest snapshot of its group, nil where that is no base.
+// returns the newest snapshot of its group, nil where that is no base; of a
+// mending the one that is mended.
 func Begin(tx Tx, q Request) (*Base, error) {
 	base, err := admit(tx, &q)
 	if err != nil {
@@ -83,10 +84,11 @@ func admit(tx Tx, q *Request) (*Base, error) {
 		return nil, err
 	}
 	if q.Kind == Mend {
-		if _, ok := tx.Get(SnapshotKey(n)); !ok {
-			return nil, repo.ErrNotFound
+		rec, ok, err := Get[Snapshot](tx, SnapshotKey(n))
+		if err == nil && !ok {
+			err = repo.ErrNotFound
 		}
-		return nil, nil
+		return &Base{n, rec}, err
 	}
 	if err := makeGroup(tx, q); err != nil {
 		return nil, err
@@ -242,6 +244,10 @@ type Success struct {
 	Snapshot *Snapshot // nil: only packs
 	Chunks   Chunks    // of the snapshot
 	Base     *Base     // nil: none
+
+	// Sound are places of chunks among those that were found damaged, where there is no
+	// snapshot.
+	Sound map[digest.Digest]pack.Location
 }
 
 // Commit lets a session succeed.
@@ -265,7 +271,7 @@ func Commit(tx Tx, n Number, c Success) error {
 		}
 	}
 	if c.Snapshot == nil {
-		return nil
+		return heal(tx, c.Sound)
 	}
 	if err := soundBase(tx, c.Base); err != nil {
 		return err
@@ -376,6 +382,19 @@ func soundChunks(tx Tx, n Number, c Chunks) error {
 	}
 	for key, b := range healed {
 		if err := Set(tx, key, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heal says where sound chunks lie, of those that were found damaged.
+func heal(tx Tx, sound map[digest.Digest]pack.Location) error {
+	for d, at := range sound {
+		if _, bad := tx.Get(BadKey(d)); !bad {
+			continue
+		}
+		if err := Set(tx, BadKey(d), Bad{at.Pack, at.Off, at.Len}); err != nil {
 			return err
 		}
 	}
