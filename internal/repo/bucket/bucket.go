@@ -109,7 +109,11 @@ type Repository struct {
 	opt   Options
 
 	indexes *lookup.Indexes
+	moves   *lookup.Moves
 }
+
+// movesMost bounds the lists of moved chunks in memory, in bytes.
+const movesMost = 8 << 20
 
 var _ repo.Repository = (*Repository)(nil)
 
@@ -119,7 +123,10 @@ const version = 1
 // Open opens the repository below the address of s. It fails with
 // repo.ErrNotFound when there is none, and writes nothing.
 func Open(ctx context.Context, s objstore.Store, o Options) (*Repository, error) {
-	r := &Repository{store: s, opt: o.whole(s), indexes: lookup.New(s, lookup.Options{})}
+	r := &Repository{
+		store: s, opt: o.whole(s),
+		indexes: lookup.New(s, lookup.Options{}), moves: lookup.NewMoves(s, movesMost),
+	}
 	if err := r.open(ctx); err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", r.Location(), err)
 	}

@@ -17,7 +17,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/format/packindex"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/lookup"
 	"github.com/holdfast-backup/holdfast/internal/repo/spool"
 )
 
@@ -111,7 +113,7 @@ func (b *Session) locateAll(ctx context.Context, files []*staged) (_ *lies, err 
 	}
 	w := chunkmap.NewWriter(io.NewOffsetWriter(f, 0))
 	x := &lies{file: f}
-	if err := b.resolve(func(r *resolver) error { return r.mapOf(ctx, needed, w) }); err != nil {
+	if err := b.resolve(ctx, func(r *resolver) error { return r.mapOf(ctx, needed, w) }); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	x.packs = w.Packs()
@@ -126,20 +128,43 @@ func (b *Session) locateAll(ctx context.Context, files []*staged) (_ *lies, err 
 }
 
 // resolve calls f with what finds the session's chunks.
-func (b *Session) resolve(f func(*resolver) error) error {
-	r := &resolver{may: b.chunks.view.May, find: b.chunks.view.Find}
+func (b *Session) resolve(ctx context.Context, f func(*resolver) error) error {
+	state := b.repo.log.Seen()
+	r := &resolver{
+		may: b.chunks.view.May, find: b.chunks.view.Find,
+		follow: func(ctx context.Context, l pack.Location) (pack.Location, bool, error) {
+			return b.repo.moves.Follow(ctx, state, l, lookup.Every)
+		},
+	}
 	var err error
-	if r.bad, err = badChunks(b.repo.log.Seen()); err != nil {
+	if r.bad, err = badChunks(state); err != nil {
 		return err
 	}
-	if b.prev != nil {
-		r.base = newBaseCursor(b.prev.Map())
+	base, err := b.baseMap(ctx)
+	if err != nil {
+		return err
+	}
+	if base != nil {
+		r.base = newBaseCursor(base)
 		defer r.base.stop()
 	}
 	return b.chunks.sorted(func(own, found *cursor) error {
 		r.own, r.found = own, found
 		return f(r)
 	})
+}
+
+// baseMap is the chunk map of the base, nil when there is none. One that is damaged says
+// nothing, and the indexes are asked.
+func (b *Session) baseMap(ctx context.Context) (*chunkmap.Map, error) {
+	if b.prev == nil {
+		return nil, nil
+	}
+	m, err := b.prev.Map(ctx)
+	if _, bad := errors.AsType[*repo.CorruptError](err); bad {
+		return nil, nil
+	}
+	return m, err
 }
 
 // badChunks are those found damaged.
@@ -162,8 +187,12 @@ func badChunks(state catalog.Reader) (map[digest.Digest]catalog.Bad, error) {
 // packSizes returns a function that says how long a pack is.
 func (b *Session) packSizes(ctx context.Context, packs []pack.ID) (func(pack.ID) (uint32, error), error) {
 	known := map[pack.ID]uint32{}
-	if b.prev != nil {
-		for _, p := range b.prev.Map().Packs() {
+	base, err := b.baseMap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if base != nil {
+		for _, p := range base.Packs() {
 			known[p.ID] = p.Size
 		}
 	}

@@ -32,6 +32,7 @@ type resolver struct {
 	may        func(pack.ID) bool
 	bad        map[digest.Digest]catalog.Bad
 	find       func(context.Context, digest.Digest) (pack.Location, bool, error)
+	follow     func(context.Context, pack.Location) (pack.Location, bool, error) // where it moved
 }
 
 // blockChunks is how many chunks are looked at before those of them are looked up
@@ -80,45 +81,56 @@ func (r *resolver) mapOf(ctx context.Context, needed *extsort.Sorter, w *chunkma
 }
 
 // known is where a chunk lies, as far as it can be told without a request. A
-// length of zero is nowhere.
+// length of zero is nowhere; it may be in a pack that the session may not use.
 func (r *resolver) known(d digest.Digest) (pack.Location, error) {
 	at, err := r.own.find(d)
 	if err != nil || at.Len > 0 {
 		return at, err
 	}
-	if b, ok := r.bad[d]; ok && !b.Lost() && r.may(b.Pack) {
+	if b, ok := r.bad[d]; ok && !b.Lost() {
 		return b.Place(), nil
 	}
-	if at, err = r.found.find(d); err != nil || at.Len > 0 {
+	if at, err = r.found.find(d); err != nil || at.Len > 0 || r.base == nil {
 		return at, err
 	}
-	if r.base == nil {
-		return at, nil
-	}
-	if at, err = r.base.find(d); err != nil || at.Len > 0 && r.may(at.Pack) {
-		return at, err
-	}
-	return pack.Location{}, nil
+	return r.base.find(d)
 }
 
-// ask looks up what is nowhere yet.
+// ask looks up what is nowhere yet, or where it may not be.
 func (r *resolver) ask(ctx context.Context, block []packindex.Entry) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(askers)
 	for i := range block {
-		if block[i].Len > 0 {
+		if block[i].Len > 0 && r.may(block[i].Pack) {
 			continue
 		}
-		g.Go(func() error {
-			at, ok, err := r.find(ctx, block[i].Digest)
-			if err == nil && !ok {
-				err = fmt.Errorf("%w: %s, which its index names and nobody has sent", repo.ErrChunkMissing, block[i].Digest)
-			}
-			block[i].Location = at
+		g.Go(func() (err error) {
+			block[i].Location, err = r.search(gctx, block[i])
 			return err
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return nil
+}
+
+// search finds a chunk where it has moved, or in the indexes.
+func (r *resolver) search(ctx context.Context, e packindex.Entry) (pack.Location, error) {
+	if e.Len > 0 {
+		at, ok, err := r.follow(ctx, e.Location)
+		if err != nil || ok && r.may(at.Pack) {
+			return at, err
+		}
+	}
+	at, ok, err := r.find(ctx, e.Digest)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %s, which its index names and nobody has sent", repo.ErrChunkMissing, e.Digest)
+	}
+	return at, err
 }
 
 // cursor walks through sorted entries of places.

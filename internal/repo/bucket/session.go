@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/reading"
 	"github.com/holdfast-backup/holdfast/internal/repo/indexfile"
 )
 
@@ -27,8 +28,8 @@ type Session struct {
 	lease  *lease
 	ctx    context.Context // of everything that runs in the background
 	cancel context.CancelCauseFunc
-	base   *catalog.Base // what the snapshot builds on, or what is mended; nil: nothing
-	prev   *snapshot     // nil: none
+	base   *catalog.Base     // what the snapshot builds on, or what is mended; nil: nothing
+	prev   *reading.Snapshot // nil: none
 	chunks *chunks
 	refill *Refill // whose chunks they are; nil: they are its own
 
@@ -61,35 +62,47 @@ func (r *Repository) Begin(ctx context.Context, b repo.Begin) (repo.Session, err
 	return ses, nil
 }
 
-// openBase opens the previous snapshot, unless it is no base: one that is damaged, or
-// has a chunk that was found damaged, would make the new one so.
+// openBase opens the previous snapshot, unless it is no base: one that has a chunk
+// which was found damaged would make the new one so.
 func (b *Session) openBase(ctx context.Context) error {
 	if b.base == nil {
 		return nil
 	}
-	prev, err := b.repo.openRecord(ctx, b.base.Name, &b.base.Snapshot)
+	prev, err := b.repo.openRecord(ctx, b.base.Name, b.base.Snapshot)
+	if err == nil {
+		var sound bool
+		if sound, err = b.isSound(ctx, prev); sound {
+			b.prev = prev
+			return nil
+		}
+		err = errors.Join(err, prev.Close())
+	}
+	b.base = nil // everything is read and stored again
 	if _, bad := errors.AsType[*repo.CorruptError](err); bad || errors.Is(err, repo.ErrNotFound) {
-		b.base = nil // everything is read and stored again
 		return nil
 	}
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// isSound reports whether a snapshot has no chunk that is lost.
+func (b *Session) isSound(ctx context.Context, s *reading.Snapshot) (bool, error) {
 	bad, err := badChunks(b.repo.log.Seen())
+	if err != nil {
+		return false, err
+	}
 	for d, at := range bad {
-		if err != nil || !at.Lost() {
+		if !at.Lost() {
 			continue
 		}
-		var has bool
-		if _, has, err = prev.Map().Find(d); has {
-			b.base = nil
+		m, err := s.Map(ctx)
+		if err != nil {
+			return false, err
+		}
+		if _, has, err := m.Find(d); has || err != nil {
+			return false, err
 		}
 	}
-	if err != nil || b.base == nil {
-		return errors.Join(err, prev.Close())
-	}
-	b.prev = prev
-	return nil
+	return true, nil
 }
 
 // begin makes the session's entry. The caller decides on its previous snapshot.

@@ -59,11 +59,11 @@ func (v verifiable) Finished(ns names.Namespace, g names.Group) ([]names.Snapsho
 }
 
 func (v verifiable) Open(ctx context.Context, n names.Snapshot) (verify.Snapshot, error) {
-	s, err := v.repo.Open(ctx, n)
-	if err != nil {
+	s, err := v.repo.openSnapshot(ctx, n)
+	if err != nil { // not a typed nil
 		return nil, err
 	}
-	return s.(verify.Snapshot), nil
+	return s, nil
 }
 
 func (v verifiable) SetAside(ctx context.Context, _ verify.Snapshot, d digest.Digest, check func() error) (bool, error) {

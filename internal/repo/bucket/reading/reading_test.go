@@ -90,7 +90,7 @@ func TestTheClientsLogMayComeLater(t *testing.T) {
 	if _, err := p.Blob(names.ClientLog); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("nobody has said that it is there: %v", err)
 	}
-	w.rec.Log = true
+	w.rec.Log = 1
 	w.record()
 	if raw, err := p.Blob(names.ClientLog); err != nil || string(raw) != "what happened" {
 		t.Errorf("%q, %v", raw, err)
