@@ -57,8 +57,9 @@ var rooms = []room{
 	{dir: "internal/objstore/faulty/front", may: "internal/objstore internal/cancel", std: "os"},                         // an engine's server with faults
 	{dir: "internal/objstore/s3", may: "internal/objstore"},
 	{dir: "internal/objstore/objtest/gateway", may: "internal/objstore internal/objstore/s3"}, // a real engine for tests
-	{dir: "internal/pamcheck", std: noWire},                                                   // one password of one user of this machine
-	{dir: "internal/ledger", may: ground + " internal/objstore", std: "os net"},               // one map that many share through a bucket
+	{dir: "internal/objstore/connect", may: "internal/objstore internal/objstore/limit internal/objstore/cache internal/objstore/s3 internal/throttle"}, // a bucket as commands use it
+	{dir: "internal/pamcheck", std: noWire},                                     // one password of one user of this machine
+	{dir: "internal/ledger", may: ground + " internal/objstore", std: "os net"}, // one map that many share through a bucket
 	{dir: "internal/image", may: images, std: noWire},
 	{dir: "internal/kernel/fusefile", may: images, std: "net"}, // an image as a file of the kernel
 	{dir: "internal/repo", may: storage, std: noWire},

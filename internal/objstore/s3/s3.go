@@ -38,9 +38,18 @@ var _ objstore.Store = (*Store)(nil)
 // Options are what an address does not say.
 type Options struct {
 	AccessKey, SecretKey, SessionToken string
-	// Transport carries the requests; nil: one of its own, with room for 128
-	// connections.
-	Transport http.RoundTripper
+	Transport                          http.RoundTripper // carries the requests; nil: a NewTransport
+}
+
+// NewTransport returns what carries requests to a bucket, with room for 128 connections.
+func NewTransport(at Address) (http.RoundTripper, error) {
+	t, err := minio.DefaultTransport(!at.Plain)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", at, err)
+	}
+	t.MaxIdleConnsPerHost, t.MaxIdleConns = 128, 128
+	t.DisableCompression = true
+	return t, nil
 }
 
 // Open returns a bucket. No request is made: whether it is there, the first use
@@ -48,12 +57,10 @@ type Options struct {
 func Open(at Address, o Options) (*Store, error) {
 	s := &Store{at: at, after: &retryAfter{next: o.Transport}}
 	if s.after.next == nil {
-		t, err := minio.DefaultTransport(!at.Plain)
+		t, err := NewTransport(at)
 		if err != nil {
-			return nil, fmt.Errorf("bucket %s: %w", at, err)
+			return nil, err
 		}
-		t.MaxIdleConnsPerHost, t.MaxIdleConns = 128, 128
-		t.DisableCompression = true
 		s.after.next = t
 	}
 	if at.Prefix != "" {
