@@ -30,7 +30,13 @@ const (
 func generate(ctx context.Context, o options) error {
 	switch o.generate {
 	case "images":
-		return makeImages(ctx, o)
+		s := fullScale
+		if o.quick {
+			s = quickScale
+		}
+		return makeImages(ctx, o.Work, s)
+	case "bucket":
+		return makeImages(ctx, o.Work, bucketScale)
 	case "sparse":
 		return makeSparse(filepath.Join(o.Work, sparseFile), o.sparseData*mib)
 	case "small":
@@ -38,23 +44,19 @@ func generate(ctx context.Context, o options) error {
 	case "snapshots":
 		return fillSnapshots(o.Work, o.snapshots)
 	}
-	return fmt.Errorf("-generate %q: images, sparse, small or snapshots", o.generate)
+	return fmt.Errorf("-generate %q: images, bucket, sparse, small or snapshots", o.generate)
 }
 
 // makeImages makes both days' images and their changed map, unless they are
 // there; the map comes last and stands for all three.
-func makeImages(ctx context.Context, o options) error {
-	s := fullScale
-	if o.quick {
-		s = quickScale
-	}
-	path := func(name string) string { return filepath.Join(o.Work, name) }
+func makeImages(ctx context.Context, work string, s scale) error {
+	path := func(name string) string { return filepath.Join(work, name) }
 	if _, err := os.Stat(path(mapFile)); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(o.Work, 0o755); err != nil {
+	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
 	tree := path("stage")

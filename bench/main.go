@@ -62,7 +62,7 @@ func main() {
 	flag.IntVar(&o.snapshots, "snapshots", 10000, "snapshots to list, 0 to leave it out")
 	flag.BoolVar(&o.quick, "quick", false, "one round of holdfast, qemu-img and cp on a small image; writes no page")
 	flag.BoolVar(&o.report, "report", false, "only make the page again from results.json")
-	flag.StringVar(&o.generate, "generate", "", "(internal) make one input in this process: images, sparse, small, or snapshots in the repository -work")
+	flag.StringVar(&o.generate, "generate", "", "(internal) make one input in this process: images, bucket, sparse, small, or snapshots in the repository -work")
 	o.Main("bench", func(ctx context.Context) error { return run(ctx, o.settled()) })
 }
 

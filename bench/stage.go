@@ -33,6 +33,10 @@ var (
 		image: 2 << 30, goTree: 100 * mib, modules: 100 * mib, packages: 212 * mib,
 		logs: 64 * mib, database: 64 * mib, noise: 88 * mib,
 	}
+	bucketScale = scale{
+		image: 2 << 30, goTree: 160 * mib, modules: 160 * mib, packages: 340 * mib,
+		logs: 100 * mib, database: 100 * mib, noise: 140 * mib, writes: 160,
+	}
 	quickScale = scale{
 		image: 256 * mib, goTree: 24 * mib, modules: 4 * mib, packages: 16 * mib,
 		logs: 8 * mib, database: 16 * mib, noise: 8 * mib, writes: 25,
