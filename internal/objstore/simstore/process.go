@@ -25,6 +25,8 @@ type Process struct {
 	dead   bool
 	die    int // with which call; 0: with none
 	killed func()
+	stop   int // before which call it pauses; 0: before none
+	pause  time.Duration
 	until  time.Time // no request leaves and no answer arrives before
 }
 
@@ -52,6 +54,13 @@ func (p *Process) Dead() bool {
 	return p.dead
 }
 
+// PauseAt stops the process for a while with its n-th request from now.
+func (p *Process) PauseAt(n int, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stop, p.pause = p.calls+n, d
+}
+
 // Pause stops the process: nothing leaves or reaches it for a while.
 func (p *Process) Pause(d time.Duration) {
 	p.mu.Lock()
@@ -75,6 +84,9 @@ func (p *Process) enter(what string) (fate, error) {
 	p.calls++
 	p.seen[what]++
 	f := fate{p.w.draw(p.name, what, p.seen[what]), p.calls == p.die}
+	if p.calls == p.stop {
+		p.until = time.Now().Add(p.pause)
+	}
 	killed := p.killed
 	p.dead = p.dead || f.last
 	p.mu.Unlock()

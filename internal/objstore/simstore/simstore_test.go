@@ -147,9 +147,12 @@ func TestAPausedProcessHearsNothing(t *testing.T) {
 		w := always(simstore.Options{})
 		p := w.Process("p")
 		p.Pause(time.Hour)
-		begin := time.Now()
-		if err := put(t.Context(), p, "a", "x"); err != nil || time.Since(begin) < time.Hour {
-			t.Fatalf("err = %v after %s", err, time.Since(begin))
+		p.PauseAt(2, 3*time.Hour)
+		for _, want := range []time.Duration{time.Hour, 3 * time.Hour} {
+			begin := time.Now()
+			if err := put(t.Context(), p, fmt.Sprint(want), "x"); err != nil || time.Since(begin) < want {
+				t.Fatalf("err = %v after %s, want it after %s", err, time.Since(begin), want)
+			}
 		}
 	})
 }
