@@ -111,7 +111,7 @@ func outcome(err error) (busy, answered bool) {
 
 // is reports whether body is what is stored as entry n.
 func (l *Ledger) is(ctx context.Context, n uint64, body []byte) (bool, error) {
-	b, _, err := objstore.ReadAll(ctx, l.s, name(logPrefix, n), maxEntry)
+	b, err := l.read(ctx, name(logPrefix, n), maxEntry)
 	return bytes.Equal(b, body), err
 }
 

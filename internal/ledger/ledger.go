@@ -66,7 +66,7 @@
 // whether it was made, [*CorruptError] a log or a checkpoint without which the state
 // cannot be known. Everything else is the store's own error: it could not be found
 // out. A request that fails is not repeated here, except to learn what became of
-// an entry: that is what objstore/retry is for.
+// an entry: that is what objstore/retry is for. What breaks while it is read is read on.
 //
 // # Memory
 //

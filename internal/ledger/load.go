@@ -82,7 +82,7 @@ func (l *Ledger) checkpointed(ctx context.Context, c, n uint64) (State, error) {
 	corrupt := func(err error) error {
 		return &CorruptError{fmt.Sprintf("the checkpoint after entry %d of the log", c), err}
 	}
-	b, _, err := objstore.ReadAll(ctx, l.s, name(statePrefix, c), maxCheckpoint)
+	b, err := l.read(ctx, name(statePrefix, c), maxCheckpoint)
 	switch {
 	case errors.Is(err, objstore.ErrNotFound):
 		return State{}, corrupt(errGone)
