@@ -19,6 +19,7 @@ type ahead struct {
 	steps      int
 	wait, busy time.Duration
 	current    int // plus 1; 0 at the start
+	wanted     int // of the last chunks that were compared, more were wanted than not
 }
 
 func (a *ahead) depth() int {
@@ -54,4 +55,25 @@ func adapt(depth int, wait, busy time.Duration) int {
 		return depth / 2
 	}
 	return depth
+}
+
+// mostWanted bounds how long what was found is remembered.
+const mostWanted = 16
+
+// compared records whether the target lacked a chunk that it might have had.
+func (a *ahead) compared(lacks bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if lacks {
+		a.wanted = min(a.wanted+1, mostWanted)
+	} else {
+		a.wanted = max(a.wanted-1, 0)
+	}
+}
+
+// likely reports whether a target that may have chunks lacks most of them.
+func (a *ahead) likely() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.wanted >= mostWanted/2
 }

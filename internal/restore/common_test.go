@@ -157,13 +157,24 @@ func at(n int64) names.Snapshot {
 // save backs an image up as the n-th snapshot and opens it.
 func save(t testing.TB, m *repotest.Memory, n int64, b []byte, k *chunkcrypt.Key) *repotest.Snapshot {
 	t.Helper()
+	return saveChunks(t, m, n, b, k, chunk)
+}
+
+// saveSlots backs an image up in chunks of another size.
+func saveSlots(t testing.TB, b []byte, size int) *repotest.Snapshot {
+	t.Helper()
+	return saveChunks(t, repotest.New(), 0, b, nil, size)
+}
+
+func saveChunks(t testing.TB, m *repotest.Memory, n int64, b []byte, k *chunkcrypt.Key, size int) *repotest.Snapshot {
+	t.Helper()
 	j := backup.Job{
 		Snapshot: at(n),
 		Sources: []backup.Source{
 			{Name: disk, Image: bytesImage{bytes.NewReader(b)}},
 			{Name: "vm.conf.blob", Data: []byte("cores: 2\n")},
 		},
-		Options: backup.Options{ChunkSize: chunk},
+		Options: backup.Options{ChunkSize: size},
 	}
 	if k != nil {
 		j.Options.CryptMode, j.Options.Key = manifest.ModeEncrypt, k

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
@@ -34,7 +35,8 @@ type step struct {
 // costs, where one of them would have all of it.
 const zerosRead = 4
 
-// batch is how many digests are read from an index at once.
+// batch is how many digests are read from an index at once. There are at least
+// as many before the next step as are told ahead.
 const batch = 1024
 
 // plan hands out the slots of an index in order, to any number of takers.
@@ -45,8 +47,8 @@ type plan struct {
 
 	mu    sync.Mutex
 	next  int             // slot
-	start int             // of the batch
-	want  []digest.Digest // the batch
+	start int             // of what was read of the index
+	want  []digest.Digest // that
 	have  []digest.Digest // the base's digests of the same slots
 	told  int             // slots before it were handed to the prefetcher
 	last  chan struct{}   // done of the step before, in order
@@ -64,7 +66,7 @@ func (p *plan) take(ahead int) (s step, soon []digest.Digest, ok bool, err error
 	if p.next == p.src.Count() {
 		return step{}, nil, false, nil
 	}
-	if p.next == p.start+len(p.want) {
+	if end := p.start + len(p.want); end < p.src.Count() && end-p.next < batch {
 		if err := p.load(); err != nil {
 			return step{}, nil, false, err
 		}
@@ -92,29 +94,33 @@ func (p *plan) take(ahead int) (s step, soon []digest.Digest, ok bool, err error
 	return s, soon, true, nil
 }
 
-// load reads the next batch.
+// load reads the next batch, behind what is left of the one before.
 func (p *plan) load() error {
+	past := p.next - p.start
+	p.want = append(p.want[:0], p.want[past:]...)
+	p.have = append(p.have[:0], p.have[min(past, len(p.have)):]...)
 	p.start = p.next
-	n := min(batch, p.src.Count()-p.start)
-	if p.want == nil {
-		p.want = make([]digest.Digest, n)
-	}
-	p.want = p.want[:n]
-	if err := p.src.Digests(p.start, p.want); err != nil {
+	var err error
+	if p.want, err = extend(p.want, p.src, p.start); err != nil {
 		return fmt.Errorf("archive %s: %w", p.src.Name, err)
 	}
-	p.have = p.have[:0]
-	if p.base == nil || p.start >= p.base.Count() {
-		return nil
-	}
-	if p.have == nil {
-		p.have = make([]digest.Digest, batch)
-	}
-	p.have = p.have[:min(n, p.base.Count()-p.start)]
-	if err := p.base.Digests(p.start, p.have); err != nil {
-		return fmt.Errorf("base: archive %s: %w", p.src.Name, err)
+	if p.base != nil {
+		if p.have, err = extend(p.have, p.base, p.start); err != nil {
+			return fmt.Errorf("base: archive %s: %w", p.src.Name, err)
+		}
 	}
 	return nil
+}
+
+// extend appends the digests of a batch of slots to those that begin at start.
+func extend(to []digest.Digest, x *fetch.Image, start int) ([]digest.Digest, error) {
+	n := len(to)
+	more := min(batch, x.Count()-start-n)
+	if more <= 0 {
+		return to, nil
+	}
+	to = slices.Grow(to, batch)[:n+more]
+	return to, x.Digests(start+n, to[n:])
 }
 
 // kind decides a slot of the batch.

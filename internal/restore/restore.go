@@ -27,7 +27,8 @@
 // chunks, and two of the target's when in place; 12 or 20 MiB a worker at 4 MiB,
 // outside the Go heap. A snapshot that is a
 // [fetch.Prefetcher] is told some chunks ahead, the more the longer the workers
-// wait for it.
+// wait for it; one that is [fetch.Distant] as many as it wants, but only while a
+// target that is compared lacks most of them.
 //
 // # Errors
 //
@@ -126,6 +127,7 @@ func Image(ctx context.Context, snap repo.Snapshot, name names.Archive, key *chu
 		j.plan.zeros = zerosRead
 	}
 	j.prefetcher, _ = snap.(fetch.Prefetcher)
+	j.distance = fetch.Distance(snap, int64(src.ChunkSize))
 
 	if err := j.work(ctx); err != nil {
 		return Result{}, err
@@ -180,6 +182,7 @@ type restoring struct {
 	limit      *throttle.Limiter
 	plan       *plan
 	prefetcher fetch.Prefetcher // nil when there is none
+	distance   int              // chunks that it wants to hear of ahead, at least
 	count      *Counters        // of this restore alone
 	holes      holes
 	ahead      ahead

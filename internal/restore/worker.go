@@ -53,11 +53,7 @@ func (k *worker) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		depth := 0
-		if k.j.prefetcher != nil {
-			depth = k.j.ahead.depth()
-		}
-		s, soon, ok, err := k.j.plan.take(depth)
+		s, soon, ok, err := k.j.plan.take(k.depth())
 		if err != nil || !ok {
 			return err
 		}
@@ -80,6 +76,22 @@ func (k *worker) run(ctx context.Context) error {
 		}
 	}
 }
+
+// depth is how far ahead the prefetcher is told.
+func (k *worker) depth() int {
+	switch {
+	case k.j.prefetcher == nil:
+		return 0
+	case k.j.distance == 0:
+		return k.j.ahead.depth()
+	case k.compares() && !k.j.ahead.likely():
+		return 0
+	}
+	return max(k.j.ahead.depth(), k.j.distance)
+}
+
+// compares reports whether the target is read to find out which chunks it has.
+func (k *worker) compares() bool { return k.j.in != nil && k.j.plan.base == nil }
 
 // await waits for the turn of a step; without an order there is no wait.
 func await(ctx context.Context, s step) error {
@@ -155,7 +167,7 @@ func (k *worker) chunks(ctx context.Context, s step) error {
 			return err
 		}
 	}
-	if k.j.in != nil && k.j.plan.base == nil {
+	if k.compares() {
 		k.compare(slots)
 	}
 	if err := k.fetch(ctx, slots, begin); err != nil {
@@ -175,12 +187,16 @@ func (k *worker) chunks(ctx context.Context, s step) error {
 // compare finds the slots that the target has already.
 func (k *worker) compare(slots []slot) {
 	key := k.j.src.Key
-	for ; len(slots) >= 2; slots = slots[2:] {
-		a, b := fetch.Digest2(key, slots[0].old, slots[1].old)
-		slots[0].same, slots[1].same = a == slots[0].digest, b == slots[1].digest
+	rest := slots
+	for ; len(rest) >= 2; rest = rest[2:] {
+		a, b := fetch.Digest2(key, rest[0].old, rest[1].old)
+		rest[0].same, rest[1].same = a == rest[0].digest, b == rest[1].digest
+	}
+	for i := range rest {
+		rest[i].same = fetch.Digest(key, rest[i].old) == rest[i].digest
 	}
 	for i := range slots {
-		slots[i].same = fetch.Digest(key, slots[i].old) == slots[i].digest
+		k.j.ahead.compared(!slots[i].same)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
-	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
 )
 
 // readAhead fetches what will be read: what was announced, and what lies before
@@ -144,9 +143,7 @@ func (i *Image) workAhead() {
 			}
 		}
 		i.poke() // there may be work for another
-		if len(j.hints) > 0 {
-			i.hint(j.hints)
-		}
+		i.hintSlots(j.hintFrom, j.hintTo)
 		if i.ctx.Err() != nil {
 			return
 		}
@@ -156,8 +153,8 @@ func (i *Image) workAhead() {
 
 // job is what a worker does at a time.
 type job struct {
-	slots []slotName
-	hints []digest.Digest // what comes after
+	slots            []slotName
+	hintFrom, hintTo int // slots that come after, for the snapshot to know
 }
 
 type slotName struct {
@@ -212,7 +209,7 @@ func (i *Image) claim(j *job) (missing int) {
 		}
 		if len(j.slots) > 0 {
 			f.turn = (f.turn + k + 1) % maxRuns
-			j.hints = i.after(t.issued, t.window)
+			j.hintFrom, j.hintTo = i.after(t)
 		}
 	}
 	return -1
@@ -232,19 +229,47 @@ func (i *Image) add(j *job, slot int) (missing int) {
 	return -1
 }
 
-// after returns the names of the next slots, if they are known and the reader is
-// fast enough to tell the disk.
-func (i *Image) after(slot, window int) []digest.Digest {
-	if _, ok := i.snap.(fetch.Prefetcher); !ok || window < 2*lanes {
-		return nil
+// leastHint is how many slots are told to a distant snapshot at a time.
+const leastHint = 4
+
+// after returns which of the next slots of a stream the snapshot is to hear of: for a
+// disk the two that come next, if the reader is fast enough, for one that is distant
+// as many as its distance asks for and the reader's speed justifies. It is called
+// under the lock.
+func (i *Image) after(t *stream) (from, to int) {
+	switch {
+	case i.distance > 0 && t.window >= lanes:
+		from, to = max(t.told, t.issued), t.issued+min(hintWindows*t.window, i.distance)
+		if to-from < leastHint {
+			return 0, 0
+		}
+	case i.hints && t.window >= 2*lanes:
+		from, to = t.issued, t.issued+lanes
 	}
+	t.told = max(t.told, to)
+	return from, min(to, i.x.Count())
+}
+
+// hintWindows is how many times as far as it is fetched ahead a stream is announced.
+const hintWindows = 4
+
+// hintSlots tells the snapshot of slots, as far as their names can be had.
+func (i *Image) hintSlots(from, to int) {
 	var ds []digest.Digest
-	for s := slot; s < min(slot+lanes, i.x.Count()); s++ {
-		if d, ok := i.table.peek(s); ok && !i.x.IsZero(s, d) {
+	for s := from; s < to; s++ {
+		d, ok := i.table.peek(s)
+		if !ok && i.distance > 0 {
+			var err error
+			d, err = i.table.at(s)
+			ok = err == nil // else a read will say so
+		}
+		if ok && !i.x.IsZero(s, d) {
 			ds = append(ds, d)
 		}
 	}
-	return ds
+	if len(ds) > 0 {
+		i.hint(ds)
+	}
 }
 
 // giveUp ends what would need a slot whose digest cannot be read.

@@ -300,3 +300,37 @@ func TestChunkInASlotOfAnotherLengthIsRefused(t *testing.T) {
 	img.Close()
 	clean(t, m)
 }
+
+func TestADistantSnapshotHearsOfAllThatASequentialReaderWillNeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := solid(400)
+		m, s := save(t, b, nil)
+		d := &repotest.Distant{Snapshot: slow{s}, Chunks: 100, Bytes: 1 << 30}
+		img := open(t, d, nil, archive.Options{})
+		copyAll(t, img, b, 0, 400*chunk, chunk/2)
+		if read, surprise, most, waiting := d.Heard(); read != 400 || surprise > 16 || most < 50 || most > 110 || waiting > 0 {
+			t.Errorf("%d chunks were read, %d without notice; up to %d were announced, %d in vain", read, surprise, most, waiting)
+		}
+		img.Close()
+		clean(t, m)
+	})
+}
+
+// Who reads here and there has nothing announced.
+func TestADistantSnapshotIsNotAskedForWhatNobodyReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := solid(400)
+		m, s := save(t, b, nil)
+		d := &repotest.Distant{Snapshot: slow{s}, Chunks: 100, Bytes: 1 << 30}
+		img := open(t, d, nil, archive.Options{})
+		for i := range 200 {
+			slot := i * 37 % 400
+			copyAll(t, img, b, slot*chunk+5, slot*chunk+50, 45)
+		}
+		if _, _, most, _ := d.Heard(); most > 0 {
+			t.Errorf("%d chunks were announced", most)
+		}
+		img.Close()
+		clean(t, m)
+	})
+}

@@ -23,7 +23,8 @@
 // fetched in vain. [Image.WillNeed] and the rest of a long read announce chunks in the same
 // way. Half of the cache at most holds what was fetched ahead and not read yet;
 // it never displaces what is kept or in use. A chunk that cannot be fetched ahead
-// is no error until somebody reads it.
+// is no error until somebody reads it. A snapshot that is [fetch.Distant] hears of
+// chunks some windows before they are fetched.
 //
 // # File archives
 //
@@ -93,6 +94,9 @@ type Image struct {
 	table table[digest.Digest]
 	trace *Recorder
 	ahead readAhead
+
+	hints    bool // the snapshot takes them
+	distance int  // chunks that it wants to hear of ahead; 0: it is near
 }
 
 var (
@@ -114,6 +118,8 @@ func Open(ctx context.Context, snap repo.Snapshot, name names.Archive, key *chun
 	i.snap, i.key, i.most = snap, x.Key, i.ChunkSize()
 	i.start(ctx, opts.Cache, opts.Loaders)
 	i.table.count, i.table.read = x.Count(), x.Digests
+	_, i.hints = snap.(fetch.Prefetcher)
+	i.distance = fetch.Distance(snap, int64(x.ChunkSize))
 	i.ahead.budget = aheadBudget(i.cache.limit, i.ChunkSize())
 	i.ahead.work = make(chan struct{}, 1)
 	i.ahead.streams.chunk = int64(x.ChunkSize)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sort"
 	"sync"
 
@@ -242,19 +243,19 @@ func (f *follower) observe(slot int) *cursor {
 // to a chunk that is on its way waits for it.
 func (d *Dynamic) lead(after span, first, last int) (next int) {
 	room := min(maxAhead, d.cache.limit/4)
-	for next = first; next <= last; {
-		var pair []slotName
-		for ; next <= last && len(pair) < lanes; next++ {
-			s, err := d.at(next)
-			if err != nil || s.end-after.end > room && next > after.slot+1 {
-				last = next - 1 // the read will say so, or come back to it
-				break
-			}
-			if n := d.name(s); !d.cache.has(&n) {
-				pair = append(pair, slotName{next, n})
-			}
+	var all []slotName
+	for next = first; next <= last; next++ {
+		s, err := d.at(next)
+		if err != nil || s.end-after.end > room && next > after.slot+1 {
+			break // the read will say so, or come back to it
 		}
-		if len(pair) > 0 && d.enter() {
+		if n := d.name(s); !d.cache.has(&n) {
+			all = append(all, slotName{next, n})
+		}
+	}
+	d.announce(all)
+	for pair := range slices.Chunk(all, lanes) {
+		if d.enter() {
 			go func() {
 				defer d.leave()
 				d.fetchAhead(pair)
@@ -262,4 +263,18 @@ func (d *Dynamic) lead(after span, first, last int) (next int) {
 		}
 	}
 	return next
+}
+
+// announce tells a distant snapshot what will be fetched, for which there are more
+// chunks than loaders.
+func (d *Dynamic) announce(slots []slotName) {
+	far, ok := d.snap.(fetch.Distant)
+	if !ok || len(slots) == 0 {
+		return
+	}
+	var ds []digest.Digest
+	for _, s := range slots {
+		ds = append(ds, s.name.digest)
+	}
+	far.Prefetch(ds)
 }

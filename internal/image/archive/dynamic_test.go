@@ -241,3 +241,20 @@ func TestFileArchiveRefusesDamage(t *testing.T) {
 	}
 	clean(t, m)
 }
+
+func TestADistantSnapshotHearsOfWhatIsFetchedAheadOfAFileArchive(t *testing.T) {
+	b := content(40 * chunk)
+	_, s := saveTree(t, b, nil)
+	d := &repotest.Distant{Snapshot: s, Chunks: 100, Bytes: 1 << 30}
+	x := openTree(t, d, nil, nil)
+	defer x.Close()
+	p := make([]byte, 1000)
+	for off := int64(0); off < int64(len(b)); off += int64(len(p)) {
+		if _, err := x.ReadAt(p[:min(len(p), len(b)-int(off))], off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read, surprise, most, _ := d.Heard(); surprise > read/4 || most < 4 {
+		t.Errorf("%d chunks were read, %d without notice; up to %d were announced", read, surprise, most)
+	}
+}

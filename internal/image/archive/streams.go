@@ -34,6 +34,7 @@ type stream struct {
 
 	window  int   // slots to be fetched ahead
 	issued  int   // slots before this one were looked at
+	told    int   // slots before this one were announced to the snapshot
 	claimed []int // slots fetched ahead that the reader has not reached
 }
 

@@ -177,6 +177,26 @@ type Prefetcher interface {
 	Prefetch(ds []digest.Digest)
 }
 
+// Distant is a Prefetcher that is far away: it wants to hear of chunks long before
+// they are read, so as to have many on their way.
+type Distant interface {
+	Prefetcher
+	// Distance is how far ahead: so many chunks, with so many bytes of plain data
+	// together.
+	Distance() (chunks int, bytes int64)
+}
+
+// Distance is how many chunks of a size a snapshot wants to hear of ahead; 0 when
+// it is near.
+func Distance(snap repo.Snapshot, chunk int64) int {
+	d, ok := snap.(Distant)
+	if !ok {
+		return 0
+	}
+	chunks, bytes := d.Distance()
+	return int(min(int64(chunks), bytes/max(chunk, 1)))
+}
+
 // Lender is a snapshot that has chunks in memory of its own, and can do without
 // copying them. What it lends is the caller's, to write to as well, until back is
 // called.

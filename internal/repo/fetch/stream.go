@@ -16,7 +16,8 @@ import (
 )
 
 // Stream reads a range of a file archive from its beginning to its end, with
-// several workers before it. It belongs to one goroutine, and Close must be
+// several workers before it, and announces chunks to a snapshot that is [Distant] as far
+// ahead as it wants. It belongs to one goroutine, and Close must be
 // called. What comes out of Read is proven, up to the byte before an error.
 //
 // Memory: for each worker an encoded chunk; of decoded ones that are in work or
@@ -24,12 +25,13 @@ import (
 // spare buffers, at most two more than twice the workers, of half the largest
 // chunk. Of a buffer only what the chunk fills takes memory.
 type Stream struct {
-	x      *Dynamic
-	snap   repo.Snapshot
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	unhook func() bool
-	work   sync.WaitGroup
+	x       *Dynamic
+	snap    repo.Snapshot
+	distant Distant // snap, if it is; nil
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	unhook  func() bool
+	work    sync.WaitGroup
 
 	end  int64 // of the range
 	off  int64 // of the next byte that Read returns
@@ -40,6 +42,7 @@ type Stream struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	next    int           // chunk that nobody has taken
+	told    int           // chunks before it were announced
 	last    int           // chunk behind the range
 	read    int           // chunk that is read next
 	ready   map[int]*pair // by their first chunk
@@ -79,6 +82,7 @@ func NewStream(ctx context.Context, snap repo.Snapshot, x *Dynamic, off, n int64
 	}
 	s := &Stream{x: x, snap: snap, off: off, end: off + n, ready: map[int]*pair{}, most: workers + 1}
 	s.changed.L = &s.mu
+	s.distant, _ = snap.(Distant)
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	if n == 0 {
 		s.unhook = func() bool { return true }
@@ -229,9 +233,12 @@ func (s *Stream) run() {
 	}
 	defer r.Close()
 	for {
-		p := s.take()
+		p, soon := s.take()
 		if p == nil {
 			return
+		}
+		if len(soon) > 0 {
+			s.distant.Prefetch(soon)
 		}
 		p.err = s.fill(r, p)
 		s.mu.Lock()
@@ -241,8 +248,9 @@ func (s *Stream) run() {
 	}
 }
 
-// take returns a pair to be filled, nil at the end.
-func (s *Stream) take() *pair {
+// take returns a pair to be filled, nil at the end, and chunks to be announced
+// behind it.
+func (s *Stream) take() (*pair, []digest.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.ctx.Err() == nil && s.next < s.last {
@@ -263,9 +271,45 @@ func (s *Stream) take() *pair {
 		s.next += p.n
 		p.bytes = bytes
 		s.held += bytes
-		return p
+		return p, s.soon()
 	}
-	return nil
+	return nil, nil
+}
+
+// Chunks are announced so many at a time, unless fewer are left.
+const (
+	leastTold = 8
+	mostTold  = 64
+)
+
+// soon returns chunks that a distant snapshot has not heard of. What cannot be read
+// of the index comes again when it is its turn. It is called under the lock.
+func (s *Stream) soon() (ds []digest.Digest) {
+	if s.distant == nil || s.next == s.last {
+		return nil
+	}
+	chunks, bytes := s.distant.Distance()
+	from := max(s.told, s.next)
+	to := min(s.next+chunks, from+mostTold, s.last)
+	here, _, err := s.x.Bounds(s.next)
+	if err != nil || from >= to || to-from < leastTold && to < s.last {
+		return nil
+	}
+	var entries [mostTold]didx.Entry
+	if err := s.x.Entries(from, entries[:to-from]); err != nil {
+		return nil
+	}
+	for _, e := range entries[:to-from] {
+		if int64(e.End)-here > bytes {
+			break
+		}
+		ds = append(ds, e.Digest)
+	}
+	if len(ds) < leastTold && from+len(ds) < s.last && from > s.next {
+		return nil // later, with others
+	}
+	s.told = from + len(ds)
+	return ds
 }
 
 // bytesAhead is the size of the chunks that are taken next.

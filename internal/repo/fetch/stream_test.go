@@ -233,3 +233,34 @@ func TestOpenDynamicRefuses(t *testing.T) {
 	}
 	snap.File(tree)[4096]--
 }
+
+func TestADistantSnapshotHearsOfAllChunksLongBefore(t *testing.T) {
+	data := noise(3_000_000) // 300 chunks
+	snap, x := archive(t, repotest.New(), data, nil)
+	for _, tc := range []struct {
+		chunks  int
+		bytes   int64
+		at, n   int64
+		highest int
+	}{
+		{100, 1 << 30, 0, -1, 100},
+		{1000, 500_000, 0, -1, 60},
+		{1000, 1 << 30, 0, -1, 305},
+		{100, 1 << 30, 1_000_000, 500_000, 60},
+		{100, 1, 0, -1, 1},
+	} {
+		d := &repotest.Distant{Snapshot: snap, Chunks: tc.chunks, Bytes: tc.bytes}
+		s, err := fetch.NewStream(t.Context(), d, x, tc.at, tc.n, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, s); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		read, surprise, most, waiting := d.Heard()
+		if few := tc.bytes == 1; !few && (surprise > 1 || most < tc.highest/2) || most > tc.highest+2 || waiting != 0 || read < 40 {
+			t.Errorf("%+v: %d chunks were read, %d without notice; up to %d were announced, %d in vain", tc, read, surprise, most, waiting)
+		}
+	}
+}

@@ -77,6 +77,14 @@ func (l lent) Close() error {
 // Prefetch says that these chunks will be read soon, in this order.
 func (p *Snapshot) Prefetch(ds []digest.Digest) { p.ahead.announce(ds) }
 
+// Distance is how far ahead Prefetch wants to be called.
+func (p *Snapshot) Distance() (chunks int, bytes int64) { return maxLine / 4, p.opt.Budget * 4 / 3 }
+
+// Locate says where a chunk lies, as the newest state that was seen has it.
+func (p *Snapshot) Locate(ctx context.Context, d digest.Digest) (pack.Location, error) {
+	return p.locate(ctx, p.opt.Seen(), d)
+}
+
 // chunk reads a chunk to where place says, which is asked when its size is known;
 // again, if it turns out to be elsewhere.
 func (p *Snapshot) chunk(ctx context.Context, d digest.Digest, place func(size int) ([]byte, error)) ([]byte, error) {

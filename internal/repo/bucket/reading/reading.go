@@ -72,9 +72,9 @@ type Snapshot struct {
 }
 
 var (
-	_ repo.Snapshot    = (*Snapshot)(nil)
-	_ fetch.Prefetcher = (*Snapshot)(nil)
-	_ fetch.Lender     = (*Snapshot)(nil)
+	_ repo.Snapshot = (*Snapshot)(nil)
+	_ fetch.Distant = (*Snapshot)(nil)
+	_ fetch.Lender  = (*Snapshot)(nil)
 )
 
 // Open opens a snapshot by its record. It makes no request. ctx is not needed any
