@@ -69,6 +69,7 @@ type Options struct {
 	Dead    func(catalog.Process) bool // nil: process.Dead
 	Now     func() time.Time           // nil: time.Now
 	Rand    io.Reader                  // nil: the system's
+	Log     ledger.Sizes               // zero: those of the format; others are for simulations, in which all have the same
 }
 
 // DefaultLease is how long a session lives without a sign of life.
@@ -158,7 +159,7 @@ func (r *Repository) open(ctx context.Context) (err error) {
 
 func ledgerOptions(o Options) ledger.Options {
 	return ledger.Options{
-		Who: fmt.Sprintf("%s/%d", o.Process.Host, o.Process.PID), Now: o.Now, Rand: o.Rand,
+		Who: fmt.Sprintf("%s/%d", o.Process.Host, o.Process.PID), Now: o.Now, Rand: o.Rand, Sizes: o.Log,
 	}
 }
 
