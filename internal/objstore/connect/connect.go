@@ -64,10 +64,13 @@ func Open(at s3.Address, o Options) (*Store, error) {
 	return s, nil
 }
 
+// Caching reports whether the options name a directory for a cache.
+func (s *Store) Caching() bool { return s.opt.CacheDir != "" }
+
 // Keep has objects that never change kept in the directory of the options, if they
 // name one. The scope is what the keys belong to.
 func (s *Store) Keep(scope string, which func(key string) bool) {
-	if s.opt.CacheDir == "" {
+	if !s.Caching() {
 		return
 	}
 	s.cache = cache.New(s.retry, s.opt.CacheDir, cache.Options{Size: s.opt.CacheSize, Scope: scope, Keep: which, Trouble: s.opt.Trouble})
@@ -79,6 +82,11 @@ type Traffic struct {
 	meter.Counts
 	Retries        int64 // calls that were tried again
 	Hits, HitBytes int64 // reads that the cache answered
+}
+
+// Plus is both together.
+func (t Traffic) Plus(o Traffic) Traffic {
+	return Traffic{t.Counts.Plus(o.Counts), t.Retries + o.Retries, t.Hits + o.Hits, t.HitBytes + o.HitBytes}
 }
 
 // Traffic is what happened so far.

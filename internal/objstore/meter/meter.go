@@ -55,14 +55,19 @@ func (c Counts) Total() (n int64) {
 }
 
 // Since is what was added after an earlier count.
-func (c Counts) Since(before Counts) Counts {
+func (c Counts) Since(before Counts) Counts { return c.add(before, -1) }
+
+// Plus is both together.
+func (c Counts) Plus(o Counts) Counts { return c.add(o, 1) }
+
+func (c Counts) add(o Counts, sign int64) Counts {
 	for k := range c.Requests {
-		c.Requests[k] -= before.Requests[k]
+		c.Requests[k] += sign * o.Requests[k]
 	}
-	c.Up -= before.Up
-	c.Down -= before.Down
-	c.Busy -= before.Busy
-	c.Failed -= before.Failed
+	c.Up += sign * o.Up
+	c.Down += sign * o.Down
+	c.Busy += sign * o.Busy
+	c.Failed += sign * o.Failed
 	return c
 }
 

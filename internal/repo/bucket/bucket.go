@@ -62,6 +62,7 @@ import (
 // Options configure an open repository; the zero value is right for use.
 type Options struct {
 	Location string        // for people; "": the store's
+	At       time.Time     // as it was then, for reading only; zero: as it is
 	Lease    time.Duration // default DefaultLease
 	Uploads  int           // packs on their way at a time, default 3
 
@@ -106,6 +107,7 @@ func (o Options) whole(s objstore.Store) Options {
 type Repository struct {
 	store objstore.Store
 	log   *ledger.Ledger
+	past  *ledger.State // what Options.At asks for; nil: as it is
 	meta  catalog.Meta
 	opt   Options
 
@@ -154,7 +156,15 @@ func (r *Repository) open(ctx context.Context) (err error) {
 		return fmt.Errorf("it has version %d of the format, this program knows version %d", meta.Version, version)
 	}
 	r.meta = meta
-	return nil
+	if r.opt.At.IsZero() {
+		return nil
+	}
+	past, err := r.log.Past(ctx, r.opt.At)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return fmt.Errorf("%w: its log does not go back to %s", repo.ErrNotFound, r.opt.At.UTC().Format(time.RFC3339))
+	}
+	r.past = &past
+	return broken(err)
 }
 
 func ledgerOptions(o Options) ledger.Options {
@@ -180,14 +190,36 @@ func (r *Repository) Close() error { return nil }
 // retention is that of an object written now.
 func (r *Repository) retention() objstore.Retention { return r.meta.Retention.From(r.opt.Now()) }
 
-// view is the state as it is now.
+// view is the state as it is now, or as it was at Options.At.
 func (r *Repository) view(ctx context.Context) (ledger.State, error) {
+	if r.past != nil {
+		return *r.past, context.Cause(ctx)
+	}
+	return r.now(ctx)
+}
+
+// now is the state as it is now.
+func (r *Repository) now(ctx context.Context) (ledger.State, error) {
 	s, err := r.log.View(ctx)
 	return s, broken(err)
 }
 
+// ErrPast is wrapped by what a repository refuses that was opened as it was at a time.
+var ErrPast = errors.New("what was cannot be changed")
+
+// writable refuses to change the past.
+func (r *Repository) writable() error {
+	if r.past == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is as it was at %s", ErrPast, r.Location(), r.opt.At.UTC().Format(time.RFC3339))
+}
+
 // update makes a change by one of the catalog's decisions.
 func (r *Repository) update(ctx context.Context, decide func(catalog.Tx) error) (uint64, error) {
+	if err := r.writable(); err != nil {
+		return 0, err
+	}
 	seq, err := r.log.Update(ctx, func(tx *ledger.Tx) error { return decide(tx) })
 	return seq, broken(err)
 }

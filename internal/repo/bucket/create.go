@@ -90,7 +90,7 @@ func mark(ctx context.Context, s objstore.Store, o CreateOptions) (marker, error
 	if !errors.Is(err, objstore.ErrPrecondition) {
 		return m, err
 	}
-	if text, _, err = objstore.ReadAll(ctx, s, catalog.MarkerKey, 1<<10); err != nil {
+	if text, _, err = objstore.ReadAll(ctx, s, catalog.MarkerKey, maxMarker); err != nil {
 		return m, err
 	}
 	if err := json.Unmarshal(text, &m); err != nil || m.Format != format || m.Version != version {

@@ -35,9 +35,9 @@ func (r *Repository) openSnapshot(ctx context.Context, n names.Snapshot) (*readi
 }
 
 func (r *Repository) openRecord(ctx context.Context, n names.Snapshot, rec catalog.Snapshot) (*reading.Snapshot, error) {
-	return reading.Open(ctx, n, rec, reading.Options{
+	return reading.Open(ctx, n, rec, reading.Options{ // where packs are now, also of what was
 		Store: r.store, Moves: r.moves,
 		Seen:    func() catalog.Reader { return r.log.Seen() },
-		Refresh: func(ctx context.Context) (catalog.Reader, error) { return r.view(ctx) },
+		Refresh: func(ctx context.Context) (catalog.Reader, error) { return r.now(ctx) },
 	})
 }

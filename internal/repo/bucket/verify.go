@@ -91,7 +91,7 @@ func (v verifiable) SaveVerdict(ctx context.Context, n names.Snapshot, state man
 // keep makes a change, if that is allowed.
 func (v verifiable) keep(ctx context.Context, decide func(catalog.Tx) error) error {
 	_, err := v.repo.update(ctx, decide)
-	if errors.Is(err, objstore.ErrDenied) {
+	if errors.Is(err, objstore.ErrDenied) || errors.Is(err, ErrPast) {
 		return nil
 	}
 	return err
