@@ -147,20 +147,21 @@ func TestPacksOutOfOrderAreNotWritten(t *testing.T) {
 func root() *packrefs.Root {
 	return &packrefs.Root{
 		Locked:    30,
+		Left:      2,
 		Snapshots: []packrefs.Counted{{Session: 3, Until: 20000}, {Session: 300}, {Session: math.MaxUint64, Until: 1}},
 		Indexed:   []uint64{3, 17},
 		Sound:     []packrefs.Sound{{Digest: digest.Of([]byte("x")), Location: pack.Location{Pack: pack.ID{Session: 3, Number: 4}, Off: 5, Len: 6}}},
 		Objects:   []packrefs.Locked{{Key: "s/0000000000000003/i00000000", Until: 7}},
 		Shards: []packrefs.Shard{
-			{Last: pack.ID{Session: 5, Number: 6}, Key: "s/0000000000000009/r00000001", Packs: 1, Bytes: 2, Chunks: 3, Needed: 4, Idle: 5, Sparse: 6, Until: 7},
+			{Last: pack.ID{Session: 5, Number: 6}, Key: "s/0000000000000009/r00000001", Packs: 1, Bytes: 2, Chunks: 3, Needed: 4, Idle: 5, IdleBytes: 6, IdleChunks: 7, Sparse: 8, Until: 9},
 			{Last: pack.ID{Session: 5, Number: 7}, Key: "s/0000000000000011/r00000001"},
 		},
 	}
 }
 
-const goldenRoot = "a80000006392b8c828b52ffd20a875030094051e0303a09c01a90200d3fdff010102030e012d711642b726b04401627ca9fbac32f5c8530fb1903cc4" +
-	"db02258717921a488103040506011c732f3030332f6907020506392f7231010203040506070507313100000000000000070060c3494d04dc41942730" +
-	"8901b903195c124846524f4f543031"
+const goldenRoot = "ad000000f139e07128b52ffd20adc5030054061e020303a09c01a90200d3fdffffffffffffff010102030e012d711642b726b04401627ca9fbac32f5" +
+	"c8530fb1903cc4db02258717921a488103040506011c732f303030332f6907020506392f723101020304050607080905073131000000000000000000" +
+	"060060c34bcd04dc419427308921e49c194846524f4f543031"
 
 func TestARootOfTheLayoutIsRead(t *testing.T) {
 	b, err := hex.DecodeString(goldenRoot)
@@ -262,7 +263,7 @@ func FuzzParseRoot(f *testing.F) {
 		}
 		f.Add(b[8+4 : len(b)-8]) // not a plain form, but of its kind
 	}
-	f.Add([]byte{0, 1, 3, 0, 0, 0, 0, 0})
+	f.Add([]byte{0, 0, 1, 3, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		b := binary.LittleEndian.AppendUint32(nil, uint32(len(plain)))
 		b = append(append(binary.LittleEndian.AppendUint32(b, sum(plain)), frame(t, plain)...), "HFROOT01"...)

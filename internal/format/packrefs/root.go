@@ -19,6 +19,7 @@ import (
 // lists behind the number of their elements, texts behind their length in bytes.
 type Root struct {
 	Locked    uint32    // days for which objects are locked, of the last collection; 0: not
+	Left      uint32    // sparse packs that the last collection saw and left
 	Snapshots []Counted // that the shards count, by the sessions that made them; ascending, as differences
 	Indexed   []uint64  // sessions of the indexes that were seen; ascending, as differences
 	Sound     []Sound   // places of sound copies of damaged chunks, counted as those of a snapshot; in the order of the digests
@@ -53,9 +54,15 @@ type Shard struct {
 	Bytes  uint64 // of them
 	Chunks uint64 // needed
 	Needed uint64 // bytes of these
-	Idle   uint32 // packs there that nobody needs
-	Sparse uint32 // packs there of which less than half is needed, or that are small
+	Idle   uint64 // packs there that nobody needs
+	IdleBytes,
+	IdleChunks uint64
+	Sparse uint64 // others of which less than half is needed, or that are small
 	Until  Day    // when the first lock of a pack there ends; 0: none
+}
+
+func (s *Shard) totals() []*uint64 {
+	return []*uint64{&s.Packs, &s.Bytes, &s.Chunks, &s.Needed, &s.Idle, &s.IdleBytes, &s.IdleChunks, &s.Sparse}
 }
 
 // AppendRoot encodes a root. A root out of order is a mistake of the caller.
@@ -81,7 +88,7 @@ func AppendRoot(dst []byte, r *Root) ([]byte, error) {
 
 func (r *Root) plain() []byte {
 	u := binary.AppendUvarint
-	b := u(nil, uint64(r.Locked))
+	b := u(u(nil, uint64(r.Locked)), uint64(r.Left))
 	b = u(b, uint64(len(r.Snapshots)))
 	last := uint64(0)
 	for _, s := range r.Snapshots {
@@ -108,8 +115,10 @@ func (r *Root) plain() []byte {
 	for _, s := range r.Shards {
 		b = appendID(b, s.Last)
 		b = append(u(b, uint64(len(s.Key))), s.Key...)
-		b = u(u(u(u(b, s.Packs), s.Bytes), s.Chunks), s.Needed)
-		b = u(u(u(b, uint64(s.Idle)), uint64(s.Sparse)), uint64(s.Until))
+		for _, v := range s.totals() {
+			b = u(b, *v)
+		}
+		b = u(b, uint64(s.Until))
 	}
 	return b
 }
@@ -121,7 +130,7 @@ func ParseRoot(b []byte) (*Root, error) {
 		return nil, err
 	}
 	f := fields{b: plain}
-	r := &Root{Locked: uint32(f.next(math.MaxUint32))}
+	r := &Root{Locked: uint32(f.next(math.MaxUint32)), Left: uint32(f.next(math.MaxUint32))}
 	r.parse(&f)
 	if f.bad || len(f.b) > 0 {
 		return nil, fmt.Errorf("%w: the root is cut, or something follows it", ErrFormat)
@@ -173,12 +182,12 @@ func (r *Root) parse(f *fields) {
 	for range f.list(2) {
 		r.Objects = append(r.Objects, Locked{f.text(), day()})
 	}
-	for range f.list(10) {
+	for range f.list(12) {
 		s := Shard{Last: f.id(), Key: f.text()}
-		for _, v := range []*uint64{&s.Packs, &s.Bytes, &s.Chunks, &s.Needed} {
+		for _, v := range s.totals() {
 			*v = f.next(math.MaxUint64)
 		}
-		s.Idle, s.Sparse, s.Until = uint32(f.next(math.MaxUint32)), uint32(f.next(math.MaxUint32)), day()
+		s.Until = day()
 		r.Shards = append(r.Shards, s)
 	}
 }
