@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/ledger"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/mem"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
@@ -23,6 +24,12 @@ func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.at
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
 }
 
 // world is a repository in memory.
@@ -109,4 +116,14 @@ func TestABucketKeepsThePromisesOfRepositories(t *testing.T) {
 			Spoil:  func(t *testing.T, chunk []byte) { w.T = t; w.spoil(chunk) },
 		}
 	})
+}
+
+// state is what the log says.
+func (w *world) state() ledger.State {
+	w.Helper()
+	l, err := ledger.Open(w.Context(), w.store, ledger.Options{Who: "test", Now: w.clock.now})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return l.Seen()
 }
