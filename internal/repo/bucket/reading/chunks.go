@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/lookup"
 )
 
 // ReadChunk appends the encoded chunk to buf[:0], not yet checked.
@@ -89,9 +90,9 @@ func (p *Snapshot) Locate(ctx context.Context, d digest.Digest) (pack.Location, 
 // again, if it turns out to be elsewhere.
 func (p *Snapshot) chunk(ctx context.Context, d digest.Digest, place func(size int) ([]byte, error)) ([]byte, error) {
 	var before pack.Location
-	state, fresh := p.opt.Seen(), false
+	state, fresh, which := p.opt.Seen(), false, lookup.Gone
 	for {
-		l, err := p.locate(ctx, state, d)
+		l, err := p.follow(ctx, state, d, which)
 		if err == nil && l == before {
 			return nil, fmt.Errorf("%w: %s: pack %s, in which it should be, is not there", repo.ErrChunkMissing, d, l.Pack)
 		}
@@ -111,7 +112,7 @@ func (p *Snapshot) chunk(ctx context.Context, d digest.Digest, place func(size i
 		case fresh:
 			return nil, fmt.Errorf("%w: %s: %w", repo.ErrChunkMissing, d, err)
 		}
-		before, fresh = l, true
+		before, fresh, which = l, true, lookup.Every
 		if state, err = p.opt.Refresh(ctx); err != nil {
 			return nil, fmt.Errorf("read chunk %s: %w", d, err)
 		}

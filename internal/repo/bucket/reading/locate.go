@@ -91,6 +91,12 @@ func (p *Snapshot) loadMap() (*chunkmap.Map, *spool.File, error) {
 // locate says where a chunk lies, as a state has it. One that is nowhere is
 // repo.ErrChunkMissing.
 func (p *Snapshot) locate(ctx context.Context, state catalog.Reader, d digest.Digest) (pack.Location, error) {
+	return p.follow(ctx, state, d, lookup.Gone)
+}
+
+// follow is locate over moves of packs of which the state says that they are gone, or
+// over all: a pack goes a little before that is said.
+func (p *Snapshot) follow(ctx context.Context, state catalog.Reader, d digest.Digest, which lookup.Which) (pack.Location, error) {
 	m, err := p.Map(ctx)
 	if err != nil {
 		return pack.Location{}, err
@@ -112,7 +118,7 @@ func (p *Snapshot) locate(ctx context.Context, state catalog.Reader, d digest.Di
 	if err := l.Check(); err != nil {
 		return pack.Location{}, &repo.CorruptError{What: "record of the damaged chunk " + d.String(), Err: err}
 	}
-	now, ok, err := p.opt.Moves.Follow(ctx, state, l, lookup.Gone)
+	now, ok, err := p.opt.Moves.Follow(ctx, state, l, which)
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: %s: pack %s is gone, and the chunk did not move", repo.ErrChunkMissing, d, l.Pack)
 	}
