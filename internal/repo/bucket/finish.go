@@ -41,8 +41,9 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 			return err
 		}
 	}
+	var wrote []catalog.Number
 	if b.refill != nil {
-		err = b.refill.settle(ctx)
+		wrote, err = b.refill.settle(ctx)
 	} else {
 		b.chunks.pack.flush()
 	}
@@ -70,7 +71,7 @@ func (b *Session) finish(ctx context.Context, m *manifest.Manifest) error {
 	if err := context.Cause(ctx); err != nil { // the last moment to stop
 		return err
 	}
-	s := catalog.Success{Runs: runs, Snapshot: rec, Chunks: x}
+	s := catalog.Success{Runs: runs, Snapshot: rec, Chunks: x, Wrote: wrote}
 	if b.kind == catalog.Backup {
 		s.Base = b.base
 	}

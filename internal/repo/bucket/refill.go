@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
-	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 	"github.com/holdfast-backup/holdfast/internal/repo/indexfile"
@@ -34,7 +34,8 @@ type Refill struct {
 
 	// turn is held by one who stores what was put, or who begins to put.
 	turn  sync.RWMutex
-	pack  *lease // of the session whose packs are filled; nil: there is none
+	pack  *lease           // of the session whose packs are filled; nil: there is none
+	wrote []catalog.Number // sessions of packs that are stored
 	ended bool
 }
 
@@ -113,13 +114,21 @@ func (f *Refill) openPacks(ctx context.Context) error {
 	return nil
 }
 
-// settle makes what was put so far permanent.
-func (f *Refill) settle(ctx context.Context) error {
+// settle makes what was put so far permanent, and returns the sessions that did.
+func (f *Refill) settle(ctx context.Context) ([]catalog.Number, error) {
 	f.turn.Lock()
 	defer f.turn.Unlock()
-	if f.pack == nil {
-		return nil
+	if f.pack != nil {
+		if err := f.store(ctx); err != nil {
+			return nil, err
+		}
 	}
+	return slices.Clone(f.wrote), nil
+}
+
+// store stores what was put and lets the session of its packs succeed. The caller has
+// the turn.
+func (f *Refill) store(ctx context.Context) error {
 	p := f.chunks.packer()
 	p.flush()
 	if err := p.wait(); err != nil {
@@ -129,37 +138,14 @@ func (f *Refill) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sound, err := f.sound(p)
-	if err != nil {
-		return err
-	}
-	_, err = f.repo.update(ctx, func(tx catalog.Tx) error {
-		return catalog.Commit(tx, p.session, catalog.Success{Runs: runs, Sound: sound})
-	})
+	_, err = f.repo.update(ctx, func(tx catalog.Tx) error { return catalog.Commit(tx, p.session, catalog.Success{Runs: runs}) })
 	if err != nil {
 		return err
 	}
 	_ = f.repo.remove(f.pack.end()) // a collection removes what is left
 	f.pack = nil
+	f.wrote = append(f.wrote, p.session)
 	return f.chunks.retire()
-}
-
-// sound are the chunks of a packer that were found damaged elsewhere.
-func (f *Refill) sound(p *packer) (map[digest.Digest]pack.Location, error) {
-	bad, err := badChunks(f.repo.log.Seen())
-	if err != nil || len(bad) == 0 {
-		return nil, err
-	}
-	sound := map[digest.Digest]pack.Location{}
-	for rec, err := range p.placed.All() {
-		if err != nil {
-			return nil, err
-		}
-		if _, is := bad[digest.Digest(rec)]; is {
-			sound[digest.Digest(rec)] = placeOf(rec)
-		}
-	}
-	return sound, nil
 }
 
 // Begin starts a snapshot that may be older than others of its group.
@@ -196,7 +182,7 @@ func (f *Refill) Close() error {
 	defer cancel()
 	var err error
 	if f.ctx.Err() == nil {
-		err = f.settle(ctx)
+		_, err = f.settle(ctx)
 	}
 	f.turn.Lock()
 	defer f.turn.Unlock()

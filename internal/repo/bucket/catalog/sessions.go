@@ -244,10 +244,7 @@ type Success struct {
 	Snapshot *Snapshot // nil: only packs
 	Chunks   Chunks    // of the snapshot
 	Base     *Base     // nil: none
-
-	// Sound are places of chunks among those that were found damaged, where there is no
-	// snapshot.
-	Sound map[digest.Digest]pack.Location
+	Wrote    []Number  // other sessions of the same process, whose packs have what was sent
 }
 
 // Commit lets a session succeed.
@@ -271,12 +268,12 @@ func Commit(tx Tx, n Number, c Success) error {
 		}
 	}
 	if c.Snapshot == nil {
-		return heal(tx, c.Sound)
+		return nil
 	}
 	if err := soundBase(tx, c.Base); err != nil {
 		return err
 	}
-	if err := soundChunks(tx, n, c.Chunks); err != nil {
+	if err := soundChunks(tx, slices.Concat(c.Wrote, []Number{n}), c.Chunks); err != nil {
 		return err
 	}
 	if err := usePacks(tx, c.Chunks.Packs()); err != nil {
@@ -358,7 +355,7 @@ func soundBase(r Reader, b *Base) error {
 
 // soundChunks sees that no chunk is needed that was found damaged, unless the
 // session has a sound one: then that one is there for everybody.
-func soundChunks(tx Tx, n Number, c Chunks) error {
+func soundChunks(tx Tx, wrote []Number, c Chunks) error {
 	healed := map[string]Bad{}
 	for key, raw := range tx.Scan(BadPrefix) {
 		b, err := Parse[Bad](key, raw)
@@ -374,7 +371,7 @@ func soundChunks(tx Tx, n Number, c Chunks) error {
 		case err != nil:
 			return err
 		case !needed || at == b.Place():
-		case at.Pack.Session == uint64(n):
+		case slices.Contains(wrote, Number(at.Pack.Session)):
 			healed[key] = Bad{at.Pack, at.Off, at.Len}
 		case b.Lost():
 			return fmt.Errorf("chunk %s, which it shares with another snapshot, was found damaged meanwhile; the next backup stores it again", d)
@@ -382,19 +379,6 @@ func soundChunks(tx Tx, n Number, c Chunks) error {
 	}
 	for key, b := range healed {
 		if err := Set(tx, key, b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// heal says where sound chunks lie, of those that were found damaged.
-func heal(tx Tx, sound map[digest.Digest]pack.Location) error {
-	for d, at := range sound {
-		if _, bad := tx.Get(BadKey(d)); !bad {
-			continue
-		}
-		if err := Set(tx, BadKey(d), Bad{at.Pack, at.Off, at.Len}); err != nil {
 			return err
 		}
 	}

@@ -101,6 +101,33 @@ var returns = []promise{
 			s.restores(n, c)
 		}
 	}},
+	{name: "a damaged chunk comes back, and all are whole", test: func(s *suite) {
+		c := Random(s.rng, 6)
+		first, second := s.next("100"), s.next("101")
+		s.backup(first, c)
+		s.backup(second, c)
+		old, err := s.TakeAway(s.ctx, s, first)
+		s.must(err)
+		s.must(s.Forget(s.ctx, first))
+		chunk, err := s.Encode(c.Image[:ChunkSize])
+		s.must(err)
+		s.Spoil(s.T, chunk)
+		s.verify(1)
+		r, err := s.Refill(s.ctx)
+		s.must(err)
+		if has, err := r.Has(s.ctx, digest.Of(c.Image[:ChunkSize])); has || err != nil {
+			s.Errorf("it is sound: %v", err)
+		}
+		for d, raw := range old.Chunks {
+			_, err := r.Put(s.ctx, d, raw)
+			s.must(err)
+		}
+		s.must(s.BringBack(s.ctx, r, old))
+		s.must(r.Close())
+		s.verify(0)
+		s.restores(first, c)
+		s.restores(second, c)
+	}},
 	{name: "a damaged snapshot is mended", test: func(s *suite) {
 		c := Random(s.rng, 6)
 		first, second := s.next("100"), s.next("100")
