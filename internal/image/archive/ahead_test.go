@@ -334,3 +334,25 @@ func TestADistantSnapshotIsNotAskedForWhatNobodyReads(t *testing.T) {
 		clean(t, m)
 	})
 }
+
+func TestADistantSnapshotHearsOfWhatManyReadersWaitFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := solid(40)
+		m, s := save(t, b, nil)
+		d := &repotest.Distant{Snapshot: slow{s}, Chunks: 100, Bytes: 1 << 30}
+		img := open(t, d, nil, archive.Options{Loaders: 2})
+		var all sync.WaitGroup
+		for i := range 16 {
+			all.Go(func() {
+				slot := i * 37 % 40
+				copyAll(t, img, b, slot*chunk+5, slot*chunk+50, 45)
+			})
+		}
+		all.Wait()
+		if read, surprise, _, waiting := d.Heard(); read != 16 || surprise > 2 || waiting > 0 {
+			t.Errorf("%d chunks were read, %d without notice, and %d were announced in vain", read, surprise, waiting)
+		}
+		img.Close()
+		clean(t, m)
+	})
+}

@@ -24,7 +24,7 @@
 // way. Half of the cache at most holds what was fetched ahead and not read yet;
 // it never displaces what is kept or in use. A chunk that cannot be fetched ahead
 // is no error until somebody reads it. A snapshot that is [fetch.Distant] hears of
-// chunks some windows before they are fetched.
+// chunks some windows before they are fetched, and of those that readers wait for.
 //
 // # File archives
 //

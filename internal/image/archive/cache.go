@@ -244,6 +244,7 @@ func (c *Cache) load(ctx context.Context, u *user, e *entry, beside func() batch
 }
 
 func (c *Cache) fetch(ctx context.Context, u *user, e *entry, beside func() batch) error {
+	c.announce(u, e)
 	l, err := c.loader(ctx, u, asked)
 	if err != nil {
 		return err
@@ -262,6 +263,20 @@ func (c *Cache) fetch(ctx context.Context, u *user, e *entry, beside func() batc
 	}
 	u.from.fetched(all[0].Encoded, all[0].Err)
 	return all[0].Err
+}
+
+// announce has a chunk of a distant snapshot on its way while its reader waits for a
+// loader: so there can be more of them on their way than are decoded at a time.
+func (c *Cache) announce(u *user, e *entry) {
+	if u.far == nil {
+		return
+	}
+	c.mu.Lock()
+	wait := c.busy >= c.pool.max
+	c.mu.Unlock()
+	if wait {
+		u.far.Prefetch([]digest.Digest{e.name.digest})
+	}
 }
 
 // finish makes the outcome of a fetch known. What failed leaves the cache.

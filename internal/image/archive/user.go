@@ -16,6 +16,7 @@ type user struct {
 	cancel context.CancelCauseFunc
 	unhook func() bool
 	snap   repo.Snapshot
+	far    fetch.Distant // snap, if it is; nil
 	key    *chunkcrypt.Key
 	most   int // bytes of the largest chunk
 	cache  *Cache
@@ -32,6 +33,7 @@ type user struct {
 // start makes an archive a user of a cache, of one of its own if it is nil.
 func (u *user) start(ctx context.Context, cache *Cache, loaders int) {
 	u.from = new(origin)
+	u.far, _ = u.snap.(fetch.Distant)
 	if u.cache, u.own = cache, cache == nil; u.own {
 		u.cache = newCache(0, loaders)
 	}
