@@ -197,10 +197,14 @@ type Dead struct {
 	Locked   time.Time `json:"locked,omitzero"` // until when some of it is
 	Packs    []pack.ID `json:"packs,omitempty"`
 	Objects  []string  `json:"objects,omitempty"`  // keys of others
+	Moved    []pack.ID `json:"moved,omitempty"`    // packs that nobody names: where their chunks went can be forgotten
 	Sessions []Number  `json:"sessions,omitempty"` // that must have ended and been counted before it goes
 	Doomed   Number    `json:"doomed,omitempty"`   // the entry that doomed it; zero: none
 	Removed  bool      `json:"removed,omitempty"`  // nothing of it is there any more
 }
+
+// Empty reports whether nothing is on the list.
+func (d Dead) Empty() bool { return len(d.Packs)+len(d.Objects)+len(d.Moved) == 0 }
 
 // Moved is a pack whose chunks lie elsewhere: which bytes of which object say
 // where.

@@ -415,7 +415,7 @@ func usePacks(tx Tx, packs []pack.ID) error {
 		if list.Doomed != 0 {
 			return fmt.Errorf("packs condemned by entry %s: %w", key[len(DeadPrefix):], ErrRemoved)
 		}
-		if list.Packs = left; len(left) == 0 && len(list.Objects) == 0 {
+		if list.Packs = left; list.Empty() {
 			tx.Delete(key)
 			continue
 		}

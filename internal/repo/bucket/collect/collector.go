@@ -199,6 +199,11 @@ func (c *collector) forget() {
 		c.out.objects[catalog.SnapshotObject(n)], c.out.objects[catalog.LogObject(n)] = until, until
 	}
 	live := c.listsOfMoves()
+	for _, list := range c.at.dead {
+		for _, key := range list.Objects {
+			live[key] = true // it is condemned already
+		}
+	}
 	for _, m := range c.at.moved {
 		if _, done := c.out.objects[m.In]; !done && !live[m.In] {
 			c.replace(m.In)
@@ -206,15 +211,14 @@ func (c *collector) forget() {
 	}
 }
 
-// listsOfMoves are the keys of the objects that say where chunks have moved.
+// listsOfMoves are the keys of the objects that say where chunks have moved, without those
+// of which all is to be forgotten.
 func (c *collector) listsOfMoves() map[string]bool {
 	live := map[string]bool{}
-	for id := range c.moves.moved { // without those that were forgotten
-		m, anew := c.out.moved[id]
-		if !anew {
-			m = c.at.moved[id]
+	for id, m := range c.moves.moved { // without those that are forgotten now
+		if _, anew := c.out.moved[id]; !anew && !c.at.dropping[id] {
+			live[m.In] = true
 		}
-		live[m.In] = true
 	}
 	for _, m := range c.out.moved {
 		live[m.In] = true

@@ -67,8 +67,8 @@
 // # What ended sessions left
 //
 // All objects below the number of a session that ended without success are removed,
-// and are looked for again for a week: a process that slept may still store some. The packs of a
-// refill stay where snapshots that succeeded before it ended need them.
+// and are looked for again for a week: a process that slept may still store some. No snapshot
+// names the packs of a session before that has succeeded.
 //
 // # Locks
 //

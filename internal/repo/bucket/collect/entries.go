@@ -64,9 +64,6 @@ func (o *outcome) commit(tx catalog.Tx) error {
 			return err
 		}
 	}
-	for _, id := range o.forgotten {
-		tx.Delete(catalog.MovedKey(id))
-	}
 	if err := o.condemn(tx, listed, pending); err != nil {
 		return err
 	}
@@ -114,17 +111,6 @@ func (o *outcome) pending(r catalog.Reader) (pending map[catalog.Number]bool, ru
 func (o *outcome) bury(tx catalog.Tx, running []catalog.Running) error {
 	var void []pack.ID
 	for _, key := range slices.Sorted(maps.Keys(o.removed)) {
-		for _, id := range o.removed[key] {
-			m, ok, err := catalog.Get[catalog.Moved](tx, catalog.MovedKey(id))
-			if err != nil {
-				return err
-			}
-			if m.Void = true; ok {
-				if err := catalog.Set(tx, catalog.MovedKey(id), m); err != nil {
-					return err
-				}
-			}
-		}
 		list, ok, err := catalog.Get[catalog.Dead](tx, key)
 		if err != nil {
 			return err
@@ -183,7 +169,7 @@ func (o *outcome) review(tx catalog.Tx, pending map[catalog.Number]bool) (listed
 			listed[id] = true
 		}
 		switch {
-		case len(list.Packs) == 0 && len(list.Objects) == 0:
+		case list.Empty():
 			tx.Delete(key)
 		case len(list.Packs)+len(list.Sessions) != before:
 			if err := catalog.Set(tx, key, list); err != nil {
@@ -220,6 +206,10 @@ func (o *outcome) condemn(tx catalog.Tx, listed map[pack.ID]bool, pending map[ca
 		l := of(o.objects[key])
 		l.Objects = append(l.Objects, key)
 	}
+	if len(o.forgotten) > 0 {
+		l := of(0)
+		l.Moved = o.forgotten
+	}
 	for i, day := range slices.Sorted(maps.Keys(lists)) {
 		if err := catalog.Set(tx, catalog.DeadKey(catalog.Number(tx.Seq()), i), *lists[day]); err != nil {
 			return err
@@ -241,7 +231,7 @@ func (o *outcome) heal(tx catalog.Tx, pending map[catalog.Number]bool) error {
 }
 
 // doom says which lists are removed now: nobody is waited for, the grace time is over, and so
-// are the locks.
+// are the locks. From then on their packs are taken for gone.
 func doom(tx catalog.Tx, now time.Time, grace time.Duration) ([]string, error) {
 	var keys []string
 	for key, raw := range tx.Scan(catalog.DeadPrefix) {
@@ -256,14 +246,38 @@ func doom(tx catalog.Tx, now time.Time, grace time.Duration) ([]string, error) {
 			if !due(list, now, grace) {
 				continue
 			}
-			list.Doomed = catalog.Number(tx.Seq())
+			for _, id := range list.Moved {
+				tx.Delete(catalog.MovedKey(id))
+			}
+			list.Doomed, list.Moved = catalog.Number(tx.Seq()), nil
 			if err := catalog.Set(tx, key, list); err != nil {
+				return nil, err
+			}
+			if err := leave(tx, list.Packs); err != nil {
 				return nil, err
 			}
 		}
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// leave says of packs that moved that they are not there any more, so that readers go where
+// the chunks are.
+func leave(tx catalog.Tx, packs []pack.ID) error {
+	for _, id := range packs {
+		m, ok, err := catalog.Get[catalog.Moved](tx, catalog.MovedKey(id))
+		if err != nil {
+			return err
+		}
+		if m.Void = true; !ok {
+			continue
+		}
+		if err := catalog.Set(tx, catalog.MovedKey(id), m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func due(list catalog.Dead, now time.Time, grace time.Duration) bool {

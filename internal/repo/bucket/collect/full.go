@@ -75,6 +75,9 @@ func (c *collector) named() map[string]bool {
 // nameTargets counts for each pack by how many it is named whose chunks went there.
 func (c *collector) nameTargets(ctx context.Context) error {
 	for id := range c.at.moved {
+		if c.at.dropping[id] {
+			continue
+		}
 		l, err := c.moves.list(ctx, id)
 		if err != nil {
 			return err

@@ -44,7 +44,7 @@ func (c *collector) renew(ctx context.Context, packs []*packrefs.Pack) error {
 			continue
 		}
 		all = append(all, renewal{catalog.SnapshotObject(n), func(until packrefs.Day) { c.until[n] = until }})
-		if s.Log {
+		if s.Log != 0 {
 			all = append(all, renewal{catalog.LogObject(n), func(packrefs.Day) {}})
 		}
 	}

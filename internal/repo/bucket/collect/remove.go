@@ -69,7 +69,7 @@ func (r *remover) sentence() string {
 func (c *collector) tidy(ctx context.Context) error {
 	for _, n := range slices.Sorted(maps.Keys(c.at.ended)) {
 		e := c.at.ended[n]
-		left, err := c.tidyOne(ctx, n, e)
+		left, err := c.tidyOne(ctx, n)
 		if err != nil {
 			return err
 		}
@@ -80,20 +80,11 @@ func (c *collector) tidy(ctx context.Context) error {
 	return nil
 }
 
-func (c *collector) tidyOne(ctx context.Context, n catalog.Number, e catalog.Ended) (left int, err error) {
-	var needed map[pack.ID]bool
-	if e.Kind == catalog.Refill { // its packs may be in snapshots that succeeded before it ended
-		if needed, err = c.packsOf(ctx, n); err != nil {
-			return 0, err
-		}
-	}
+func (c *collector) tidyOne(ctx context.Context, n catalog.Number) (left int, err error) {
 	var keys []string
 	for o, err := range objstore.All(ctx, c.store, catalog.SessionDir(n), "") {
 		if err != nil {
 			return 0, fmt.Errorf("list what session %s wrote: %w", n, err)
-		}
-		if id, ok := packOf(n, o.Key); ok && needed[id] {
-			continue
 		}
 		if until := c.lockOf(o); until != 0 && c.now.Before(until.Time()) {
 			left++
@@ -106,23 +97,6 @@ func (c *collector) tidyOne(ctx context.Context, n catalog.Number, e catalog.End
 		return 0, err
 	}
 	return left + len(c.bin.left) - before, nil
-}
-
-// packsOf are the packs of a session that are known to the counts.
-func (c *collector) packsOf(ctx context.Context, n catalog.Number) (map[pack.ID]bool, error) {
-	all := map[pack.ID]bool{}
-	first, last := pack.ID{Session: uint64(n)}, pack.ID{Session: uint64(n), Number: 1<<32 - 1}
-	for i := c.refs.at(first); i < len(c.refs.shards) && i <= c.refs.at(last); i++ {
-		for p, err := range c.refs.scan(ctx, c.refs.shards[i]) {
-			if err != nil {
-				return nil, err
-			}
-			if p.ID.Session == uint64(n) {
-				all[p.ID] = true
-			}
-		}
-	}
-	return all, nil
 }
 
 // packOf returns the pack of a session that has a key.

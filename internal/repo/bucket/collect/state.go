@@ -15,7 +15,7 @@ import (
 type snapshot struct {
 	Session  catalog.Number `json:"session"`
 	Map      catalog.Span   `json:"map"`
-	Log      bool           `json:"log"`
+	Log      int64          `json:"log"`
 	Manifest struct {
 		Files []struct {
 			Filename string `json:"filename"`
@@ -48,6 +48,7 @@ type situation struct {
 	runs      map[string]catalog.Run // by the keys of their records
 	dead      map[string]catalog.Dead
 	moved     map[pack.ID]catalog.Moved
+	dropping  map[pack.ID]bool       // of moved: that are on a list to be forgotten
 	bad       map[string]catalog.Bad // by the keys of their records
 	last      catalog.Collected
 }
@@ -87,7 +88,12 @@ func look(r state) (*situation, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.moved = map[pack.ID]catalog.Moved{}
+	s.moved, s.dropping = map[pack.ID]catalog.Moved{}, map[pack.ID]bool{}
+	for _, list := range s.dead {
+		for _, id := range list.Moved {
+			s.dropping[id] = true
+		}
+	}
 	for key, raw := range r.Scan(catalog.MovedPrefix) {
 		id, err := pack.ParseID(strings.TrimPrefix(key, catalog.MovedPrefix))
 		if err != nil {
