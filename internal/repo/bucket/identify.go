@@ -30,13 +30,10 @@ const maxMarker = 1 << 10 // bytes
 // Unchanging reports whether an object of that key is the same as long as there is a
 // repository of one name: all but the marker, and what is only there for its time.
 func Unchanging(key string) bool {
-	dir, rest, _ := strings.Cut(key, "/")
+	dir, _, _ := strings.Cut(key, "/")
 	switch dir {
-	case "log", "state":
+	case "log", "state", "s":
 		return true
-	case "s":
-		_, name, _ := strings.Cut(rest, "/")
-		return !strings.HasPrefix(name, "lease")
 	}
 	return false
 }

@@ -47,7 +47,7 @@ func TestARepositoryThatIsMadeAnewHasAnotherName(t *testing.T) {
 
 func TestWhatIsThereForItsTimeOnlyIsNotKept(t *testing.T) {
 	for key, want := range map[string]bool{
-		catalog.MarkerKey: false, "clock/x": false, "s/0000000000000001/lease00000001": false, "other": false, "": false,
+		catalog.MarkerKey: false, "clock/x": false, "lease/0000000000000001/00000001": false, "other": false, "": false,
 		"s/0000000000000001/p00000001": true, "s/0000000000000001/snapshot": true, "log/fffffffffffffffe": true, "state/fffffffffffffffe": true,
 	} {
 		if got := bucket.Unchanging(key); got != want {

@@ -75,7 +75,7 @@ func (r *Repository) over(ctx context.Context, s catalog.Running) (bool, time.Ti
 
 // lastSign is when a session gave its last sign of life.
 func (r *Repository) lastSign(ctx context.Context, n catalog.Number) (last time.Time, err error) {
-	for i, err := range objstore.All(ctx, r.store, catalog.LeasePrefix(n), "") {
+	for i, err := range objstore.All(ctx, r.store, catalog.LeaseDir(n), "") {
 		if err != nil {
 			return last, err
 		}

@@ -98,15 +98,13 @@ func TestSessionThatGivesSignsOfLifeIsLeftAlone(t *testing.T) {
 		if err := c.Write(t.Context(), ses, contract.Random(rand.New(rand.NewPCG(1, 1)), 3)); err != nil {
 			t.Error(err)
 		}
-		for _, prefix := range []string{"s/", "clock/"} {
+		for _, prefix := range []string{catalog.LeasePrefix, "clock/"} {
 			list, _, err := store.List(t.Context(), prefix, "", 1000)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, i := range list {
-				if strings.Contains(i.Key, "lease") || prefix == "clock/" {
-					t.Errorf("%s is left", i.Key)
-				}
+				t.Errorf("%s is left", i.Key)
 			}
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
@@ -235,6 +236,10 @@ type Collected struct {
 
 // Keys of objects.
 
+// LeasePrefix is what the keys of all signs of life begin with. They are apart from
+// what sessions leave, so that one listing finds those that came late.
+const LeasePrefix = "lease/"
+
 // MarkerKey says that there is a repository.
 const MarkerKey = "holdfast.json"
 
@@ -251,7 +256,13 @@ func SnapshotObject(n Number) string { return SessionDir(n) + "snapshot" }
 func LogObject(n Number) string { return SessionDir(n) + "log" }
 
 // LeaseKey is the key of a sign of life.
-func LeaseKey(n Number, i uint32) string { return fmt.Sprintf("%slease%08x", SessionDir(n), i) }
+func LeaseKey(n Number, i uint32) string { return fmt.Sprintf("%s%08x", LeaseDir(n), i) }
 
-// LeasePrefix is what the keys of all signs of life of a session begin with.
-func LeasePrefix(n Number) string { return SessionDir(n) + "lease" }
+// LeaseDir is what the keys of all signs of life of a session begin with.
+func LeaseDir(n Number) string { return LeasePrefix + n.String() + "/" }
+
+// LeaseSession is the session of which a key is a sign of life.
+func LeaseSession(key string) (Number, error) {
+	n, _, _ := strings.Cut(strings.TrimPrefix(key, LeasePrefix), "/")
+	return ParseNumber(n)
+}

@@ -284,8 +284,6 @@ func (c *collector) found(n catalog.Number, o objstore.Info) {
 	until := c.lockOf(o)
 	name := strings.TrimPrefix(o.Key, catalog.SessionDir(n))
 	switch {
-	case strings.HasPrefix(name, "lease"):
-		c.litter = append(c.litter, o.Key)
 	case name == "snapshot":
 		c.until[n] = until
 	case strings.HasPrefix(name, "p"):

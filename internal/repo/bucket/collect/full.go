@@ -34,8 +34,7 @@ func (c *collector) listAll(ctx context.Context) error {
 			continue
 		}
 		_, isPack := packOf(n, o.Key)
-		isLease := strings.HasPrefix(o.Key, catalog.LeasePrefix(n))
-		if isPack || isLease || named[o.Key] {
+		if isPack || named[o.Key] {
 			c.found(n, o)
 		} else if c.now.Sub(o.Modified) >= old {
 			c.out.objects[o.Key] = c.lockOf(o)

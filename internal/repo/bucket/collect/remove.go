@@ -123,3 +123,21 @@ func (c *collector) clocks(ctx context.Context) error {
 	}
 	return nil
 }
+
+// signs finds signs of life of sessions that have ended: what was left, and what came late.
+func (c *collector) signs(ctx context.Context) error {
+	for o, err := range objstore.All(ctx, c.store, catalog.LeasePrefix, "") {
+		if err != nil {
+			return err
+		}
+		n, err := catalog.LeaseSession(o.Key)
+		if err != nil {
+			c.warn("object %s is none of a repository, and stays", o.Key)
+			continue
+		}
+		if _, running := c.at.running[n]; !running && n <= c.at.seq {
+			c.litter = append(c.litter, o.Key)
+		}
+	}
+	return nil
+}

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
@@ -48,7 +49,7 @@ func (c *collector) maintain(ctx context.Context) error {
 	case !all:
 		c.left = min(c.left, c.root.Left)
 	}
-	if err := c.clocks(ctx); err != nil {
+	if err := errors.Join(c.clocks(ctx), c.signs(ctx)); err != nil {
 		return err
 	}
 	return c.tidy(ctx)
