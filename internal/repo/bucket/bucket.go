@@ -30,7 +30,7 @@
 // # Memory
 //
 // For a session: the packs that are filled or on their way, which are
-// Options.Uploads+1 times the size of a pack (128 MiB); what is known of its own
+// Options.Uploads+1 times the size of a pack (144 MiB); what is known of its own
 // chunks, 32 MiB at most; 24 MiB for sorting, and at its end 40 bytes for each pack of
 // the snapshot. Everything else is in temporary files. For a repository: its
 // state.
@@ -64,7 +64,7 @@ type Options struct {
 	Location string        // for people; "": the store's
 	At       time.Time     // as it was then, for reading only; zero: as it is
 	Lease    time.Duration // default DefaultLease
-	Uploads  int           // packs on their way at a time, default 3
+	Uploads  int           // packs on their way at a time, default 2
 
 	Process catalog.Process            // who we are; zero: this process
 	Dead    func(catalog.Process) bool // nil: process.Dead
@@ -76,7 +76,7 @@ type Options struct {
 // DefaultLease is how long a session lives without a sign of life.
 const DefaultLease = 10 * time.Minute
 
-const defaultUploads = 3
+const defaultUploads = 2
 
 func (o Options) whole(s objstore.Store) Options {
 	if o.Location == "" {
