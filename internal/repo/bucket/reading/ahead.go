@@ -15,6 +15,7 @@ const (
 	maxLine       = 4096 // chunks that are announced and not begun
 	firstRequests = 8
 	mostRequests  = 128
+	enough        = 16 << 20 // bytes that are on their way or there
 
 	// What is read in the order in which it was announced, by one reader, is asked
 	// for after those that were announced before it. Several take turns.
@@ -37,6 +38,7 @@ type ahead struct {
 	flying   int                     // requests
 	requests int                     // that may be on their way
 	reads    int                     // chunks that were asked for
+	span     int64                   // bytes of a request, at most
 	running  bool                    // the dispatcher
 	over     bool
 }
@@ -62,7 +64,7 @@ type item struct {
 func newAhead(p *Snapshot) *ahead {
 	return &ahead{
 		p: p, pool: pagebuf.NewPool(p.opt.Budget / 2), work: make(chan struct{}, 1),
-		items: map[digest.Digest]*item{}, requests: firstRequests,
+		items: map[digest.Digest]*item{}, requests: firstRequests, span: maxSpan,
 	}
 }
 
@@ -150,12 +152,34 @@ func (a *ahead) next() bool {
 	if first == nil || !first.placed {
 		return first != nil
 	}
-	if !first.urgent && (a.flying >= a.requests || a.held > 0 && a.held+int64(first.at.Len) > a.p.opt.Budget) {
+	waiting := a.waiting()
+	if !first.urgent && !a.now(first, waiting) {
 		a.dropWrong()
 		return false
 	}
-	a.begin(a.group(first))
+	a.begin(a.group(first, waiting))
 	return true
+}
+
+// waiting is how many bytes of the line come next, as far as that is known.
+func (a *ahead) waiting() (n int64) {
+	for _, it := range a.line[:min(len(a.line), lookFar)] {
+		n += int64(it.at.Len)
+	}
+	return n
+}
+
+// now reports whether to begin something for which nobody waits. When enough is on
+// its way, half of what was announced is left in the line, where it can become
+// one request with what comes behind it; less, while readers have to wait.
+func (a *ahead) now(first *item, waiting int64) bool {
+	part := int64(2)
+	if a.span < maxSpan {
+		part = 4
+	}
+	return a.flying < a.requests &&
+		(a.held == 0 || a.held+int64(first.at.Len) <= a.p.opt.Budget) &&
+		(a.held < enough || waiting >= (a.held+waiting)/part)
 }
 
 // first is the item that is begun next: who waits goes first.
@@ -271,7 +295,9 @@ func (a *ahead) take(d digest.Digest) *item {
 	}
 	select {
 	case <-it.done:
-	default:
+		a.span = min(a.span+a.span/16, maxSpan)
+	default: // smaller requests, and more of them
+		a.span = max(a.span/2, minSpan)
 		if len(a.line) > 0 && a.flying >= a.requests {
 			a.requests = min(2*a.requests, mostRequests)
 		}

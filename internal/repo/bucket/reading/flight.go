@@ -15,7 +15,7 @@ const (
 	maxGap  = 128 << 10 // bytes that nobody needs, between two chunks
 	minSpan = 1 << 20   // bytes
 	maxSpan = 8 << 20
-	spread  = 16 // requests over which what is in the line is spread, if they can be so large
+	spread  = 16 // requests over which what is in the line is spread as long as little is on its way
 )
 
 // flight is a request for chunks that lie near each other.
@@ -35,15 +35,10 @@ func (f *flight) leave() {
 
 // group is what is asked for with one chunk: its neighbours that are in the line too. It is
 // called under the lock.
-func (a *ahead) group(first *item) []*item {
+func (a *ahead) group(first *item, waiting int64) []*item {
 	var near []*item
-	waiting := int64(0)
 	for _, it := range a.line[:min(len(a.line), lookFar)] {
-		if !it.placed {
-			continue
-		}
-		waiting += int64(it.at.Len)
-		if it.at.Pack == first.at.Pack {
+		if it.placed && it.at.Pack == first.at.Pack {
 			near = append(near, it)
 		}
 	}
@@ -51,7 +46,10 @@ func (a *ahead) group(first *item) []*item {
 		near = append(near, first)
 	}
 	slices.SortFunc(near, func(a, b *item) int { return cmp.Compare(a.at.Off, b.at.Off) })
-	span := min(max(waiting/spread, minSpan), maxSpan)
+	span := a.span
+	if a.held < enough {
+		span = min(max(waiting/spread, minSpan), span)
+	}
 	room := a.p.opt.Budget - a.held
 	i := slices.Index(near, first)
 	lo, hi, bytes := i, i+1, int64(first.at.Len)

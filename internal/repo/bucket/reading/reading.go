@@ -9,11 +9,15 @@
 //
 // # Chunks
 //
-// A chunk that was not announced is one request. Those that were ([Snapshot.Prefetch]) wait
-// in a line. From its head, chunks that lie near each other in a pack are asked
-// for together, with gaps of up to 128 KiB read over, and each is there as soon as its bytes
-// are, before the request ends. So many requests are on their way at once as the reader needs so that he does not
-// wait, 8 at the start and 128 at most; and so many bytes as [Options].Budget. Whoever asks for a chunk that is still in the line has it begun at once.
+// A chunk that was not announced is one request. Those that were ([Snapshot.Prefetch])
+// wait in a line. From its head, chunks that lie near each other in a pack are asked
+// for together, up to 8 MiB with gaps of up to 128 KiB read over, and each is there as
+// soon as its bytes are, before the request ends. Whoever asks for a chunk that is
+// still in the line has it begun at once.
+//
+// How much is on its way follows the readers. Some bytes always are; beyond, half
+// of what was announced stays in the line, to become few large requests. A reader who
+// has to wait makes them smaller and more: 8 at once at the start and 128 at most.
 //
 // What was announced and is not what is needed makes room when others came and
 // went meanwhile.

@@ -139,7 +139,9 @@ func TestAnObjectThatIsGoneIsDamageOrARemovedSnapshot(t *testing.T) {
 	if _, ok := errors.AsType[*repo.CorruptError](err); !ok {
 		t.Errorf("the snapshot is listed: %v", err)
 	}
+	w.mu.Lock()
 	w.now = state{}
+	w.mu.Unlock()
 	if _, _, err := w.open(0).OpenFixed(image); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("the snapshot was removed: %v", err)
 	}
