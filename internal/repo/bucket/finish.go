@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/format/packindex"
+	"github.com/holdfast-backup/holdfast/internal/ledger"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
@@ -335,6 +336,16 @@ func (f *fileBody) Size() int64 { return f.size }
 // commit makes the entry that makes the snapshot visible.
 func (b *Session) commit(ctx context.Context, s catalog.Success) error {
 	_, err := b.repo.update(ctx, func(tx catalog.Tx) error { return catalog.Commit(tx, b.number, s) })
+	if !errors.Is(err, ledger.ErrUnknown) {
+		return err
+	}
+	state, verr := b.repo.view(ctx)
+	if verr != nil {
+		return errors.Join(err, verr)
+	}
+	if rec, ok, _ := catalog.Get[catalog.Snapshot](state, catalog.SnapshotKey(b.name)); ok && rec.Session == b.number {
+		return nil
+	}
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/ledger"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/mem"
+	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
@@ -113,7 +114,11 @@ func TestABucketKeepsThePromisesOfRepositories(t *testing.T) {
 		return contract.Fixture{
 			Repository: r, Start: w.clock.now(),
 			Reopen: func(t *testing.T) contract.Repository { return w.open(w.store) },
-			Spoil:  func(t *testing.T, chunk []byte) { w.T = t; w.spoil(chunk) },
+			Spoil:  func(t *testing.T, chunk []byte) { w.spoil(chunk) },
+			Sweep: func(t *testing.T) (repo.GCStatus, error) {
+				w.clock.advance(time.Minute) // less than a lease: sessions run
+				return r.GC(t.Context(), repo.GCOptions{Cutoff: time.Second})
+			},
 		}
 	})
 }

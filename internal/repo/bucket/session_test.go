@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/objstore"
@@ -199,4 +200,48 @@ func TestARepositoryIsMadeOnce(t *testing.T) {
 			t.Errorf("packs of %d bytes", size)
 		}
 	}
+}
+
+// mute is a store whose answers to one entry of the log get lost, and which cannot be
+// asked for it for a while.
+type mute struct {
+	objstore.Store
+	entries, blind int
+}
+
+var errLine = errors.New("the connection broke")
+
+func (m *mute) Put(ctx context.Context, key string, b objstore.Body, o objstore.PutOptions) (objstore.Info, error) {
+	i, err := m.Store.Put(ctx, key, b, o)
+	if strings.HasPrefix(key, "log/") && err == nil {
+		if m.entries--; m.entries == 0 {
+			m.blind = 2
+			return i, errLine
+		}
+	}
+	return i, err
+}
+
+func (m *mute) Get(ctx context.Context, key string, off, n int64) (objstore.Object, error) {
+	if m.blind > 0 && strings.HasPrefix(key, "log/") {
+		m.blind--
+		return objstore.Object{}, errLine
+	}
+	return m.Store.Get(ctx, key, off, n)
+}
+
+func TestBackupOfWhichNobodyKnewWhetherItCountsIsLookedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := &mute{Store: w.store, entries: 2}
+		c := contract.NewClient(t)
+		n := at(w, "100", 0)
+		what := contract.Random(rand.New(rand.NewPCG(1, 1)), 3)
+		if err := c.Backup(t.Context(), w.open(m), n, what); err != nil || m.entries != 0 {
+			t.Fatalf("it is there, and it says %v", err)
+		}
+		if got, err := c.Restore(t.Context(), w.open(w.store), n); err != nil || !got.Equal(what) {
+			t.Errorf("it does not restore: %v", err)
+		}
+	})
 }

@@ -30,25 +30,21 @@ type Fixture struct {
 	Start  time.Time                                 // of its clock
 	Reopen func(t *testing.T) Repository             // what another process sees
 	Spoil  func(t *testing.T, first []byte)          // damages the chunk that begins with these encoded bytes
-	Sweep  func(t *testing.T) (repo.GCStatus, error) // collects, and removes what nobody needs; nil: it cannot
+	Sweep  func(t *testing.T) (repo.GCStatus, error) // collects, and removes what nobody needs
 }
 
 // Run tests a repository; open makes an empty one.
 func Run(t *testing.T, open func(t *testing.T) Fixture) {
 	for _, p := range promises {
 		t.Run(p.name, func(t *testing.T) {
-			s := newSuite(t, open(t))
-			if !p.sweeps || s.Sweep != nil {
-				p.test(s)
-			}
+			p.test(newSuite(t, open(t)))
 		})
 	}
 }
 
 type promise struct {
-	name   string
-	test   func(s *suite)
-	sweeps bool
+	name string
+	test func(s *suite)
 }
 
 var promises = append(append(append([]promise{}, sessions...), changes...), returns...)

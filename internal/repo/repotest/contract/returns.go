@@ -179,7 +179,7 @@ var returns = []promise{
 		s.must(s.MendAll(s.ctx, s, n, c))
 		s.restores(n, c)
 	}},
-	{sweeps: true, name: "a collection takes what nobody needs, and nothing else", test: func(s *suite) {
+	{name: "a collection takes what nobody needs, and nothing else", test: func(s *suite) {
 		c := Random(s.rng, 20)
 		first, second, other := s.next("100"), s.next("100"), s.next("200")
 		s.backup(first, c)
