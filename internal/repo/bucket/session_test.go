@@ -137,8 +137,8 @@ func TestPacksInMemoryAreBounded(t *testing.T) {
 	if err := c.Backup(t.Context(), r, at(w, "100", 0), what); err != nil {
 		t.Fatal(err)
 	}
-	if most.Load() != 4 {
-		t.Errorf("%d packs in memory, want 4", most.Load())
+	if most.Load() != 3 {
+		t.Errorf("%d packs in memory, want 3", most.Load())
 	}
 	if got, err := c.Restore(t.Context(), r, at(w, "100", 0)); err != nil || !got.Equal(what) {
 		t.Errorf("it does not restore: %v", err)
