@@ -19,6 +19,8 @@ func (c *copying) chunks(ctx context.Context, f manifest.File, each func(func(d 
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(c.run.Workers)
 	encrypted := f.CryptMode == manifest.ModeEncrypt
+	begin := func(k chunk) { eg.Go(func() error { return c.chunk(ctx, k) }) }
+	queue := newQueue(c.snap, begin)
 	var stop error // not the fault of the index
 	err := each(func(d digest.Digest, size int64) error {
 		if stop = context.Cause(ctx); stop != nil {
@@ -35,9 +37,12 @@ func (c *copying) chunks(ctx context.Context, f manifest.File, each func(func(d 
 			c.run.count.known.Add(1)
 			return nil
 		}
-		eg.Go(func() error { return c.chunk(ctx, chunk{d, int(size), encrypted}) })
+		queue.add(chunk{d, int(size), encrypted})
 		return nil
 	})
+	if err == nil {
+		queue.flush()
+	}
 	werr := eg.Wait()
 	switch {
 	case werr != nil: // the first thing that went wrong
