@@ -155,9 +155,9 @@ func (p *packer) open(ctx context.Context, n int) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cur != nil {
+	if p.cur != nil || p.err != nil {
 		p.buffers <- buf
-		return nil
+		return p.err
 	}
 	p.cur = &openPack{number: uint32(len(p.sizes)), buf: buf}
 	p.sizes = append(p.sizes, 0)
@@ -204,20 +204,22 @@ func (p *packer) wait() error {
 	return p.err
 }
 
-// close gives everything back. The uploads have ended, or their context has.
+// close gives everything back, when the context of the uploads has ended or they have.
+// Who puts meanwhile is told that the session has ended.
 func (p *packer) close() error {
-	p.uploads.Wait()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cur != nil {
-		p.cur.filling.Wait()
-		p.buffers <- p.cur.buf
-		p.cur = nil
+	p.err = errors.Join(p.err, errEnded)
+	cur := p.cur
+	p.cur = nil
+	p.mu.Unlock()
+	p.uploads.Wait()
+	if cur != nil {
+		cur.filling.Wait()
+		p.buffers <- cur.buf
 	}
 	for range cap(p.buffers) {
 		(<-p.buffers).Free()
 	}
-	p.err = errors.Join(p.err, errEnded)
 	return p.placed.Close()
 }
 

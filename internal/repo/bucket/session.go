@@ -147,8 +147,21 @@ func (b *Session) Previous() repo.Snapshot {
 	return b.prev
 }
 
+// live fails after the end of the session.
+func (b *Session) live() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return errEnded
+	}
+	return nil
+}
+
 // Has reports whether a sound chunk is stored.
 func (b *Session) Has(ctx context.Context, d digest.Digest) (bool, error) {
+	if err := b.live(); err != nil {
+		return false, fmt.Errorf("chunk %s: %w", d, err)
+	}
 	ok, err := b.chunks.has(ctx, d)
 	if err != nil {
 		return false, fmt.Errorf("chunk %s: %w", d, err)
@@ -164,7 +177,11 @@ func (b *Session) Put(ctx context.Context, d digest.Digest, plain int, raw []byt
 	if plain < 1 || plain > blob.MaxChunk {
 		return false, fmt.Errorf("store chunk %s: %d plain bytes, want 1 to %d", d, plain, blob.MaxChunk)
 	}
-	stored, err := b.chunks.put(ctx, d, raw)
+	err := b.live()
+	stored := false
+	if err == nil {
+		stored, err = b.chunks.put(ctx, d, raw)
+	}
 	if err != nil {
 		return false, fmt.Errorf("store chunk %s: %w", d, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -244,4 +245,52 @@ func TestBackupOfWhichNobodyKnewWhetherItCountsIsLookedFor(t *testing.T) {
 			t.Errorf("it does not restore: %v", err)
 		}
 	})
+}
+
+func TestWhoStoresWhileTheSessionIsAbortedIsToldSo(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(w.store)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for round := range int64(20) {
+		ses, err := r.Begin(t.Context(), repo.Begin{Snapshot: at(w, "100", round)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		what := contract.Random(rng, 300)
+		var work sync.WaitGroup
+		begun := make(chan struct{}, 4)
+		for part := range 4 {
+			work.Go(func() {
+				c := contract.NewClient(t)
+				for i := part; ; i = (i + 4) % 299 {
+					select {
+					case begun <- struct{}{}:
+					default:
+					}
+					err := c.Send(t.Context(), ses, what.Image[i*contract.ChunkSize:(i+1)*contract.ChunkSize])
+					if err == nil {
+						what.Image[i*contract.ChunkSize]++ // another one, next time
+						continue
+					}
+					if !strings.Contains(err.Error(), "has ended") {
+						t.Errorf("put: %v", err)
+					}
+					return
+				}
+			})
+		}
+		for range 4 {
+			<-begun
+		}
+		if err := ses.Abort(); err != nil {
+			t.Error(err)
+		}
+		work.Wait()
+	}
+	if n := pagebuf.Outstanding(); n > 0 {
+		t.Errorf("%d buffers are left", n)
+	}
+	if left := w.objects("s/"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
 }
