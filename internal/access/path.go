@@ -75,7 +75,7 @@ var forms = []string{
 	"datastore [ * [ * [ * [ * [ * [ * [ * [ *",
 	"remote [ * [ * [ * [ * [ * [ * [ * [ * [ *",
 	"system [ certificates", "system disks", "system log", "system notifications", "system status", "system tasks", "system time",
-	"system services [ *", "system network [ dns", "system network interfaces [ *",
+	"system services [ *", "system s3-endpoint [ *", "system network [ dns", "system network interfaces [ *",
 	"tape [ device [ *", "tape pool [ *", "tape job [ *",
 }
 

@@ -39,7 +39,7 @@ only: a server that runs takes notice by itself.`,
 	})
 	cmd.AddCommand(
 		newServerInitCommand(a, o), newServerRunCommand(a, o), newServerDatastoreCommand(a, o), newServerUserCommand(a, o),
-		newServerTokenCommand(a, o), newServerACLCommand(a, o), newServerCertCommand(a, o), newServerJobCommand(a, o), newServerRemoteCommand(a, o), newServerNotificationCommand(a, o), newServerAPICommand(a),
+		newServerTokenCommand(a, o), newServerACLCommand(a, o), newServerCertCommand(a, o), newServerJobCommand(a, o), newServerRemoteCommand(a, o), newServerS3Command(a, o), newServerNotificationCommand(a, o), newServerAPICommand(a),
 	)
 	return cmd
 }

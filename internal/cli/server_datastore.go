@@ -16,8 +16,9 @@ func newServerDatastoreCommand(a *app, o *serverOptions) *cobra.Command {
 		Use:   "datastore",
 		Short: "Add, list, change and remove datastores",
 		Long: `A datastore is a repository under a name. What is in it is the same whether it is
-reached as a directory or through the server.`,
+reached as a directory, in its bucket, or through the server.`,
 		Example: `  holdfast server datastore add tank /mnt/tank --comment "the big one"
+  holdfast server datastore add cloud --backend type=s3,client=garage,bucket=backups
   holdfast server datastore update tank --maintenance-mode read-only
   holdfast server datastore remove tank`,
 	}
@@ -45,25 +46,38 @@ where it is, and can be added again with --reuse.`,
 
 func newServerDatastoreAddCommand(a *app, o *serverOptions) *cobra.Command {
 	var reuse bool
+	var backend string
 	var values func() property.Values
 	cmd := &cobra.Command{
-		Use:   "add NAME DIR",
+		Use:   "add NAME [DIR]",
 		Short: "Make a datastore",
 		Long: `Makes a repository in DIR as 'holdfast init' does, and gives it a name. With
---reuse there is one already, and it is left as it is.`,
+--reuse there is one already, and it is left as it is.
+
+With --backend type=s3,client=ID,bucket=NAME the repository lies in a bucket of the
+object store ID (see 'holdfast server s3-client'), below the name of the datastore, or
+below the prefix that prefix=PREFIX says. Other servers, and clients without one, can
+use it at the same time. With max-cache-size=SIZE what was read is kept in DIR up to
+that size; without it there is no DIR. What a Proxmox Backup Server has in a
+bucket is taken in with --reuse, for reading.`,
 		Example: `  holdfast server datastore add tank /mnt/tank
-  holdfast server datastore add old /mnt/old --reuse --maintenance-mode read-only`,
-		Args: exactly(2),
+  holdfast server datastore add old /mnt/old --reuse --maintenance-mode read-only
+  holdfast server datastore add cloud --backend type=s3,client=garage,bucket=backups`,
+		Args: between(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[1])
-			if err != nil {
-				return err
+			add := stores.Addition{Name: args[0], Backend: backend, Reuse: reuse, Values: values()}
+			if len(args) == 2 {
+				var err error
+				if add.Path, err = filepath.Abs(args[1]); err != nil {
+					return err
+				}
+			} else if backend == "" {
+				return usagef("name the directory of the datastore, or a --backend")
 			}
-			return runServerDatastoreAdd(cmd.Context(), a, o, stores.Addition{
-				Name: args[0], Path: path, Reuse: reuse, Values: values(),
-			})
+			return runServerDatastoreAdd(cmd.Context(), a, o, add)
 		},
 	}
+	cmd.Flags().StringVar(&backend, "backend", "", "what holds it, as type=s3,client=ID,bucket=NAME; a directory by default")
 	cmd.Flags().BoolVar(&reuse, "reuse", false, "there is a repository already")
 	values = propertyFlags(cmd, stores.Properties())
 	return cmd
@@ -105,9 +119,12 @@ func runServerDatastoreAdd(ctx context.Context, a *app, o *serverOptions, add st
 	if err := set.Add(ctx, add); err != nil {
 		return err
 	}
-	return a.print(map[string]string{"name": add.Name, "path": add.Path}, func() error {
-		return a.printf("datastore %s at %s\n", add.Name, add.Path)
-	})
+	out := map[string]string{"name": add.Name, "path": add.Path}
+	where := add.Path
+	if add.Backend != "" {
+		out["backend"], where = add.Backend, add.Backend
+	}
+	return a.print(out, func() error { return a.printf("datastore %s at %s\n", add.Name, where) })
 }
 
 func runServerDatastoreUpdate(ctx context.Context, a *app, o *serverOptions, name string, v property.Values) error {
@@ -138,7 +155,11 @@ func runServerDatastoreList(a *app, o *serverOptions) error {
 			item[p.Key] = p.Value
 		}
 		out = append(out, item)
-		t.Add(c.Name, c.Path, c.Maintenance.Type, c.Comment)
+		where := c.Path
+		if text, ok := c.Section().Get("backend"); ok {
+			where = text
+		}
+		t.Add(c.Name, where, c.Maintenance.Type, c.Comment)
 	}
 	return a.print(out, func() error { return a.table(&t) })
 }

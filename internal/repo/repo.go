@@ -183,6 +183,9 @@ type SnapshotInfo struct {
 	Fingerprint string                // of the encryption key, "" when none
 	Owner       string
 	Problem     error
+	// Stored is what is stored with the snapshot, as StoredFiles of a server's
+	// datastore has it, where the listing knows that anyway; nil otherwise.
+	Stored []StoredFile
 }
 
 // Describe fills in what the manifest says.

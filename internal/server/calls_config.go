@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/property"
+	"github.com/holdfast-backup/holdfast/internal/proto/rest"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
 	"github.com/holdfast-backup/holdfast/internal/server/sections"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
@@ -26,7 +30,7 @@ func (s *Server) configCalls() []api.Call {
 		},
 		{
 			Method: "POST", Path: at, Doc: "Make a datastore, or take one in that is there. The task that does it is the answer.",
-			Guard: api.Where("/datastore", access.DatastoreAllocate), Params: append([]api.AnyParam{storeName, storePath, reuse}, storeFields.Params()...), Do: api.Data(s.addStore),
+			Guard: api.Where("/datastore", access.DatastoreAllocate), Params: append([]api.AnyParam{storeName, storePath, storeBackend, reuse, overwriteInUse}, storeFields.Params()...), Do: api.Data(s.addStore),
 		},
 		{Method: "GET", Path: at + "/{name}", Doc: "Show how a datastore is configured.", Guard: see, Params: []api.AnyParam{storeName}, Do: api.Data(s.storeConfig)},
 		{
@@ -42,12 +46,17 @@ func (s *Server) configCalls() []api.Call {
 
 var (
 	storeName = params.store.As("name", "The datastore.")
-	storePath = api.Parsed("path", "The directory of the datastore, an absolute path.", "", 4096, func(s string) (string, error) {
+	storePath = api.Parsed("path", "The directory of the datastore, an absolute path. One in an object store has its cache there.", "", 4096, func(s string) (string, error) {
 		if !filepath.IsAbs(s) || filepath.Clean(s) == "/" {
 			return "", fmt.Errorf("%q is not an absolute path of a directory other than the root", s)
 		}
 		return filepath.Clean(s), nil
-	})
+	}).Optional()
+	storeBackend = api.Parsed("backend", "What holds it, as in type=s3,client=ID,bucket=NAME; a directory by default.", "", 1024, func(s string) (string, error) {
+		_, err := stores.ParseBackend(s)
+		return s, err
+	}).Optional()
+	overwriteInUse   = api.Bool("overwrite-in-use", "Of no effect here: several servers may use a bucket.").Default(false)
 	reuse            = api.Bool("reuse-datastore", "Take in a datastore that is there, and make none.").Default(false)
 	storeFields      = sections.Of(stores.Properties(), false)
 	keepACL          = api.Bool("keep-job-configs", "Leave the rights on it in place.").Default(false)
@@ -90,11 +99,14 @@ func (s *Server) storeConfig(_ context.Context, r *api.Request) (map[string]any,
 }
 
 func (s *Server) addStore(_ context.Context, r *api.Request) (string, error) {
-	name, path := storeName.Of(r), storePath.Of(r)
+	name, path, backend := storeName.Of(r), storePath.Of(r), storeBackend.Of(r)
+	if path == "" && backend == "" {
+		return "", rest.Errorf(http.StatusBadRequest, "path or backend is missing")
+	}
 	id, err := s.StartTask(job{"create-datastore", name}.by(r.Caller), func(ctx context.Context, t *tasks.Task) error {
-		t.Logf("datastore '%s' at %s", name, path)
+		t.Logf("datastore '%s' at %s", name, strings.Join(slices.DeleteFunc([]string{path, backend}, func(s string) bool { return s == "" }), ", "))
 		return s.stores.Add(ctx, stores.Addition{
-			Name: name, Path: path, Reuse: reuse.Of(r), Values: storeFields.Values(r),
+			Name: name, Path: path, Backend: backend, Reuse: reuse.Of(r), Values: storeFields.Values(r),
 			Progress: func(done, total int) {
 				if done%4096 == 0 {
 					t.Logf("%d of %d chunk directories", done, total)

@@ -90,7 +90,11 @@ func (s *Server) snapshots(ctx context.Context, r *api.Request) (list []items.Sn
 		gone := make([]bool, len(infos))
 		for i, info := range infos {
 			eg.Go(func() error {
-				stored, err := h.StoredFiles(ctx, info.Snapshot)
+				var err error
+				stored := info.Stored
+				if stored == nil {
+					stored, err = h.StoredFiles(ctx, info.Snapshot)
+				}
 				if errors.Is(err, repo.ErrNotFound) {
 					gone[i] = true
 					return nil

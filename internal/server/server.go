@@ -200,7 +200,7 @@ func (s *Server) calls() *api.Table {
 	return api.NewTable(
 		s.nodeCalls(), s.loginCalls(), s.accountCalls(), s.tfaCalls(), s.aclCalls(), s.storeCalls(), s.listCalls(), s.changeCalls(),
 		s.moveCalls(), s.jobCalls(), s.jobConfigCalls(), s.jobRunCalls(), s.remoteCalls(), s.syncCalls(), s.noticeCalls(), s.historyCalls(), s.machineCalls(), s.metricsCalls(),
-		s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.sessionCalls(),
+		s.downloadCalls(), s.browseCalls(), s.taskCalls(), s.configCalls(), s.bucketCalls(), s.sessionCalls(),
 		s.tapes.Calls(), s.tapeJobCalls(),
 	)
 }

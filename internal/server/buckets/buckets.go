@@ -89,6 +89,11 @@ type Client struct {
 	section *sectionconfig.Section
 }
 
+// Same reports whether the file says the same of both.
+func (c Client) Same(o Client) bool {
+	return c.ID == o.ID && slices.Equal(c.section.Props, o.section.Props)
+}
+
 // Item is what the file says of it, without the secret key, as JSON.
 func (c Client) Item() map[string]any {
 	item := property.Item(c.section, Properties())

@@ -176,16 +176,20 @@ func TestAnEngineIsKnownByItsFingerprintAlone(t *testing.T) {
 	if n := b.Meter.Counts().Requests[meter.Put]; n != 2 {
 		t.Errorf("%d requests to write are counted", n)
 	}
-	if list, err := b.ListBuckets(t.Context()); err != nil || !slices.Equal(list, []string{"backups"}) {
+	if list, err := c.ListBuckets(t.Context()); err != nil || !slices.Equal(list, []string{"backups"}) {
 		t.Errorf("buckets %v, %v", list, err)
 	}
-	c.Fingerprint[0] ^= 1
-	other, err := c.Open("backups", "tank")
-	if err != nil {
-		t.Fatal(err)
+	if err := c.Check(t.Context(), "backups", "tank"); err != nil {
+		t.Errorf("check: %v", err)
 	}
-	t.Cleanup(func() { _ = other.Close() })
-	if _, err := other.ListBuckets(t.Context()); err == nil || !strings.Contains(err.Error(), "fingerprint") {
+	if list, _, err := b.List(t.Context(), "", "", 10); err != nil || len(list) > 0 {
+		t.Errorf("the check leaves %v, %v", list, err)
+	}
+	if err := c.Check(t.Context(), "others", ""); !errors.Is(err, objstore.ErrBucket) {
+		t.Errorf("check of a bucket that is not there: %v", err)
+	}
+	c.Fingerprint[0] ^= 1
+	if _, err := c.ListBuckets(t.Context()); err == nil || !strings.Contains(err.Error(), "fingerprint") {
 		t.Errorf("an engine with another certificate: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package buckets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -35,7 +36,14 @@ type Bucket struct {
 func (b *Bucket) Close() error { return b.s3.Close() }
 
 // ListBuckets lists the buckets that the key shows.
-func (b *Bucket) ListBuckets(ctx context.Context) ([]string, error) { return b.s3.ListBuckets(ctx) }
+func (c Client) ListBuckets(ctx context.Context) (list []string, err error) {
+	b, err := c.Open("any", "") // an address has one
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	return b.s3.ListBuckets(ctx)
+}
 
 // At is where a bucket of the object store is.
 func (c Client) At(bucket, prefix string) (s3.Address, error) {

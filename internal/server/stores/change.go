@@ -2,19 +2,19 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
-	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/repo"
-	"github.com/holdfast-backup/holdfast/internal/repo/dir"
 )
 
 // Addition is a datastore that is to be.
 type Addition struct {
 	Name, Path string
+	Backend    string                // as the file has it; "": a directory
 	Reuse      bool                  // it is there: only the configuration is new
 	Values     property.Values       // of Properties; may be nil
 	Progress   func(done, total int) // may be nil
@@ -36,12 +36,7 @@ func (s *Set) Add(ctx context.Context, a Addition) error {
 	if err := a.Values.Set(new(sectionconfig.Section), Properties()); err != nil {
 		return fmt.Errorf("datastore '%s': %w", a.Name, err)
 	}
-	if a.Reuse {
-		err = look(a.Path)
-	} else {
-		err = dir.Create(ctx, a.Path, datastore.CreateOptions{Progress: a.Progress})
-	}
-	if err != nil {
+	if err := s.lay(ctx, a); err != nil {
 		return fmt.Errorf("datastore '%s': %w", a.Name, err)
 	}
 	return s.Change(ctx, "", func(f *sectionconfig.File) error {
@@ -56,23 +51,57 @@ func (s *Set) Add(ctx context.Context, a Addition) error {
 		if !ok {
 			return fmt.Errorf("datastore '%s': %w", a.Name, repo.ErrExists)
 		}
-		sec.Set("path", a.Path)
+		a.say(sec)
 		return a.Values.Set(sec, Properties())
 	})
 }
 
+// say writes where the store is.
+func (a Addition) say(sec *sectionconfig.Section) {
+	if a.Path != "" {
+		sec.Set("path", a.Path)
+	}
+	if a.Backend != "" {
+		sec.Set("backend", a.Backend)
+	}
+}
+
+// config is what the file will say.
+func (a Addition) config() Config {
+	sec := &sectionconfig.Section{Type: sectionType, ID: a.Name}
+	a.say(sec)
+	return configOf(sec)
+}
+
 func check(list []Config, a Addition) error {
+	b, err := a.config().Backend()
+	if err != nil {
+		return err
+	}
+	if b.Type == Filesystem && a.Path == "" {
+		return errors.New("a datastore in a directory needs a path")
+	}
 	for _, c := range list {
 		if c.Name == a.Name {
 			return fmt.Errorf("datastore '%s': %w", a.Name, repo.ErrExists)
+		}
+		if other, err := c.Backend(); err == nil && b.overlaps(other) {
+			return fmt.Errorf("it and the datastore '%s' lie in one another", c.Name)
 		}
 	}
 	return CheckNested(list, a.Path)
 }
 
-// look opens what is to be taken in.
-func look(path string) error {
-	st, err := dir.Open(path, dir.Options{})
+// lay makes what is to hold the store, or looks whether it is there.
+func (s *Set) lay(ctx context.Context, a Addition) error {
+	at, err := s.place(a.config())
+	if err != nil {
+		return err
+	}
+	if !a.Reuse {
+		return at.create(ctx, a.Progress)
+	}
+	st, err := at.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -81,33 +81,14 @@ func (c Config) allows(op Operation) error {
 	return errors.New(text)
 }
 
-// BackendType is filesystem or s3.
-func (c Config) BackendType() string {
-	text, ok := c.section.Get("backend")
-	if !ok {
-		return "filesystem"
-	}
-	p, err := sectionconfig.ParseProperties(text, "type")
-	if err != nil {
-		return "filesystem"
-	}
-	if kind, ok := p.Get("type"); ok {
-		return kind
-	}
-	return "filesystem"
-}
-
 // Removable reports whether the store is on a disk that comes and goes.
 func (c Config) Removable() bool {
 	_, ok := c.section.Get("backing-device")
 	return ok
 }
 
-// location is where the store is.
+// location is the directory where the store is.
 func (c Config) location() (string, error) {
-	if kind := c.BackendType(); kind != "filesystem" {
-		return "", fmt.Errorf("its backend is %q, and this server serves directories", kind)
-	}
 	path := c.Path
 	if c.Removable() {
 		path = filepath.Join(mountDir, c.Name)
@@ -156,8 +137,14 @@ func (c Config) syncLevel() (datastore.SyncLevel, error) {
 // CheckNested refuses a path that lies in a store of the list, or has one in it:
 // the collection of one would take the chunks of the other for garbage.
 func CheckNested(list []Config, path string) error {
+	if path == "" {
+		return nil
+	}
 	path = filepath.Clean(path)
 	for _, c := range list {
+		if c.Path == "" {
+			continue
+		}
 		other := filepath.Clean(c.Path)
 		if path == other {
 			return fmt.Errorf("%s is the datastore '%s' already", path, c.Name)

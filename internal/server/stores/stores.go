@@ -11,10 +11,22 @@
 //		tuning sync-level=file
 //		verify-new true
 //
-// What is not known here stays in the file and does not matter, but for what
-// could not be served rightly: a backend other than filesystem makes opening fail.
-// A store with backing-device is on a removable disk, and lies below
-// /mnt/datastore while that is there.
+// What is not known here stays in the file and does not matter. A store with
+// backing-device is on a removable disk, and lies below /mnt/datastore while that is
+// there.
+//
+// # Buckets
+//
+//	datastore: cloud
+//		backend type=s3,client=garage,bucket=backups,max-cache-size=64GiB
+//		path /var/cache/cloud
+//
+// The store lies in a bucket of an object store that s3.cfg names (package buckets),
+// below the name of the datastore, as with PBS, or below the prefix that backend
+// says. Several servers may have the same one, for nothing of it is on this machine; with
+// max-cache-size objects that were read are kept below path, up to that size,
+// otherwise path does not matter. A datastore that PBS has made in a bucket is
+// opened for reading only.
 //
 // # Open stores
 //
@@ -37,17 +49,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/confdir"
-	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/format/sectionconfig"
 	"github.com/holdfast-backup/holdfast/internal/repo"
-	"github.com/holdfast-backup/holdfast/internal/repo/dir"
 )
 
 // Operation is what a store is opened for.
@@ -76,8 +84,6 @@ type Store interface {
 	StoredFiles(ctx context.Context, n names.Snapshot) ([]repo.StoredFile, error)
 }
 
-var _ Store = (*datastore.Store)(nil)
-
 // Set is the datastores of a server. It is safe for concurrent use.
 type Set struct {
 	conf confdir.Dir
@@ -87,17 +93,6 @@ type Set struct {
 	loaded bool
 	file   *sectionconfig.File
 	open   map[string]*shared
-}
-
-// shared is one open store.
-type shared struct {
-	store   Store
-	path    string
-	dir     os.FileInfo // of the directory when it was opened
-	sync    datastore.SyncLevel
-	readers int
-	writers int
-	old     bool // to be closed when nobody uses it any more
 }
 
 // New returns the datastores of a configuration.
@@ -170,6 +165,19 @@ type Handle struct {
 
 // Open opens a store for an operation, which its maintenance must allow.
 func (s *Set) Open(name string, op Operation) (*Handle, error) {
+	h, err := s.take(name, op)
+	if err != nil {
+		return nil, err
+	}
+	// Others need not wait: a bucket may take long to answer.
+	if h.Store, err = h.shared.get(); err != nil {
+		return nil, errors.Join(fmt.Errorf("datastore '%s': %w", name, err), s.drop(h))
+	}
+	return h, nil
+}
+
+// take counts a user of a store, which need not be open yet.
+func (s *Set) take(name string, op Operation) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.find(name)
@@ -183,44 +191,37 @@ func (s *Set) Open(name string, op Operation) (*Handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("datastore '%s': %w", name, err)
 	}
-	if op == Write {
-		sh.writers++
-	} else {
-		sh.readers++
-	}
-	return &Handle{Store: sh.store, Config: c, set: s, shared: sh, op: op}, nil
+	h := &Handle{Config: c, set: s, shared: sh, op: op}
+	*h.counter()++
+	return h, nil
 }
 
-// share returns the open store of a configuration, and opens it if need be. s.mu
-// is held.
+// drop gives up a store that could not be opened; the next user tries it again.
+func (s *Set) drop(h *Handle) error {
+	s.mu.Lock()
+	if s.open[h.Config.Name] == h.shared {
+		delete(s.open, h.Config.Name)
+	}
+	h.shared.old = true
+	s.mu.Unlock()
+	return h.Close()
+}
+
+// share returns the store of a configuration as it is now. s.mu is held.
 func (s *Set) share(c Config) (*shared, error) {
-	path, err := c.location()
+	at, err := s.place(c)
 	if err != nil {
-		return nil, err
-	}
-	level, err := c.syncLevel()
-	if err != nil {
-		return nil, err
-	}
-	// Looked at before it is opened: if it is replaced in between, the next one sees
-	// that it is another.
-	info, err := os.Stat(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if sh := s.open[c.Name]; sh != nil {
-		if sh.path == path && sh.sync == level && err == nil && os.SameFile(sh.dir, info) {
+		if sh.at.same(at) {
 			return sh, nil
 		}
 		if err := s.retire(c.Name); err != nil {
 			return nil, err
 		}
 	}
-	st, err := dir.Open(path, dir.Options{Sync: level})
-	if err != nil {
-		return nil, err
-	}
-	sh := &shared{store: st, path: path, dir: info, sync: level}
+	sh := newShared(at)
 	s.open[c.Name] = sh
 	return sh, nil
 }
@@ -236,26 +237,23 @@ func (s *Set) retire(name string) error {
 	return sh.closeIfUnused()
 }
 
-func (sh *shared) closeIfUnused() error {
-	if !sh.old || sh.readers+sh.writers > 0 {
-		return nil
-	}
-	return sh.store.Close()
-}
-
 // Close ends the use.
 func (h *Handle) Close() (err error) {
 	h.once.Do(func() {
 		h.set.mu.Lock()
 		defer h.set.mu.Unlock()
-		if h.op == Write {
-			h.shared.writers--
-		} else {
-			h.shared.readers--
-		}
+		*h.counter()--
 		err = h.shared.closeIfUnused()
 	})
 	return err
+}
+
+// counter is where the store counts users like this one.
+func (h *Handle) counter() *int {
+	if h.op == Write {
+		return &h.shared.writers
+	}
+	return &h.shared.readers
 }
 
 // Active returns how many use a store, to read and to write.

@@ -1,0 +1,96 @@
+package stores
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/cache"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
+	"github.com/holdfast-backup/holdfast/internal/repo/pbsbucket"
+	"github.com/holdfast-backup/holdfast/internal/server/buckets"
+)
+
+// inBucket is a store in an object store.
+type inBucket struct {
+	config  Config
+	backend Backend
+	client  buckets.Client
+}
+
+func (i inBucket) same(other place) bool {
+	o, ok := other.(inBucket)
+	return ok && i.backend == o.backend && i.config.Path == o.config.Path && i.client.Same(o.client)
+}
+
+func (i inBucket) create(ctx context.Context, _ func(done, total int)) error {
+	if i.client.Has(buckets.NoConditions) {
+		return fmt.Errorf("the engine of %q knows no conditions (%s), and a repository cannot be kept without", i.client.ID, buckets.NoConditions)
+	}
+	b, err := i.client.Open(i.backend.Bucket, i.backend.Prefix)
+	if err != nil {
+		return err
+	}
+	foreign, err := pbsbucket.Present(ctx, b)
+	switch {
+	case err != nil:
+	case foreign:
+		err = fmt.Errorf("a Proxmox Backup Server has a datastore there: %w", repo.ErrExists)
+	default:
+		err = bucket.Create(ctx, b, bucket.CreateOptions{})
+	}
+	return errors.Join(err, b.Close())
+}
+
+func (i inBucket) open(ctx context.Context) (Store, error) {
+	b, err := i.client.Open(i.backend.Bucket, i.backend.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	r, err := bucket.Open(ctx, i.cached(b), bucket.Options{Location: b.Location(), Engine: b})
+	if err == nil {
+		return ours{r, b}, nil
+	}
+	if errors.Is(err, repo.ErrNotFound) {
+		p, perr := pbsbucket.Open(ctx, i.cached(b))
+		if perr == nil {
+			return foreign{p, b}, nil
+		}
+		if !errors.Is(perr, repo.ErrNotFound) {
+			err = perr
+		}
+	}
+	return nil, errors.Join(err, b.Close())
+}
+
+// cached is the bucket with a cache, if there is to be one.
+func (i inBucket) cached(b *buckets.Bucket) objstore.Store {
+	if i.backend.Cache == 0 || i.config.Path == "" {
+		return b
+	}
+	return cache.New(b, filepath.Join(i.config.Path, cacheDir), cache.Options{Size: i.backend.Cache, Scope: b.Location(), Keep: stays})
+}
+
+// cacheDir is where the cache is below the path of the datastore, so that what PBS
+// has there is left alone.
+const cacheDir = ".holdfast/objects"
+
+// stays reports whether an object is never replaced and read again: what sessions
+// wrote, and chunks of PBS.
+func stays(key string) bool {
+	return strings.HasPrefix(key, "s/") || strings.HasPrefix(key, names.ChunkDir+"/")
+}
+
+// ours is a repository with its bucket.
+type ours struct {
+	*bucket.Repository
+	bucket *buckets.Bucket
+}
+
+// Close closes both.
+func (o ours) Close() error { return errors.Join(o.Repository.Close(), o.bucket.Close()) }
