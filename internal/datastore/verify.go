@@ -78,8 +78,8 @@ func (v verifiable) MarkLost(_ context.Context, _ verify.Snapshot, d digest.Dige
 	return err
 }
 
-func (v verifiable) SaveVerdict(ctx context.Context, n names.Snapshot, state manifest.VerifyState) error {
-	err := v.store.updateManifest(ctx, n, func(m *manifest.Manifest) { m.SetVerifyState(state) })
+func (v verifiable) SaveVerdict(ctx context.Context, snap verify.Snapshot, state manifest.VerifyState) error {
+	err := v.store.updateManifest(ctx, snap.Name(), func(m *manifest.Manifest) { m.SetVerifyState(state) })
 	if readOnly(err) {
 		return nil // the verdict is worth having even where it cannot be kept
 	}

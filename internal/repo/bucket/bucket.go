@@ -61,10 +61,14 @@ import (
 
 // Options configure an open repository; the zero value is right for use.
 type Options struct {
-	Location string        // for people; "": the store's
-	At       time.Time     // as it was then, for reading only; zero: as it is
-	Lease    time.Duration // default DefaultLease
-	Uploads  int           // packs on their way at a time, default 2
+	Location string // for people; "": the store's
+	// Engine is what verifications read from: the store without a cache that may be
+	// around it. nil: the store.
+	Engine objstore.Store
+
+	At      time.Time     // as it was then, for reading only; zero: as it is
+	Lease   time.Duration // default DefaultLease
+	Uploads int           // packs on their way at a time, default 2
 
 	Process catalog.Process            // who we are; zero: this process
 	Dead    func(catalog.Process) bool // nil: process.Dead
@@ -81,6 +85,9 @@ const defaultUploads = 2
 func (o Options) whole(s objstore.Store) Options {
 	if o.Location == "" {
 		o.Location = s.Location()
+	}
+	if o.Engine == nil {
+		o.Engine = s
 	}
 	if o.Lease == 0 {
 		o.Lease = DefaultLease

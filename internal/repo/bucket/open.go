@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/reading"
@@ -35,8 +36,13 @@ func (r *Repository) openSnapshot(ctx context.Context, n names.Snapshot) (*readi
 }
 
 func (r *Repository) openRecord(ctx context.Context, n names.Snapshot, rec catalog.Snapshot) (*reading.Snapshot, error) {
+	return r.openFrom(ctx, r.store, n, rec)
+}
+
+// openFrom opens a snapshot whose objects another store brings.
+func (r *Repository) openFrom(ctx context.Context, s objstore.Store, n names.Snapshot, rec catalog.Snapshot) (*reading.Snapshot, error) {
 	return reading.Open(ctx, n, rec, reading.Options{ // where packs are now, also of what was
-		Store: r.store, Moves: r.moves,
+		Store: s, Moves: r.moves,
 		Seen:    func() catalog.Reader { return r.log.Seen() },
 		Refresh: func(ctx context.Context) (catalog.Reader, error) { return r.now(ctx) },
 	})

@@ -112,7 +112,7 @@ func (v *verifiable) SetAside(context.Context, verify.Snapshot, digest.Digest, f
 func (v *verifiable) MarkLost(context.Context, verify.Snapshot, digest.Digest) error { return nil }
 
 // SaveVerdict changes nothing.
-func (v *verifiable) SaveVerdict(context.Context, names.Snapshot, manifest.VerifyState) error {
+func (v *verifiable) SaveVerdict(context.Context, verify.Snapshot, manifest.VerifyState) error {
 	return nil
 }
 

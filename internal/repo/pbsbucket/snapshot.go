@@ -164,7 +164,9 @@ func (p *Snapshot) LendChunk(ctx context.Context, d digest.Digest) (raw []byte, 
 func (p *Snapshot) Prefetch(ds []digest.Digest) { p.ahead.Prefetch(ds) }
 
 // Place is the same for all chunks: none lies beside another.
-func (p *Snapshot) Place(digest.Digest) (verify.Place, error) { return verify.Place{}, nil }
+func (p *Snapshot) Place(context.Context, digest.Digest) (verify.Place, error) {
+	return verify.Place{}, nil
+}
 
 // Ahead is how many chunks a verification announces at a time.
 func (p *Snapshot) Ahead() int { return limits.Chunks }

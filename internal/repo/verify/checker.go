@@ -130,7 +130,7 @@ func (c *checker) index(ctx context.Context, snap Snapshot, f manifest.File, lis
 	part := make(placed, 0, min(window, list.Count()))
 	for first := 0; first < list.Count(); first += window {
 		var err error
-		if part, err = arrange(part, placer, list, first); err != nil {
+		if part, err = arrange(ctx, part, placer, list, first); err != nil {
 			return append(p.errs, fmt.Errorf("%s of %s, %w", f.Filename, snap.Name(), err)), nil
 		}
 		if err := p.run(ctx, part); err != nil {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 
@@ -11,7 +12,7 @@ import (
 // Placer is a Snapshot that knows where its chunks lie. They are read in the
 // order of their places, and one that lies in two places is read in both.
 type Placer interface {
-	Place(d digest.Digest) (Place, error)
+	Place(ctx context.Context, d digest.Digest) (Place, error)
 	// Ahead is how many chunks are worth announcing at a time, so that none is
 	// waited for.
 	Ahead() int
@@ -34,14 +35,14 @@ func (p placed) sort()                         { slices.SortStableFunc(p, chunkR
 func (r chunkRef) compare(other chunkRef) int  { return bytes.Compare(r.place[:], other.place[:]) }
 
 // arrange puts the entries from first on into p, sorted.
-func arrange(p placed, from Placer, list chunkList, first int) (placed, error) {
+func arrange(ctx context.Context, p placed, from Placer, list chunkList, first int) (placed, error) {
 	p = p[:0]
 	for i := first; i < min(first+window, list.Count()); i++ {
 		ref, err := list.Chunk(i)
 		if err != nil {
 			return p, fmt.Errorf("entry %d: %w", i, err)
 		}
-		if ref.place, err = from.Place(ref.digest); err != nil {
+		if ref.place, err = from.Place(ctx, ref.digest); err != nil {
 			return p, fmt.Errorf("where chunk %s lies: %w", ref.digest, err)
 		}
 		p = append(p, ref)

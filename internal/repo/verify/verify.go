@@ -50,7 +50,7 @@ type Store interface {
 	MarkLost(ctx context.Context, snap Snapshot, d digest.Digest) error
 	// SaveVerdict keeps a verdict with the snapshot, and does nothing where the
 	// store cannot be changed.
-	SaveVerdict(ctx context.Context, n names.Snapshot, v manifest.VerifyState) error
+	SaveVerdict(ctx context.Context, snap Snapshot, v manifest.VerifyState) error
 	// Now is the clock that verdicts are stamped with.
 	Now() time.Time
 	// TaskID makes up a task for a verdict.
@@ -123,7 +123,7 @@ func (c *checker) snapshot(ctx context.Context, n names.Snapshot, opt repo.Verif
 		}
 		v.Errors = append(v.Errors, errs...)
 	}
-	if err := c.save(ctx, n, start, opt.UPID, v.Errors); err != nil {
+	if err := c.save(ctx, snap, start, opt.UPID, v.Errors); err != nil {
 		v.Errors = append(v.Errors, err)
 	}
 	return v, snap.Close()
@@ -144,7 +144,7 @@ func Lately(v *manifest.VerifyState, now time.Time, outdated time.Duration) bool
 
 // save stores ok or failed, unless all that went wrong is that something could
 // not be found out.
-func (c *checker) save(ctx context.Context, n names.Snapshot, start time.Time, id string, errs []error) error {
+func (c *checker) save(ctx context.Context, snap Snapshot, start time.Time, id string, errs []error) error {
 	state := manifest.VerifyOK
 	for _, err := range errs {
 		if IsDamage(err) {
@@ -155,10 +155,10 @@ func (c *checker) save(ctx context.Context, n names.Snapshot, start time.Time, i
 		return nil
 	}
 	if id == "" {
-		id = c.store.TaskID(start, "verify_snapshot", n.String())
+		id = c.store.TaskID(start, "verify_snapshot", snap.Name().String())
 	}
-	if err := c.store.SaveVerdict(ctx, n, manifest.VerifyState{State: state, UPID: id}); err != nil {
-		return fmt.Errorf("keep the verdict on %s: %w", n, err)
+	if err := c.store.SaveVerdict(ctx, snap, manifest.VerifyState{State: state, UPID: id}); err != nil {
+		return fmt.Errorf("keep the verdict on %s: %w", snap.Name(), err)
 	}
 	return nil
 }

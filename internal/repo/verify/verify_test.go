@@ -147,8 +147,8 @@ func (s *store) MarkLost(_ context.Context, _ verify.Snapshot, d digest.Digest) 
 	return nil
 }
 
-func (s *store) SaveVerdict(_ context.Context, n names.Snapshot, v manifest.VerifyState) error {
-	s.verdicts[n] = v.State
+func (s *store) SaveVerdict(_ context.Context, snap verify.Snapshot, v manifest.VerifyState) error {
+	s.verdicts[snap.Name()] = v.State
 	return nil
 }
 
@@ -159,7 +159,7 @@ func (s *store) TaskID(time.Time, string, string) string { return "UPID:made:up"
 // placed is a snapshot that knows where its chunks lie.
 type placed struct{ *snapshot }
 
-func (p placed) Place(d digest.Digest) (at verify.Place, err error) {
+func (p placed) Place(_ context.Context, d digest.Digest) (at verify.Place, err error) {
 	binary.BigEndian.PutUint32(at[:], p.place[d])
 	return at, nil
 }
