@@ -42,7 +42,7 @@ type Options struct {
 }
 
 // NewTransport returns what carries requests to a bucket, with room for 128 connections.
-func NewTransport(at Address) (http.RoundTripper, error) {
+func NewTransport(at Address) (*http.Transport, error) {
 	t, err := minio.DefaultTransport(!at.Plain)
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", at, err)

@@ -173,7 +173,7 @@ func TestAnEngineIsKnownByItsFingerprintAlone(t *testing.T) {
 	if list, _, err := b.List(t.Context(), "", "", 10); err != nil || len(list) > 0 {
 		t.Errorf("%v are left, %v", list, err)
 	}
-	if n := b.Meter.Counts().Requests[meter.Put]; n != 2 {
+	if n := b.Traffic().Requests[meter.Put]; n != 2 {
 		t.Errorf("%d requests to write are counted", n)
 	}
 	if list, err := c.ListBuckets(t.Context()); err != nil || !slices.Equal(list, []string{"backups"}) {

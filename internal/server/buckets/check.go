@@ -34,7 +34,7 @@ func (c Client) Check(ctx context.Context, bucket, prefix string) (err error) {
 	case c.Has(NoConditions):
 		return nil
 	}
-	_, err = b.Meter.Put(ctx, key, bytes.NewReader(nil), objstore.PutOptions{If: objstore.IfAbsent})
+	_, err = b.Put(ctx, key, bytes.NewReader(nil), objstore.PutOptions{If: objstore.IfAbsent})
 	switch {
 	case errors.Is(err, objstore.ErrPrecondition):
 		return nil

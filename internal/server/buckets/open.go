@@ -5,15 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/connect"
 	"github.com/holdfast-backup/holdfast/internal/objstore/limit"
-	"github.com/holdfast-backup/holdfast/internal/objstore/meter"
-	"github.com/holdfast-backup/holdfast/internal/objstore/retry"
 	"github.com/holdfast-backup/holdfast/internal/objstore/s3"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 	"github.com/holdfast-backup/holdfast/internal/throttle"
@@ -28,21 +26,31 @@ const (
 // again, as many are made at once as the engine takes, and all are counted.
 type Bucket struct {
 	objstore.Store
-	Meter *meter.Store
-	s3    *s3.Store
+	connection *connect.Store
 }
 
+// Traffic is what was asked of the engine.
+func (b *Bucket) Traffic() connect.Traffic { return b.connection.Traffic() }
+
 // Close lets go of connections.
-func (b *Bucket) Close() error { return b.s3.Close() }
+func (b *Bucket) Close() error { return b.connection.Close() }
 
 // ListBuckets lists the buckets that the key shows.
 func (c Client) ListBuckets(ctx context.Context) (list []string, err error) {
-	b, err := c.Open("any", "") // an address has one
+	at, err := c.At("any", "") // an address has one
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	return b.s3.ListBuckets(ctx)
+	keys, err := c.keys(at)
+	if err != nil {
+		return nil, err
+	}
+	s, err := s3.Open(at, keys)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return s.ListBuckets(ctx)
 }
 
 // At is where a bucket of the object store is.
@@ -81,31 +89,27 @@ func (c Client) Open(bucket, prefix string) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := s3.Open(at, s3.Options{
-		AccessKey: c.AccessKey, SecretKey: string(c.SecretKey.Reveal()),
-		Transport: limit.Transport(c.transport(at), throttle.New(c.Out), throttle.New(c.In)),
-	})
+	keys, err := c.keys(at)
 	if err != nil {
 		return nil, err
 	}
-	b := &Bucket{s3: s}
-	var lowest objstore.Store = s
-	if c.Has(SingleDelete) {
-		lowest = oneByOne{s}
+	s, err := connect.Open(at, connect.Options{Keys: keys})
+	if err != nil {
+		return nil, err
 	}
-	b.Meter = meter.New(lowest)
-	b.Store = retry.New(limit.New(b.Meter, limit.Usual), retry.Usual)
+	b := &Bucket{s, s}
+	if c.Has(SingleDelete) {
+		b.Store = oneByOne{s}
+	}
 	return b, nil
 }
 
-// connections is how many idle ones are kept.
-const connections = 128
-
-func (c Client) transport(at s3.Address) http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost, t.MaxIdleConns = connections, connections
-	t.DisableCompression = true
-	t.ForceAttemptHTTP2 = false // many connections carry more than one
+// keys are how the engine is asked.
+func (c Client) keys(at s3.Address) (s3.Options, error) {
+	t, err := s3.NewTransport(at)
+	if err != nil {
+		return s3.Options{}, named(c.ID, err)
+	}
 	if c.Fingerprint != (address.Fingerprint{}) {
 		host, _, err := net.SplitHostPort(at.Endpoint)
 		if err != nil {
@@ -113,11 +117,14 @@ func (c Client) transport(at s3.Address) http.RoundTripper {
 		}
 		t.TLSClientConfig = trust.Client(host, c.Fingerprint, nil)
 	}
-	return t
+	return s3.Options{
+		AccessKey: c.AccessKey, SecretKey: string(c.SecretKey.Reveal()),
+		Transport: limit.Transport(t, throttle.New(c.Out), throttle.New(c.In)),
+	}, nil
 }
 
 // oneByOne removes objects with a request each.
-type oneByOne struct{ *s3.Store }
+type oneByOne struct{ objstore.Store }
 
 // Delete implements objstore.Store.
 func (o oneByOne) Delete(ctx context.Context, keys []string) error {
