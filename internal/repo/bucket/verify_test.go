@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -105,24 +107,44 @@ func TestAPackThatIsGoneIsFoundOnceAndOlderSnapshotsHeal(t *testing.T) {
 	}
 }
 
-// Verifying asks for the packs, not for each chunk, and for what several snapshots
-// share once.
-func TestVerifyingReadsPacksAndNotChunks(t *testing.T) {
-	w := newWorld(t)
-	c, rng := contract.NewClient(t), rand.New(rand.NewPCG(1, 2))
-	what := contract.Random(rng, 1000)
-	r := w.open(w.store)
-	for i := range 4 {
-		w.must(c.Backup(t.Context(), r, snapshotOf("100", i), what))
-		what = what.Changed(rng)
-	}
-	counted := meter.New(w.store)
-	rep, err := w.open(counted).Verify(t.Context(), repo.VerifyOptions{})
-	w.must(err)
-	// 1,000 chunks of the image, and those of the tree, in packs of 16.
-	if n := counted.Counts().Requests[meter.Get]; rep.Chunks < 1000 || n > rep.Chunks/4 {
-		t.Errorf("%d requests for %d chunks", n, rep.Chunks)
-	}
+// far is an engine that takes its time.
+type far struct{ objstore.Store }
+
+const latency = 30 * time.Millisecond
+
+func (f far) Get(ctx context.Context, key string, off, n int64) (objstore.Object, error) {
+	time.Sleep(latency)
+	return f.Store.Get(ctx, key, off, n)
+}
+
+// Verifying asks for packs, not for each chunk, for many at once, and for what several
+// snapshots share once.
+func TestVerifyingIsNotSlowFarAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the clock in here is fake
+		w := newWorld(t)
+		c, rng := contract.NewClient(t), rand.New(rand.NewPCG(1, 2))
+		what := contract.Random(rng, 1000)
+		r := w.open(w.store)
+		for i := range 4 {
+			w.must(c.Backup(t.Context(), r, snapshotOf("100", i), what))
+			what = what.Changed(rng)
+		}
+		counted := meter.New(far{w.store})
+		r = w.open(counted)
+		start := time.Now()
+		rep, err := r.Verify(t.Context(), repo.VerifyOptions{})
+		w.must(err)
+		took := time.Since(start)
+		// 1,000 chunks of the image, and those of the tree, in packs of 16.
+		if n := counted.Counts().Requests[meter.Get]; rep.Chunks < 1000 || n > rep.Chunks/4 {
+			t.Errorf("%d requests for %d chunks", n, rep.Chunks)
+		}
+		if most := time.Duration(rep.Chunks) * latency / 20; took > most {
+			t.Errorf("%v for %d chunks, want %v at most", took, rep.Chunks, most)
+		}
+		t.Logf("%d chunks, %d requests, %v", rep.Chunks, counted.Counts().Requests[meter.Get], took)
+		w.must(r.Close())
+	})
 }
 
 // A cache does not hide what the engine has lost.
