@@ -102,7 +102,7 @@ var rooms = []room{
 	{dir: "internal/tape/device", may: storage + " internal/scsi internal/scsi/vtl internal/tape"}, // drives and changers as they are configured
 	{dir: "internal/volume", may: work},
 	{dir: "internal/notify", may: formats + " internal/confdir internal/calendar internal/property"}, // people hear of it
-	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/objstore internal/objstore/s3 internal/objstore/limit internal/objstore/cache internal/objstore/objtest/gateway internal/repo/bucket internal/repo/pbsbucket internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/scsi internal/tape internal/tape/device internal/keystore internal/notify internal/property" + accounts},
+	{dir: "internal/server", may: work + " internal/datastore internal/repo/dir internal/objstore internal/objstore/s3 internal/objstore/limit internal/objstore/cache internal/objstore/connect internal/objstore/objtest/gateway internal/repo/bucket internal/repo/pbsbucket internal/filearchive internal/browse internal/extract internal/replicate internal/proto internal/proto/items internal/proto/repoerr internal/proto/backupv1 internal/proto/readerv1 internal/scsi internal/tape internal/tape/device internal/keystore internal/notify internal/property" + accounts},
 
 	{dir: "internal/ui", may: formats + " internal/retention", std: noWire},
 	{dir: "internal/cli", may: "internal"},
