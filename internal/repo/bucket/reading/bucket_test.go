@@ -82,6 +82,14 @@ type world struct {
 func build(t testing.TB, n int) *world {
 	t.Helper()
 	w := &world{t: t, store: &far{Store: mem.New(time.Now, false)}, seen: state{}, now: state{}}
+	t.Cleanup(func() { // when all snapshots are closed
+		if w.store.open != 0 {
+			t.Errorf("%d objects are still open", w.store.open)
+		}
+		if n := pagebuf.Outstanding(); n != 0 {
+			t.Errorf("%d buffers were not freed", n)
+		}
+	})
 	rng := rand.New(rand.NewPCG(1, 2))
 	noise := rand.NewChaCha8([32]byte{1})
 	var p []byte
@@ -198,8 +206,11 @@ func (w *world) remove(key string) {
 	}
 }
 
-// move writes a pack anew and removes the old one. Only who asks anew is told.
-func (w *world) move(from, to uint32) {
+// move writes a pack anew and removes the old one, of which the state says that it
+// is gone. Only who asks anew is told.
+func (w *world) move(from, to uint32) { w.moved(from, to, true) }
+
+func (w *world) moved(from, to uint32, void bool) {
 	w.t.Helper()
 	old, _, err := objstore.ReadAll(context.Background(), w.store.Store, pack.ID{Session: 7, Number: from}.Key(), 1<<30)
 	if err != nil {
@@ -222,14 +233,13 @@ func (w *world) move(from, to uint32) {
 	}
 	key := fmt.Sprintf("s/%016x/m%08x", 9, from)
 	w.put(key, list.Bytes())
-	w.now[catalog.MovedKey(pack.ID{Session: 7, Number: from})] = fmt.Sprintf(`{"in":%q,"len":%d,"void":true}`, key, n)
+	w.now[catalog.MovedKey(pack.ID{Session: 7, Number: from})] = fmt.Sprintf(`{"in":%q,"len":%d,"void":%v}`, key, n, void)
 	w.remove(pack.ID{Session: 7, Number: from}.Key())
 }
 
-// open opens the snapshot, and looks at its end that nothing is left.
+// open opens the snapshot, until the test ends.
 func (w *world) open(budget int64) *reading.Snapshot {
 	w.t.Helper()
-	before := pagebuf.Outstanding()
 	p, err := reading.Open(w.t.Context(), snapshot, w.rec, reading.Options{
 		Store: w.store, Moves: lookup.NewMoves(w.store, 1<<20), Budget: budget,
 		Seen: func() catalog.Reader {
@@ -251,12 +261,6 @@ func (w *world) open(budget int64) *reading.Snapshot {
 	w.t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			w.t.Error(err)
-		}
-		if n := pagebuf.Outstanding() - before; n != 0 {
-			w.t.Errorf("%d buffers were not freed", n)
-		}
-		if w.store.open != 0 {
-			w.t.Errorf("%d objects are still open", w.store.open)
 		}
 	})
 	return p

@@ -289,6 +289,16 @@ func TestPacksThatMovedAreReadWhereTheyAre(t *testing.T) {
 	}
 }
 
+// A pack goes a little before the state says that it is gone.
+func TestAMovedChunkIsFoundWhileItsPackIsBeingRemoved(t *testing.T) {
+	w := build(t, 100)
+	p := w.open(0)
+	w.moved(1, 0, false)
+	for _, c := range w.chunks {
+		same(t, p, c)
+	}
+}
+
 func TestDamagedChunksAreReadWhereASoundOneLies(t *testing.T) {
 	w := build(t, 200)
 	p := w.open(0)
