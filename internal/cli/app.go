@@ -14,12 +14,15 @@ import (
 // app is the world and the flags that every command has.
 type app struct {
 	Env
-	repository string
-	namespace  string
-	outFormat  string
-	progress   bool
-	sync       datastore.SyncLevel // "" is the default; only backup sets it
-	given      repo.Snapshot       // the one that is meant, open already, in no repository; nil: those that are named
+	repository   string
+	namespace    string
+	outFormat    string
+	progress     bool
+	showRequests bool
+	sync         datastore.SyncLevel // "" is the default; only backup sets it
+	buckets      *openBuckets
+	fresh        bool          // read what is stored, not what is kept of it: commands that judge it set this
+	given        repo.Snapshot // the one that is meant, open already, in no repository; nil: those that are named
 
 	// From the above, when a command starts.
 	format ui.Format

@@ -190,7 +190,11 @@ func runBackup(ctx context.Context, a *app, o backupOptions) (err error) {
 	if err != nil { // before sources and passwords
 		return err
 	}
-	if where.dir == "" && a.sync != datastore.SyncFilesystem {
+	switch {
+	case a.sync == datastore.SyncFilesystem || where.dir != "":
+	case where.bucket != nil:
+		return usagef("--sync-level is for directories: what is written to %s is kept", where)
+	default:
 		return usagef("--sync-level is a setting of the datastore on %s", where)
 	}
 	defer func() {

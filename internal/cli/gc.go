@@ -73,11 +73,17 @@ func runGC(ctx context.Context, a *app, o gcOptions) error {
 		}
 		g.Cutoff = d
 	}
-	if o.dryRun || o.skipAtime || o.cutoff != "" {
-		if _, err := a.directory("a garbage collection with settings"); err != nil {
+	if o.dryRun || o.cutoff != "" {
+		if err := a.notOnServer("a garbage collection with settings"); err != nil {
 			return err
 		}
 	}
+	if o.skipAtime {
+		if _, err := a.directory("--skip-atime-check"); err != nil {
+			return err
+		}
+	}
+	a.fresh = true
 	return a.with(ctx, func(r repo.Repository) error {
 		m := a.meter("gc", ui.Items)
 		phases := map[string]string{"mark": "marking, in indexes", "sweep": "sweeping, in directories"}

@@ -57,6 +57,8 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	engine := &engine{home: t.TempDir()}
+	t.Cleanup(engine.end)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -77,6 +79,8 @@ func TestScripts(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "libvirt":
 				return hasLibvirt()
+			case "versitygw":
+				return hasGateway()
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -95,6 +99,8 @@ func TestScripts(t *testing.T) {
 			"loopmount": loopMount,
 			"unfreeze":  unfreeze,
 			"libvirtd":  startLibvirt,
+			"bucket":    engine.bucket,
+			"user":      engine.user,
 		},
 	})
 }

@@ -29,7 +29,7 @@ func (a *app) descriptors(o keyOptions) (all []int) {
 	if o.keyfd >= 0 {
 		all = append(all, o.keyfd)
 	}
-	for _, name := range []string{"HOLDFAST_ENCRYPTION_PASSWORD_FD", "PBS_ENCRYPTION_PASSWORD_FD", "HOLDFAST_PASSWORD_FD", "PBS_PASSWORD_FD"} {
+	for _, name := range []string{"HOLDFAST_ENCRYPTION_PASSWORD_FD", "PBS_ENCRYPTION_PASSWORD_FD", "HOLDFAST_PASSWORD_FD", "PBS_PASSWORD_FD", "HOLDFAST_S3_SECRET_KEY_FD", "PBS_S3_SECRET_KEY_FD"} {
 		if fd, err := strconv.Atoi(a.getenv(name)); err == nil {
 			all = append(all, fd)
 		}

@@ -24,6 +24,9 @@ func (a *app) openLocation(ctx context.Context, where location, from end) (repo.
 	if name := where.server.Store; where.bare && isRepository(name) {
 		return nil, usagef("%q names a datastore on a server, and here is a repository in a directory of that name: write ./%s for this, localhost:%s for that", name, name, name)
 	}
+	if where.bucket != nil {
+		return a.openBucket(ctx, *where.bucket, from)
+	}
 	if where.dir == "" {
 		return a.openServer(where.server, from)
 	}

@@ -16,14 +16,50 @@ import (
 // are kept.
 func newRepositoryCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "repository",
-		Short:   "Find out what a place for repositories is fit for",
-		Long:    `Commands about places that can hold a repository, before one is made there.`,
+		Use:   "repository",
+		Short: "Find out what a place for repositories is fit for",
+		Long: `Commands about places that can hold a repository, before one is made there.
+
+A repository can lie in a bucket of an S3-compatible object store:
+
+` + bucketHelp + `
+    at=TIME                       the repository as it was at that time, for
+                                  reading; as 2026-11-22T10:00:00Z
+
+'holdfast init ADDRESS' makes one. What a Proxmox Backup Server keeps in a bucket
+can be read; the prefix is the name of the datastore there.
+
+` + bucketKeysHelp + `
+
+  HOLDFAST_S3_CACHE, HOLDFAST_S3_CACHE_SIZE
+        a directory for what was read, and its size, 1G without it; else none
+  HOLDFAST_S3_RATE_UP, HOLDFAST_S3_RATE_DOWN
+        bytes a second at most, as 50M
+  HOLDFAST_S3_REQUESTS
+        how many may be on their way at once, at most; 128 without it
+  HOLDFAST_S3_PRICES
+        what --show-requests calculates with: prices of 1,000 requests and of a
+        GiB, as put=0.005,list=0.005,get=0.0004,down=0.09; Amazon's without it`,
 		Example: `  holdfast repository probe s3://backups/test?endpoint=https://storage.example:9000`,
 	}
 	cmd.AddCommand(newProbeCommand(a))
 	return cmd
 }
+
+const (
+	bucketHelp = `  s3://BUCKET[/PREFIX]?OPTION=VALUE&...
+    endpoint=https://HOST[:PORT]  the engine; Amazon's by default
+    region=NAME                   us-east-1 by default
+    path-style=yes|no             whether the bucket is part of the path; yes with
+                                  an endpoint
+    storage-class=NAME            of what is written
+    sse=s3|kms:KEY                encryption by the engine`
+
+	bucketKeysHelp = `The credentials come from HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY (the
+latter also with _FILE, _FD or _CMD behind it), or from AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from the profile AWS_PROFILE of
+the file ~/.aws/credentials.`
+)
 
 func newProbeCommand(a *app) *cobra.Command {
 	var o probe.Options
@@ -76,7 +112,15 @@ type probeItem struct {
 }
 
 func runProbe(ctx context.Context, a *app, address string, o probe.Options) (err error) {
-	s, err := a.openBucket(ctx, address)
+	at, err := s3.ParseAddress(address)
+	if err != nil {
+		return usage(err)
+	}
+	keys, err := a.bucketKeys(ctx, nearEnd)
+	if err != nil {
+		return err
+	}
+	s, err := s3.Open(at, keys) // without what hides how it is
 	if err != nil {
 		return err
 	}
@@ -124,23 +168,4 @@ func fitness(r probe.Report) string {
 		return "One machine at a time may write here."
 	}
 	return "Several machines may write here at once."
-}
-
-// openBucket opens a bucket with the credentials of the environment.
-func (a *app) openBucket(ctx context.Context, address string) (*s3.Store, error) {
-	at, err := s3.ParseAddress(address)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	var o s3.Options
-	secret, given, err := a.secrets().FromEnv(ctx, "S3_SECRET_KEY")
-	if err != nil {
-		return nil, err
-	}
-	if given {
-		o.AccessKey, o.SecretKey = a.getenv("HOLDFAST_S3_ACCESS_KEY", "PBS_S3_ACCESS_KEY"), string(secret.Reveal())
-	} else if o, err = s3.AmazonCredentials(a.LookupEnv); err != nil {
-		return nil, hint(err, "set HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY, or what Amazon's tools use")
-	}
-	return s3.Open(at, o)
 }

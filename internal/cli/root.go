@@ -11,13 +11,15 @@ import (
 
 // Main runs one command line and returns the exit code.
 func Main(ctx context.Context, env Env, args []string) int {
-	a := &app{Env: env}
+	a := &app{Env: env, buckets: &openBuckets{}}
+	defer a.buckets.close()
 	root := a.program()
 	root.SetArgs(args)
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	cmd, err := root.ExecuteContextC(ctx)
+	a.tellTraffic()
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = context.Cause(ctx)
 	}
@@ -60,7 +62,9 @@ func newRootCommand(a *app) *cobra.Command {
 		Long: `Holdfast backs up disk images and small files into a repository, and restores
 them. A repository is a directory in the layout of a Proxmox Backup Server
 datastore: a datastore opens as it is, and the server can adopt what Holdfast
-wrote. Or it is a datastore on a server, Holdfast's or that one, and named
+wrote. Or it is a bucket of an S3-compatible object store, and named
+s3://bucket/prefix?endpoint=https://host (see 'holdfast repository'), or a
+datastore on a server, Holdfast's or that one, and named
 [[user@realm[!token]@]host[:port]:]datastore. Chunks of data that were stored
 before are never stored again.
 
@@ -79,6 +83,8 @@ Environment:
         password of the encryption key
   PBS_NEW_ENCRYPTION_PASSWORD, PBS_MASTER_PASSWORD
         the new password when one is changed; that of a private master key
+  HOLDFAST_S3_ACCESS_KEY, HOLDFAST_S3_SECRET_KEY, HOLDFAST_S3_...
+        who asks an object store, and how much: see 'holdfast repository'
   HOLDFAST_RUN_DIR, XDG_STATE_HOME
         where mappings are recorded; where overlays and logs lie
   HOLDFAST_VOLUME_PREFIX
@@ -128,8 +134,9 @@ Exit codes:
 // repositoryFlags gives a program the flags that name the repository.
 func (a *app) repositoryFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
-	f.StringVar(&a.repository, "repository", "", "the repository: a directory, dir:PATH, or user@realm@host:datastore")
+	f.StringVar(&a.repository, "repository", "", "the repository: a directory, dir:PATH, s3://bucket/prefix, or user@realm@host:datastore")
 	f.StringVar(&a.namespace, "ns", "", "namespace inside the repository, as a/b")
+	f.BoolVar(&a.showRequests, "show-requests", false, "say in the end what was asked of a bucket, and what that costs")
 	complete(root, "repository", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})

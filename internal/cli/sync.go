@@ -207,7 +207,7 @@ func runSync(ctx context.Context, a *app, o syncOptions, pull bool) error {
 	}
 	switch {
 	case opt.Owner != "":
-	case target.dir != "":
+	case !target.onServer():
 		opt.KeepOwner = true
 	default: // on a server groups belong to who asks
 		opt.Owner = target.server.Auth.String()

@@ -84,7 +84,7 @@ func runVerify(ctx context.Context, a *app, o verifyOptions) error {
 		v.Namespace = p.ns
 	}
 	if o.key.given() {
-		if _, err := a.directory("verify with a key"); err != nil {
+		if err := a.notOnServer("verify with a key"); err != nil {
 			return hint(err, "without a key the server checks encrypted data by its checksums")
 		}
 		k, err := a.loadKey(ctx, o.key)
@@ -93,6 +93,7 @@ func runVerify(ctx context.Context, a *app, o verifyOptions) error {
 		}
 		v.Key = k
 	}
+	a.fresh = true
 	return a.with(ctx, func(r repo.Repository) error {
 		if err := p.verify(ctx, r, &v); err != nil {
 			return err

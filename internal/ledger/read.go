@@ -58,7 +58,7 @@ func (l *Ledger) unread(ctx context.Context, err error) error {
 	case errors.Is(err, objstore.ErrNotFound):
 		return err
 	}
-	return fmt.Errorf("the log of %s could not be read: %w", l.s.Location(), err)
+	return fmt.Errorf("the log could not be read: %w", err)
 }
 
 func corruptEntry(n uint64, err error) error {

@@ -38,6 +38,9 @@ type Check struct {
 	Err    error // why not
 }
 
+// LockCheck is the name of the check that Options.Lock asks for.
+const LockCheck = "object-lock"
+
 // Need says what a check that failed costs.
 type Need int
 
@@ -145,7 +148,7 @@ func (p *prober) checks() []check {
 		{Check{Name: "conditional-replace", Title: "of several that replace one object one succeeds (If-Match)", Needed: Extra}, p.ifTag},
 	}
 	if p.opt.Lock {
-		list = append(list, check{Check{Name: "object-lock", Title: "objects are kept from removal", Needed: Extra}, p.locks})
+		list = append(list, check{Check{Name: LockCheck, Title: "objects are kept from removal", Needed: Extra}, p.locks})
 	}
 	return list
 }

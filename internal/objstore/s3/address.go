@@ -184,7 +184,8 @@ func (a Address) String() string {
 	if a.MD5 {
 		q.Set("checksum", "md5")
 	}
-	u := url.URL{Scheme: "s3", Host: a.Bucket, RawQuery: q.Encode()}
+	query := strings.NewReplacer("%3A", ":", "%2F", "/").Replace(q.Encode()) // people read it
+	u := url.URL{Scheme: "s3", Host: a.Bucket, RawQuery: query}
 	if a.Prefix != "" {
 		u.Path = "/" + a.Prefix
 	}

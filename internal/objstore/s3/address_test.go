@@ -24,6 +24,14 @@ func TestAddressSaysWhereABucketIs(t *testing.T) {
 	}
 }
 
+func TestAddressIsWrittenForPeople(t *testing.T) {
+	for _, text := range []string{"s3://abc", "s3://abc/p%20q", "s3://abc?endpoint=http://127.0.0.1:80", "s3://abc/p?endpoint=https://host&region=eu-1&sse=kms:a/b%253Ac%26d"} {
+		if a, err := s3.ParseAddress(text); err != nil || a.String() != text {
+			t.Errorf("%s is written as %s, %v", text, a, err)
+		}
+	}
+}
+
 func TestAddressRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "/dir", "s3://", "s3://ab", "s3://Bucket", "s3://-ab", "s3://a..b", "s3://key:secret@bucket", "s3://bucket/../x", "s3://bucket?endpoint=host",

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,33 +57,17 @@ func Program() (string, error) {
 	return path, nil
 }
 
-// Start runs a server with an empty directory.
+// Start runs a server with an empty directory until the test ends.
 func Start(t testing.TB) *Gateway {
 	t.Helper()
-	program, err := Program()
-	if err != nil {
+	if _, err := Program(); err != nil {
 		lack(t, err)
 	}
-	home := t.TempDir()
-	g := &Gateway{Dir: filepath.Join(home, "buckets"), program: program}
-	for _, dir := range []string{"buckets", "meta", "old", "users"} {
-		if err := os.Mkdir(filepath.Join(home, dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for try := 1; ; try++ {
-		err := g.start(t, home)
-		if err == nil {
-			break
-		}
-		if try == 3 { // somebody else was given the port each time
-			t.Fatal(err)
-		}
-	}
-	g.client, err = minio.New(g.Endpoint[len("http://"):], &minio.Options{Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: "us-east-1"})
+	g, stop, err := Run(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(stop)
 	return g
 }
 
@@ -95,15 +80,44 @@ func lack(t testing.TB, reason error) {
 	t.Skipf("%v (test/packages builds what the tests need)", reason)
 }
 
-// start runs the server on a port that is free now.
-func (g *Gateway) start(t testing.TB, home string) error {
-	t.Helper()
-	port, err := freePort(t.Context())
+// Run runs a server below an empty directory until stop.
+func Run(ctx context.Context, home string) (g *Gateway, stop func(), err error) {
+	program, err := Program()
 	if err != nil {
-		return err
+		return nil, nil, err
+	}
+	g = &Gateway{Dir: filepath.Join(home, "buckets"), program: program}
+	for _, dir := range []string{"buckets", "meta", "old", "users"} {
+		if err := os.Mkdir(filepath.Join(home, dir), 0o700); err != nil {
+			return nil, nil, err
+		}
+	}
+	for try := 1; ; try++ {
+		if stop, err = g.start(ctx, home); err == nil {
+			break
+		}
+		if try == 3 { // somebody else was given the port each time
+			return nil, nil, err
+		}
+	}
+	g.client, err = minio.New(strings.TrimPrefix(g.Endpoint, scheme), &minio.Options{Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: "us-east-1"})
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return g, stop, nil
+}
+
+const scheme = "http://"
+
+// start runs the server on a port that is free now.
+func (g *Gateway) start(ctx context.Context, home string) (end func(), err error) {
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, err
 	}
 	in := func(name string) string { return filepath.Join(home, name) }
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context())) // what cleans up behind a test still asks it
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // what cleans up behind a test still asks it
 	cmd := exec.CommandContext(ctx, g.program, "--port", port, "--keep-alive", "--quiet", "--health", "/health", "--iam-dir", in("users"), "--iam-cache-disable",
 		"posix", "--sidecar", in("meta"), "--versioning-dir", in("old"), g.Dir)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
@@ -111,21 +125,20 @@ func (g *Gateway) start(t testing.TB, home string) error {
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		stop()
-		return err
+		return nil, err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	end := func() {
+	end = func() {
 		stop()
 		<-ended
 	}
-	g.Endpoint = "http://" + port
+	g.Endpoint = scheme + port
 	if err := g.await(ctx, ended); err != nil {
 		end()
-		return fmt.Errorf("versitygw does not start: %w: %s", err, said.Bytes())
+		return nil, fmt.Errorf("versitygw does not start: %w: %s", err, said.Bytes())
 	}
-	t.Cleanup(end)
-	return nil
+	return end, nil
 }
 
 func freePort(ctx context.Context) (string, error) {
@@ -167,10 +180,15 @@ func (g *Gateway) await(ctx context.Context, ended chan error) error {
 // objects can be retained.
 func (g *Gateway) Bucket(t testing.TB, name string, lock bool) s3.Address {
 	t.Helper()
-	if err := g.client.MakeBucket(t.Context(), name, minio.MakeBucketOptions{ObjectLocking: lock}); err != nil {
+	if err := g.MakeBucket(t.Context(), name, lock); err != nil {
 		t.Fatal(err)
 	}
 	return g.Address(t, name)
+}
+
+// MakeBucket makes a bucket.
+func (g *Gateway) MakeBucket(ctx context.Context, name string, lock bool) error {
+	return g.client.MakeBucket(ctx, name, minio.MakeBucketOptions{ObjectLocking: lock})
 }
 
 // Address is that of a bucket.
@@ -204,14 +222,20 @@ func (g *Gateway) OpenAs(t testing.TB, at s3.Address, access, secret string) *s3
 // "s3:GetObject", and returns the secret key.
 func (g *Gateway) User(t testing.TB, access, bucket string, actions ...string) (secret string) {
 	t.Helper()
-	secret = "secret-of-" + access
-	cmd := exec.CommandContext(t.Context(), g.program, "admin", "--access", AccessKey, "--secret", SecretKey, "--endpoint-url", g.Endpoint,
-		"create-user", "--access", access, "--secret", secret, "--role", "user")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("make user %s: %v: %s", access, err, out)
-	}
-	if err := g.client.SetBucketPolicy(t.Context(), bucket, policy(access, bucket, actions)); err != nil {
+	secret, err := g.MakeUser(t.Context(), access, bucket, actions...)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return secret
+}
+
+// MakeUser makes a user as User does. The bucket has one such user.
+func (g *Gateway) MakeUser(ctx context.Context, access, bucket string, actions ...string) (secret string, err error) {
+	secret = "secret-of-" + access
+	cmd := exec.CommandContext(ctx, g.program, "admin", "--access", AccessKey, "--secret", SecretKey, "--endpoint-url", g.Endpoint,
+		"create-user", "--access", access, "--secret", secret, "--role", "user")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("make user %s: %w: %s", access, err, out)
+	}
+	return secret, g.client.SetBucketPolicy(ctx, bucket, policy(access, bucket, actions))
 }
