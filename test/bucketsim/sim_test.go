@@ -2,6 +2,7 @@ package bucketsim
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -20,7 +21,7 @@ import (
 )
 
 var (
-	schedules    = flag.Int("schedules", 200, "how many schedules to try")
+	schedules    = flag.Int("schedules", 150, "how many schedules to try")
 	scheduleSeed = flag.Uint64("schedule-seed", 1, "the seed of the first one")
 	scheduleDump = flag.Bool("schedule-dump", false, "print the log of the repository and its objects after each schedule")
 )
@@ -95,8 +96,27 @@ func (w *world) judge(t *testing.T) {
 	if err := p.verify(); err != nil {
 		t.Errorf("I4: verification: %v", err)
 	}
+	w.collectAll(t, p)
+	w.restoreAll(t, p)
+	w.onlyWhatIsNeeded(t)
+	w.forgetAll(t, p)
+	w.collectAll(t, p)
+	w.onlyWhatIsNeeded(t)
 	for _, err := range w.truth.wrong {
 		t.Error(err)
+	}
+}
+
+// forgetAll removes all snapshots, protected or not.
+func (w *world) forgetAll(t *testing.T, p *process) {
+	all, err := p.listed()
+	for _, n := range all {
+		a := w.truth.remove(n.Group, n.Time)
+		err = errors.Join(err, p.repo.SetProtected(t.Context(), n, false), p.repo.Forget(t.Context(), n))
+		a.over(true, n.Time)
+	}
+	if err != nil {
+		t.Errorf("I4: removing all snapshots: %v", err)
 	}
 }
 

@@ -1,0 +1,135 @@
+package bucketsim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-backup/holdfast/internal/format/chunkmap"
+	"github.com/holdfast-backup/holdfast/internal/format/pack"
+	"github.com/holdfast-backup/holdfast/internal/format/packrefs"
+	"github.com/holdfast-backup/holdfast/internal/ledger"
+	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/lookup"
+)
+
+// collectAll collects garbage until nothing can be left: grace times and the week in which
+// late requests are waited for go by.
+func (w *world) collectAll(t *testing.T, p *process) {
+	const day = 24 * time.Hour
+	for _, wait := range []time.Duration{0, grace, grace, 8 * day, grace, grace, grace} {
+		time.Sleep(wait + time.Minute)
+		status, err := p.repo.GC(t.Context(), repo.GCOptions{Cutoff: grace})
+		if err != nil {
+			t.Errorf("I4: collection: %v", err)
+		}
+		for _, warning := range status.Warnings {
+			t.Errorf("I4: collection: %s", warning)
+		}
+	}
+}
+
+// onlyWhatIsNeeded is the other half of I5: what each object is for, and each record.
+func (w *world) onlyWhatIsNeeded(t *testing.T) {
+	l, err := ledger.Open(t.Context(), w.store, ledger.Options{Sizes: sizes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	needed, err := w.needed(t, l.Seen())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range objstore.All(t.Context(), w.store, "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key := i.Key; !strings.HasPrefix(key, "log/") && !strings.HasPrefix(key, "state/") && !needed[key] {
+			t.Errorf("I5: %s is there, and nobody needs it", key)
+		}
+		delete(needed, i.Key)
+	}
+	for key := range needed {
+		t.Errorf("I5: %s is needed, and is not there", key)
+	}
+	for key, value := range l.Seen().Scan("") {
+		switch kind, _, _ := strings.Cut(key, "/"); kind {
+		case "session", "ended", "gone", "dead", "bad":
+			t.Errorf("I5: record %s is there, and nothing needs it: %.300s", key, value)
+		}
+	}
+}
+
+// needed are the keys of the objects that the state gives a reason for, the log's own
+// left out.
+func (w *world) needed(t *testing.T, s ledger.State) (map[string]bool, error) {
+	all := map[string]bool{catalog.MarkerKey: true}
+	moves := lookup.NewMoves(w.store, 1<<20)
+	named := map[pack.ID]bool{} // by chunk maps, and moved packs that are
+	for key, raw := range s.Scan(catalog.SnapshotPrefix) {
+		rec, err := catalog.Parse[catalog.Snapshot](key, raw)
+		if err != nil {
+			return nil, err
+		}
+		all[catalog.SnapshotObject(rec.Session)] = true
+		if rec.Log > 0 {
+			all[catalog.LogObject(rec.Session)] = true
+		}
+		b := make([]byte, rec.Map.Len)
+		if err := objstore.ReadAt(t.Context(), w.store, catalog.SnapshotObject(rec.Session), b, rec.Map.Off); err != nil {
+			return nil, err
+		}
+		m, err := chunkmap.Open(bytes.NewReader(b), rec.Map.Len)
+		if err != nil {
+			return nil, err
+		}
+		err = m.Each(func(_ [16]byte, at pack.Location) error {
+			named[at.Pack] = true
+			now, ok, err := moves.Follow(t.Context(), s, at, lookup.Every)
+			if err == nil && !ok {
+				err = fmt.Errorf("%s needs a chunk of pack %s, which is not there any more", key, at.Pack)
+			}
+			all[now.Pack.Key()] = true
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for key := range s.Scan(catalog.RunPrefix) {
+		all["s/"+strings.Replace(strings.TrimPrefix(key, catalog.RunPrefix), "/", "/i", 1)] = true
+	}
+	for key, raw := range s.Scan(catalog.MovedPrefix) {
+		rec, err := catalog.Parse[catalog.Moved](key, raw)
+		if err != nil {
+			return nil, err
+		}
+		all[rec.In] = true
+	}
+	return all, errors.Join(w.counts(t, s, all))
+}
+
+// counts adds the objects in which references are counted.
+func (w *world) counts(t *testing.T, s ledger.State, all map[string]bool) error {
+	last, ok, err := catalog.Get[catalog.Collected](s, catalog.GCKey)
+	if err != nil || !ok || last.State == "" {
+		return err
+	}
+	all[last.State] = true
+	b, _, err := objstore.ReadAll(t.Context(), w.store, last.State, 1<<20)
+	if err != nil {
+		return err
+	}
+	root, err := packrefs.ParseRoot(b)
+	if err != nil {
+		return err
+	}
+	for _, shard := range root.Shards {
+		all[shard.Key] = true
+	}
+	return nil
+}
