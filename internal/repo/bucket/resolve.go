@@ -118,19 +118,27 @@ func (r *resolver) ask(ctx context.Context, block []packindex.Entry) error {
 	return nil
 }
 
-// search finds a chunk where it has moved, or in the indexes.
+// search finds a chunk where it has moved, or in the indexes. What only a pack has that
+// is condemned or was written anew without it stays there: somebody else needed it
+// when it was too late to be counted, or the base would not have it, and the entry that
+// commits takes the pack off the list or refuses.
 func (r *resolver) search(ctx context.Context, e packindex.Entry) (pack.Location, error) {
+	last, there := e.Location, false // where it moved
 	if e.Len > 0 {
-		at, ok, err := r.follow(ctx, e.Location)
-		if err != nil || ok && r.may(at.Pack) {
-			return at, err
+		var err error
+		last, there, err = r.follow(ctx, e.Location)
+		if err != nil || there && r.may(last.Pack) {
+			return last, err
 		}
 	}
 	at, ok, err := r.find(ctx, e.Digest)
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: %s, which its index names and nobody has sent", repo.ErrChunkMissing, e.Digest)
+	switch {
+	case err != nil || ok:
+		return at, err
+	case there:
+		return last, nil
 	}
-	return at, err
+	return at, fmt.Errorf("%w: %s, which its index names and nobody has sent", repo.ErrChunkMissing, e.Digest)
 }
 
 // cursor walks through sorted entries of places.
