@@ -83,9 +83,19 @@ func (p *Snapshot) spool(what string, span catalog.Span) (*spool.File, error) {
 	if err := p.check(what, span, math.MaxInt64); err != nil {
 		return nil, err
 	}
+	whole, err := p.whole()
+	if err != nil {
+		return nil, p.failed(what, err)
+	}
 	f, err := spool.Create()
 	if err != nil {
 		return nil, err
+	}
+	if whole != nil {
+		if _, err := f.WriteAt(whole[span.Off:span.Off+span.Len], 0); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		return f, nil
 	}
 	g, ctx := errgroup.WithContext(p.ctx)
 	g.SetLimit(piecesAhead)
@@ -143,8 +153,14 @@ func (p *Snapshot) Blob(name names.Archive) ([]byte, error) {
 	if err := p.check(what, span, maxBlob); err != nil {
 		return nil, err
 	}
+	whole, err := p.whole()
+	if err != nil {
+		return nil, p.failed(what, err)
+	}
 	raw := make([]byte, span.Len)
-	if err := resume.Fetch(p.ctx, p.opt.Store, catalog.SnapshotObject(p.rec.Session), raw, span.Off); err != nil {
+	if whole != nil {
+		copy(raw, whole[span.Off:])
+	} else if err := resume.Fetch(p.ctx, p.opt.Store, catalog.SnapshotObject(p.rec.Session), raw, span.Off); err != nil {
 		return nil, p.failed(what, err)
 	}
 	if err := spool.Blob(raw, p.name, listed); err != nil {

@@ -2,10 +2,11 @@
 //
 // # Files
 //
-// Indexes come in pieces of 4 MiB, several at once, into temporary files, and are compared
-// with the manifest, which is in the snapshot's record. The chunk map comes the
-// same way, together with the first index, and stays open: 16 bytes of memory for
-// 146 chunks.
+// An object of up to 768 KiB comes whole, by one request, and stays in memory. Of
+// others, indexes come in pieces of 4 MiB, several at once. They go into temporary
+// files, and are compared with the manifest, which is in the snapshot's record. The
+// chunk map comes the same way, together with the first index, and stays open: 16
+// bytes of memory for 146 chunks.
 //
 // # Chunks
 //
@@ -72,6 +73,7 @@ type Snapshot struct {
 	ctx   context.Context // of what has none of its own
 	stop  context.CancelCauseFunc
 	where chunkMap
+	small small
 	ahead *ahead
 }
 
@@ -94,6 +96,7 @@ func Open(ctx context.Context, n names.Snapshot, rec catalog.Snapshot, o Options
 	}
 	p.ctx, p.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.where.init()
+	p.small.init()
 	p.ahead = newAhead(p)
 	return p, nil
 }
