@@ -319,7 +319,7 @@ func (c *collector) fold(ctx context.Context) error {
 		}
 		c.tally = plan.Tally{}
 		for _, id := range forgotten {
-			if _, ok := c.moves.moved[id]; !ok {
+			if _, ok := c.moves.moved[id]; !ok || c.at.dropping[id] {
 				continue
 			}
 			l, err := c.moves.list(ctx, id)

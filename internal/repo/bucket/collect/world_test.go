@@ -161,7 +161,8 @@ type session struct {
 	table  []pack.Entry
 	own    []packindex.Entry
 	packs  uint32
-	sent   int // chunks that nobody had
+	sent   int  // chunks that nobody had
+	mends  bool // its content is given
 }
 
 func group(id string) names.Group { return names.Group{Type: names.VM, ID: id} }
@@ -482,3 +483,5 @@ func chunks(prefix string, a, b int) (all []string) {
 	}
 	return all
 }
+
+func digestOf(name string) digest.Digest { return digest.Of(plain(name)) }
