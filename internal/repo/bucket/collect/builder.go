@@ -118,7 +118,7 @@ func (b *builder) writeList(ctx context.Context, w io.Writer, l movedList) (int6
 		to  moves.Place
 	}
 	var all []place
-	before, after := map[pack.ID]bool{}, map[pack.ID]bool{}
+	fresh := map[pack.ID]bool{}
 	if _, ok := b.c.moves.moved[l.id]; ok {
 		old, err := b.c.moves.list(ctx, l.id)
 		if err != nil {
@@ -126,7 +126,6 @@ func (b *builder) writeList(ctx context.Context, w io.Writer, l movedList) (int6
 		}
 		err = old.Each(func(from, to moves.Place) error {
 			all = append(all, place{from.Off, to})
-			before[to.Pack] = true
 			return nil
 		})
 		if err != nil {
@@ -136,7 +135,7 @@ func (b *builder) writeList(ctx context.Context, w io.Writer, l movedList) (int6
 	for _, s := range l.to {
 		id := pack.ID{Session: uint64(b.c.out.number), Number: s.pack}
 		all = append(all, place{s.off, moves.Place{Pack: id, Off: s.at}})
-		after[id] = true
+		fresh[id] = true
 	}
 	slices.SortFunc(all, func(a, b place) int { return int(int64(a.off) - int64(b.off)) })
 	mw := moves.NewWriter(w)
@@ -145,10 +144,8 @@ func (b *builder) writeList(ctx context.Context, w io.Writer, l movedList) (int6
 			return 0, err
 		}
 	}
-	for id := range after {
-		if !before[id] {
-			b.c.tally.Name(id, 0, 1)
-		}
+	for id := range fresh { // the others are named already
+		b.c.tally.Name(id, 0, 1)
 	}
 	return mw.Close()
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,9 +28,19 @@ type mortal struct {
 	left int
 	late bool
 	kill context.CancelCauseFunc
+
+	mu     sync.Mutex
+	calls  int
+	meddle map[int]func() // what others do before a call
 }
 
 func (m *mortal) step() (do bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls++
+	if f := m.meddle[m.calls]; f != nil {
+		f()
+	}
 	if m.left--; m.left > 0 {
 		return true, nil
 	}
@@ -85,18 +96,22 @@ func (m *mortal) Retain(ctx context.Context, key string, r objstore.Retention) e
 }
 
 // collectAndDie makes a collection in a process that dies at its call number n, and
-// reports whether it came to its end before.
-func (w *world) collectAndDie(n int, late bool) bool {
+// reports whether it came to its end before. Meanwhile others do something.
+func (w *world) collectAndDie(n int, late bool, meddle map[int]func()) bool {
 	w.t.Helper()
 	ctx, kill := context.WithCancelCause(w.t.Context())
 	defer kill(nil)
-	m := &mortal{w.store, n, late, kill}
+	m := &mortal{Store: w.store, left: n, late: late, kill: kill, meddle: meddle}
 	l, err := ledger.Open(ctx, m, ledger.Options{Who: "dying", Now: func() time.Time { return w.now }})
+	var st repo.GCStatus
 	if err == nil {
-		_, err = Run(ctx, m, l, w.opt)
+		st, err = Run(ctx, m, l, w.opt)
 	}
 	if err != nil && !errors.Is(err, errKilled) && !errors.Is(err, ledger.ErrUnknown) {
 		w.t.Fatalf("killed at call %d: %v", n, err)
+	}
+	if len(st.Warnings) > 0 {
+		w.t.Fatalf("warnings: %v", st.Warnings)
 	}
 	return m.left > 0
 }
@@ -131,7 +146,7 @@ func dies(t *testing.T, n int, late bool) (done bool) {
 	w.pass(time.Hour)
 	w.collect()
 	w.must(func(tx catalog.Tx) error { return catalog.End(tx, running.n) })
-	done = w.collectAndDie(n, late)
+	done = w.collectAndDie(n, late, nil)
 	w.check()
 	w.backup("2", chunks("b", 0, 5)...)
 	for range 3 {
@@ -189,99 +204,123 @@ func TestHistoriesOfClientsAndCollections(t *testing.T) {
 	}
 }
 
+// scene is a world with its clients.
+type scene struct {
+	*world
+	rng      *rand.Rand
+	open     map[string]*session
+	finished []names.Snapshot
+}
+
 func history(t *testing.T, rng *rand.Rand, steps int) {
 	w := newWorld(t, nil)
 	w.deadCollections()
 	w.opt.Repack = []int64{0, 3000, -1}[rng.IntN(3)]
 	w.opt.perShard = []int{3, 30, 1000}[rng.IntN(3)]
-	open := map[string]*session{}
-	var finished []names.Snapshot
-	some := func() (all []string) {
-		from := rng.IntN(40)
-		for _, c := range chunks("k", from, from+1+rng.IntN(25)) {
-			if rng.IntN(4) > 0 {
-				all = append(all, c)
-			}
-		}
-		return append(all, fmt.Sprint("own", rng.IntN(1000)))
-	}
+	s := &scene{world: w, rng: rng, open: map[string]*session{}}
 	for range steps {
-		w.pass(time.Duration(1+rng.IntN(300)) * time.Minute)
-		id := fmt.Sprint(rng.IntN(4))
-		s := open[id]
-		switch op := rng.IntN(12); {
-		case op < 3 && s == nil:
-			open[id] = w.begin(id).add(some()...)
-		case op < 4 && s == nil && len(finished) > 0:
-			n := finished[rng.IntN(len(finished))]
-			id = n.ID
-			if open[id] == nil {
-				open[id] = w.beginAs(catalog.Request{Session: catalog.Session{Kind: catalog.Mend, Snapshot: catalog.SnapshotName{Snapshot: n}}})
-				open[id].again(n)
-			}
-		case op < 5 && s != nil:
-			if !s.mends {
-				s.add(some()...)
-			}
-		case op < 8 && s != nil:
-			delete(open, id)
-			if rng.IntN(5) == 0 {
-				s.flush()
-				w.must(func(tx catalog.Tx) error { return catalog.End(tx, s.n) })
-				continue
-			}
-			err := s.tryCommit()
-			if errors.Is(err, repo.ErrNotFound) { // what was to be mended was forgotten
-				w.must(func(tx catalog.Tx) error { return catalog.End(tx, s.n) })
-				continue
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !slices.Contains(finished, s.name) {
-				finished = append(finished, s.name)
-			}
-		case op < 9 && len(finished) > 0:
-			i := rng.IntN(len(finished))
-			if _, err := w.update(func(tx catalog.Tx) error { return catalog.Forget(tx, finished[i]) }); err == nil {
-				finished = slices.Delete(finished, i, i+1)
-			}
-		case op < 11:
-			w.opt.Cutoff = []time.Duration{0, 5 * time.Hour}[rng.IntN(2)]
-			if rng.IntN(3) == 0 {
-				w.collectAndDie(1+rng.IntN(60), rng.IntN(2) == 0)
-			} else {
-				w.collect()
-			}
+		switch {
+		case rng.IntN(6) > 0:
+			w.pass(time.Duration(1+rng.IntN(300)) * time.Minute)
+			s.client()
+		case rng.IntN(6) == 0:
+			w.audit()
 		default:
+			w.opt.Cutoff = []time.Duration{0, 5 * time.Hour}[rng.IntN(2)]
+			die := 1 << 30
 			if rng.IntN(3) == 0 {
-				w.audit()
+				die = 1 + rng.IntN(60)
 			}
+			meddle := map[int]func(){}
+			for range rng.IntN(5) {
+				meddle[1+rng.IntN(50)] = s.client
+			}
+			w.collectAndDie(die, rng.IntN(2) == 0, meddle)
 		}
 		w.check()
 	}
-	for _, s := range open {
-		if err := s.tryCommit(); err != nil && !errors.Is(err, repo.ErrNotFound) {
-			t.Fatal(err)
+	s.end()
+}
+
+// some are chunks that a backup needs.
+func (s *scene) some() (all []string) {
+	from := s.rng.IntN(40)
+	for _, c := range chunks("k", from, from+1+s.rng.IntN(25)) {
+		if s.rng.IntN(4) > 0 {
+			all = append(all, c)
 		}
 	}
-	for key := range w.view().Scan(catalog.SessionPrefix) {
+	return append(all, fmt.Sprint("own", s.rng.IntN(1000)))
+}
+
+// client is one step of a client.
+func (s *scene) client() {
+	id := fmt.Sprint(s.rng.IntN(4))
+	c := s.open[id]
+	switch op := s.rng.IntN(9); {
+	case op < 3 && c == nil:
+		s.pass(time.Second)
+		s.open[id] = s.begin(id).add(s.some()...)
+	case op < 4 && c == nil && len(s.finished) > 0:
+		n := s.finished[s.rng.IntN(len(s.finished))]
+		if s.open[n.ID] == nil {
+			s.open[n.ID] = s.beginAs(catalog.Request{Session: catalog.Session{Kind: catalog.Mend, Snapshot: catalog.SnapshotName{Snapshot: n}}})
+			s.open[n.ID].again(n)
+		}
+	case op < 5 && c != nil && !c.mends:
+		c.add(s.some()...)
+	case op < 8 && c != nil:
+		delete(s.open, id)
+		s.finish(c, s.rng.IntN(5) == 0)
+	case op < 9 && len(s.finished) > 0:
+		i := s.rng.IntN(len(s.finished))
+		if _, err := s.update(func(tx catalog.Tx) error { return catalog.Forget(tx, s.finished[i]) }); err == nil {
+			s.finished = slices.Delete(s.finished, i, i+1)
+		}
+	}
+}
+
+// finish ends a session, with success where it can.
+func (s *scene) finish(c *session, abort bool) {
+	s.t.Helper()
+	err := repo.ErrNotFound
+	if abort {
+		c.flush()
+	} else {
+		err = c.tryCommit()
+	}
+	switch {
+	case errors.Is(err, repo.ErrNotFound): // or what was to be mended was forgotten
+		s.must(func(tx catalog.Tx) error { return catalog.End(tx, c.n) })
+	case err != nil:
+		s.t.Fatal(err)
+	case !slices.Contains(s.finished, c.name):
+		s.finished = append(s.finished, c.name)
+	}
+}
+
+// end ends all sessions, and sees that nothing is left but what snapshots need.
+func (s *scene) end() {
+	for _, c := range s.open {
+		s.finish(c, false)
+	}
+	for key := range s.view().Scan(catalog.SessionPrefix) { // collections that died
 		n, err := catalog.ParseNumber(strings.TrimPrefix(key, catalog.SessionPrefix))
 		if err != nil {
-			t.Fatal(err)
+			s.t.Fatal(err)
 		}
-		w.must(func(tx catalog.Tx) error { return catalog.End(tx, n) })
+		s.must(func(tx catalog.Tx) error { return catalog.End(tx, n) })
 	}
-	w.check()
-	w.opt.Cutoff, w.opt.Repack = 0, -1
+	s.check()
+	s.opt.Cutoff, s.opt.Repack = 0, -1
 	for range 3 {
-		w.collect()
-		w.pass(8 * 24 * time.Hour)
+		s.collect()
+		s.pass(8 * 24 * time.Hour)
 	}
-	w.audit()
-	w.collect()
-	w.check()
-	w.clean()
+	s.audit()
+	s.collect()
+	s.check()
+	s.clean()
 }
 
 // again needs all chunks of a snapshot, and sends them anew.
@@ -301,5 +340,31 @@ func (s *session) again(n names.Snapshot) {
 			}
 			s.places[d] = s.store(d, encode(s.w.t, plain(name)))
 		}
+	}
+}
+
+// A snapshot that appears while a collection is at work is not in its counts.
+func TestASnapshotMayAppearAtAnyCallOfACollection(t *testing.T) {
+	for call, done := 1, false; !done; call++ {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.opt.Cutoff = 0
+			a := w.backup("1", chunks("a", 0, 20)...)
+			w.backup("2", chunks("b", 0, 3)...)
+			w.collect()
+			w.pass(time.Hour)
+			late := w.begin("1").add(chunks("a", 0, 20)...)
+			w.forget(a)
+			done = true
+			w.collectAndDie(1<<30, false, map[int]func(){call: func() { late.commit(); done = false }})
+			if done {
+				late.commit()
+			}
+			w.check()
+			w.collect()
+			w.collect()
+			w.check()
+			w.audit()
+		})
 	}
 }
