@@ -13,6 +13,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
+	"github.com/holdfast-backup/holdfast/internal/access"
 	"github.com/holdfast-backup/holdfast/internal/backup"
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
@@ -138,6 +139,14 @@ func TestBackupsGoThroughTheServerIntoABucket(t *testing.T) {
 	wantContent(t, r, second, img, tree, nil)
 	c.get("/admin/datastore/cloud/status", "verbose", "1").want(200, `"backend-type":"s3"`)
 	c.get("/status/datastore-usage").want(200, `"store":"cloud"`)
+	key := s.addToken("admin@pbs!prometheus")
+	s.grant("/", "admin@pbs!prometheus", access.Role("Audit"))
+	_, figures := s.scrape("admin@pbs!prometheus", key)
+	for _, want := range []string{`holdfast_objectstore_requests_total{datastore="cloud",kind="put"}`, `holdfast_datastore_available_bytes{datastore="cloud"} 1.1`} {
+		if !strings.Contains(figures, want) {
+			t.Errorf("%s is not in the figures\n%s", want, figures)
+		}
+	}
 	c.del("/config/s3/engine").want(400, "the datastore 'cloud' uses it")
 	if strings.Contains(s.log.String(), "level=ERROR") {
 		t.Error("the log has errors")

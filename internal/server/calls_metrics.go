@@ -63,6 +63,9 @@ func (s *Server) storeFigures(ctx context.Context, name string) metrics.Store {
 		if m.Usage, err = h.Usage(ctx); err != nil {
 			return err
 		}
+		if t, ok := h.Traffic(); ok {
+			m.Traffic = &t
+		}
 		all, err := spaces(ctx, h, names.Root, -1)
 		if err != nil {
 			return err

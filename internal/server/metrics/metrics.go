@@ -30,6 +30,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/holdfast-backup/holdfast/internal/objstore/connect"
+	"github.com/holdfast-backup/holdfast/internal/objstore/meter"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
@@ -119,12 +121,13 @@ type Figures struct {
 
 // Store is a datastore.
 type Store struct {
-	Name   string
-	Up     bool // the rest could be read
-	Usage  vfs.Usage
-	Groups []repo.GroupInfo // of all namespaces
-	GC     repo.GCStatus
-	GCTime time.Time // zero: never
+	Name    string
+	Up      bool // the rest could be read
+	Usage   vfs.Usage
+	Traffic *connect.Traffic // nil: it is not in an object store
+	Groups  []repo.GroupInfo // of all namespaces
+	GC      repo.GCStatus
+	GCTime  time.Time // zero: never
 }
 
 // Job is the last run of a job.
@@ -153,6 +156,9 @@ func (f Figures) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
 	var (
 		up       = desc("datastore_up", "1 if the datastore can be read.", "datastore")
 		size     = desc("datastore_size_bytes", "Size of the file system.", "datastore")
@@ -160,6 +166,9 @@ func (f Figures) Collect(to chan<- prometheus.Metric) {
 		free     = desc("datastore_available_bytes", "Bytes that can be written.", "datastore")
 		count    = desc("group_snapshots", "Finished snapshots of a group.", "datastore", "namespace", "group")
 		last     = desc("group_last_backup_timestamp_seconds", "When the newest finished snapshot of a group was made.", "datastore", "namespace", "group")
+		requests = desc("objectstore_requests_total", "Requests to the object store of a datastore.", "datastore", "kind")
+		traffic  = desc("objectstore_bytes_total", "Bytes of objects that were read from and written to the object store of a datastore.", "datastore", "direction")
+		retried  = desc("objectstore_retries_total", "Requests to the object store of a datastore that were made again.", "datastore")
 		gcTime   = desc("gc_last_run_timestamp_seconds", "When the last garbage collection started.", "datastore")
 		gcData   = desc("gc_index_data_bytes", "Data that snapshots name, at the last garbage collection.", "datastore")
 		gcDisk   = desc("gc_disk_bytes", "Size of the stored chunks, at the last garbage collection.", "datastore")
@@ -185,6 +194,14 @@ func (f Figures) Collect(to chan<- prometheus.Metric) {
 			if g.Count > 0 {
 				gauge(last, float64(g.LastBackup.Unix()), s.Name, g.Namespace.String(), g.Group.String())
 			}
+		}
+		if t := s.Traffic; t != nil {
+			for kind, n := range t.Requests {
+				counter(requests, float64(n), s.Name, meter.Kind(kind).String())
+			}
+			counter(traffic, float64(t.Down), s.Name, "in")
+			counter(traffic, float64(t.Up), s.Name, "out")
+			counter(retried, float64(t.Retries), s.Name)
 		}
 		if s.GCTime.IsZero() {
 			continue

@@ -8,7 +8,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/pbsbucket"
-	"github.com/holdfast-backup/holdfast/internal/server/buckets"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -16,15 +15,15 @@ import (
 // refused with the reason.
 type foreign struct {
 	*pbsbucket.Repository
-	bucket *buckets.Bucket
+	*cloud
 }
 
 // Close closes both.
-func (f foreign) Close() error { return errors.Join(f.Repository.Close(), f.bucket.Close()) }
+func (f foreign) Close() error { return errors.Join(f.Repository.Close(), f.cloud.bucket.Close()) }
 
 // Usage is nothing: a bucket does not say how much it holds, and listing all chunks
 // whenever somebody looks would be dear.
-func (f foreign) Usage(context.Context) (vfs.Usage, error) { return vfs.Usage{}, nil }
+func (f foreign) Usage(context.Context) (vfs.Usage, error) { return endless(0), nil }
 
 // Owner implements Store.
 func (f foreign) Owner(ctx context.Context, ns names.Namespace, g names.Group) (names.AuthID, error) {

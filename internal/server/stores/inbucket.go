@@ -10,10 +10,12 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/cache"
+	"github.com/holdfast-backup/holdfast/internal/objstore/connect"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
 	"github.com/holdfast-backup/holdfast/internal/repo/pbsbucket"
 	"github.com/holdfast-backup/holdfast/internal/server/buckets"
+	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
 // inBucket is a store in an object store.
@@ -54,12 +56,12 @@ func (i inBucket) open(ctx context.Context) (Store, error) {
 	}
 	r, err := bucket.Open(ctx, i.cached(b), bucket.Options{Location: b.Location(), Engine: b})
 	if err == nil {
-		return ours{r, b}, nil
+		return ours{r, &cloud{b}}, nil
 	}
 	if errors.Is(err, repo.ErrNotFound) {
 		p, perr := pbsbucket.Open(ctx, i.cached(b))
 		if perr == nil {
-			return foreign{p, b}, nil
+			return foreign{p, &cloud{b}}, nil
 		}
 		if !errors.Is(perr, repo.ErrNotFound) {
 			err = perr
@@ -89,8 +91,41 @@ func stays(key string) bool {
 // ours is a repository with its bucket.
 type ours struct {
 	*bucket.Repository
-	bucket *buckets.Bucket
+	*cloud
+}
+
+// Location names the repository for people.
+func (o ours) Location() string { return o.Repository.Location() }
+
+// Usage is what the last collection has counted, and room without an end.
+func (o ours) Usage(ctx context.Context) (vfs.Usage, error) {
+	u, err := o.Repository.Usage(ctx)
+	return endless(u.Used), err
 }
 
 // Close closes both.
-func (o ours) Close() error { return errors.Join(o.Repository.Close(), o.bucket.Close()) }
+func (o ours) Close() error { return errors.Join(o.Repository.Close(), o.cloud.bucket.Close()) }
+
+// cloud is a bucket in which a store lies.
+type cloud struct{ bucket *buckets.Bucket }
+
+// Traffic is what was asked of the engine since the store was opened.
+func (c *cloud) Traffic() connect.Traffic { return c.bucket.Traffic() }
+
+// Traffic is what was asked of an object store since the store was opened; ok is false
+// for one in a directory.
+func (h *Handle) Traffic() (t connect.Traffic, ok bool) {
+	c, ok := h.Store.(interface{ Traffic() connect.Traffic })
+	if ok {
+		t = c.Traffic()
+	}
+	return t, ok
+}
+
+// room is what is said to be free in a bucket: clients divide by the sum, and warn
+// when nothing is.
+const room = 1 << 50
+
+func endless(used uint64) vfs.Usage {
+	return vfs.Usage{Total: used + room, Used: used, Available: room}
+}
