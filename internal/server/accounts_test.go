@@ -247,7 +247,7 @@ func TestBrokenStoresDoNotHideOthers(t *testing.T) {
 	c := s.start().login("admin@pbs")
 	c.get("/admin/datastore").want(200, `"store":"gone"`)
 	c.get("/admin/datastore/gone/groups").want(400, "there is no such directory")
-	c.get("/admin/datastore/bucket/groups").want(400, `backend is "s3"`)
+	c.get("/admin/datastore/bucket/groups").want(400, `object store "x": not found`)
 	c.get("/status/datastore-usage").want(200, `"store":"tank","total":`)
 }
 

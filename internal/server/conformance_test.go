@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/server/api"
+	"github.com/holdfast-backup/holdfast/internal/server/buckets"
 	"github.com/holdfast-backup/holdfast/internal/server/jobs"
 	"github.com/holdfast-backup/holdfast/internal/tape/config"
 	"github.com/holdfast-backup/holdfast/internal/tape/media"
@@ -166,6 +167,14 @@ var rows = []row{
 	{"POST /pull", "ynnyynn", []string{"store", "tank", "remote-store", "tank", "ns", "x", "group-filter", "group:vm/none"}},
 	{"POST /push", "ynnyynn", []string{"store", "tank", "remote-store", "tank", "remote-ns", "x", "group-filter", "group:vm/none"}},
 
+	{"GET /config/s3", "yyyyyyy", nil},
+	{"POST /config/s3", "ynnnnnn", []string{"id", "new", "endpoint", "127.0.0.1", "access-key", "x", "secret-key", "x"}},
+	{"GET /config/s3/{id}", "ynnnnnn", nil},
+	{"PUT /config/s3/{id}", "ynnnnnn", []string{"region", "x"}},
+	{"DELETE /config/s3/{id}", "ynnnnnn", nil},
+	{"GET /config/s3/{id}/list-buckets", "ynnnnnn", nil},
+	{"PUT /admin/s3/{s3-client-id}/check", "ynnnnnn", []string{"bucket", "backups"}},
+
 	{"GET /config/remote", "yyyyyyy", nil},
 	{"POST /config/remote", "ynnnnnn", []string{"name", "new", "host", "127.0.0.1", "auth-id", "a@pbs", "password", "x"}},
 	{"GET /config/remote/{name}", "ynnnnnn", nil},
@@ -298,6 +307,7 @@ func (s *site) refill() {
 	p := secret.New([]byte("x"))
 	for _, err := range []error{
 		jobs.SetRemote(s.t.Context(), s.conf, "tank", "", true, jobs.Values{"host": {"127.0.0.1"}, "port": {"1"}, "auth-id": {"a@pbs"}}, &p),
+		buckets.Set(s.t.Context(), s.conf, "some", "", true, property.Values{"endpoint": {"127.0.0.1"}, "port": {"1"}, "access-key": {"x"}}, &p),
 		jobs.Add(s.t.Context(), s.conf, jobs.Prune, "some", jobs.Values{"store": {"tank"}, "keep-last": {"1"}}),
 		jobs.Add(s.t.Context(), s.conf, jobs.Verify, "some", jobs.Values{"store": {"tank"}}),
 		jobs.Add(s.t.Context(), s.conf, jobs.Sync, "some", jobs.Values{"store": {"tank"}, "remote-store": {"pool"}}),
@@ -342,7 +352,7 @@ func (s *site) refillTapes() {
 // target is the path of a call with something in the place of its variables.
 func target(call, task string) string {
 	return "/api2/json" + strings.NewReplacer(
-		"{store}", "tank", "{name}", "tank", "{node}", "localhost", "{userid}", "spare@pbs", "{token-name}", "some", "{id}", "some", "{upid}", url.PathEscape(task), "{drive}", "lto",
+		"{store}", "tank", "{name}", "tank", "{node}", "localhost", "{userid}", "spare@pbs", "{token-name}", "some", "{id}", "some", "{s3-client-id}", "some", "{upid}", url.PathEscape(task), "{drive}", "lto",
 		"{uuid}", tapeUUID, "{tape-encryption-key-fingerprint}", strings.Repeat("ab:", 31)+"ab",
 	).Replace(call)
 }

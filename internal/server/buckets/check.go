@@ -14,7 +14,7 @@ import (
 // whether keys, rights and bucket are right. What else an engine must be able to do,
 // objstore/probe knows.
 func (c Client) Check(ctx context.Context, bucket, prefix string) (err error) {
-	b, err := c.Open(bucket, prefix)
+	b, err := c.engine(bucket, prefix)
 	if err != nil {
 		return err
 	}

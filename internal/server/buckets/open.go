@@ -37,7 +37,18 @@ func (b *Bucket) Close() error { return b.connection.Close() }
 
 // ListBuckets lists the buckets that the key shows.
 func (c Client) ListBuckets(ctx context.Context) (list []string, err error) {
-	at, err := c.At("any", "") // an address has one
+	s, err := c.engine("any", "") // an address has one
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return s.ListBuckets(ctx)
+}
+
+// engine is a bucket without anything in between: for somebody who waits for an
+// answer, whatever it is.
+func (c Client) engine(bucket, prefix string) (*s3.Store, error) {
+	at, err := c.At(bucket, prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -45,12 +56,7 @@ func (c Client) ListBuckets(ctx context.Context) (list []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := s3.Open(at, keys)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	return s.ListBuckets(ctx)
+	return s3.Open(at, keys)
 }
 
 // At is where a bucket of the object store is.
