@@ -72,8 +72,8 @@ func (u *universe) get(i int) chunk {
 func (c content) conf() string { return fmt.Sprintf("disk of %d slots: %v", len(c), []int(c)) }
 
 // write stores a disk in a session, as a client does: what the previous snapshot has is
-// not sent, and other chunks only if the store lacks them.
-func (u *universe) write(ctx context.Context, ses repo.Session, c content) (err error) {
+// not sent, and other chunks only if the store lacks them. rest is called between chunks.
+func (u *universe) write(ctx context.Context, ses repo.Session, c content, rest func()) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, ses.Abort())
@@ -89,6 +89,7 @@ func (u *universe) write(ctx context.Context, ses repo.Session, c content) (err 
 				return err
 			}
 		}
+		rest()
 	}
 	return u.finish(ctx, ses, c)
 }

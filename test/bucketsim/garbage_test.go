@@ -21,10 +21,9 @@ import (
 // collectAll collects garbage until nothing can be left: grace times and the week in which
 // late requests are waited for go by.
 func (w *world) collectAll(t *testing.T, p *process) {
-	const day = 24 * time.Hour
-	for _, wait := range []time.Duration{0, grace, grace, 8 * day, grace, grace, grace} {
-		time.Sleep(wait + time.Minute)
-		status, err := p.repo.GC(t.Context(), repo.GCOptions{Cutoff: grace})
+	for _, wait := range []time.Duration{0, 0, 8 * 24 * time.Hour, 0, 0} {
+		time.Sleep(wait + w.grace + time.Minute)
+		status, err := p.repo.GC(t.Context(), repo.GCOptions{Cutoff: w.grace})
 		if err != nil {
 			t.Errorf("I4: collection: %v", err)
 		}

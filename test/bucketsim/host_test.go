@@ -20,15 +20,13 @@ import (
 // lease is how long sessions live without a sign of life.
 const lease = 2 * time.Minute
 
-// grace is how long garbage stays.
-const grace = 6 * time.Hour
-
 // sizes make logs short enough to be trimmed in a schedule.
 var sizes = ledger.Sizes{Checkpoint: 8, Ahead: 64, Behind: 160, Age: 12 * time.Hour}
 
 // world is a schedule: a store, and hosts around it.
 type world struct {
 	seed  uint64
+	grace time.Duration // how long garbage stays
 	u     *universe
 	store *simstore.World
 	truth *truth

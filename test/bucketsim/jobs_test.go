@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/ledger"
@@ -55,6 +56,17 @@ func (p *process) next() content {
 	return c
 }
 
+// pace is how a backup goes on: often without a rest, seldom with one that is long, during
+// which its session gives signs of life.
+func (p *process) pace() func() {
+	slow := p.rng.IntN(3) == 0
+	return func() {
+		if slow && p.rng.IntN(8) == 0 {
+			time.Sleep(p.while())
+		}
+	}
+}
+
 // backsUp makes a backup of the host's disk.
 func backsUp(p *process) {
 	ns := names.Namespace("")
@@ -69,7 +81,7 @@ func backsUp(p *process) {
 		if p.rng.IntN(6) == 0 {
 			p.way.PauseAt(1+p.rng.IntN(6), p.while()/2)
 		}
-		err = p.w.u.write(p.ctx, ses, c)
+		err = p.w.u.write(p.ctx, ses, c, p.pace())
 	}
 	if err == nil {
 		p.w.truth.note(func() { p.w.truth.made[at] = true })
@@ -244,7 +256,7 @@ func mends(p *process) {
 	}
 	ses, err := p.repo.Mend(p.ctx, n)
 	if err == nil {
-		err = p.w.u.write(p.ctx, ses, p.w.truth.content(n.Time))
+		err = p.w.u.write(p.ctx, ses, p.w.truth.content(n.Time), p.pace())
 	}
 	if errors.Is(err, repo.ErrNotFound) && p.moving() {
 		err = nil
@@ -287,7 +299,7 @@ func (p *process) verify() error {
 
 // collects runs a garbage collection, which leaves what nobody needs for a while.
 func collects(p *process) {
-	_, err := p.repo.GC(p.ctx, repo.GCOptions{Cutoff: grace})
+	_, err := p.repo.GC(p.ctx, repo.GCOptions{Cutoff: p.w.grace})
 	p.w.truth.heard("collect", 0, err)
 }
 
