@@ -199,10 +199,10 @@ func (f *Refill) Close() error {
 			err = errors.Join(err, eerr)
 		}
 	}
-	_, cerr := f.repo.update(ctx, func(tx catalog.Tx) error {
-		tx.Delete(catalog.SessionKey(f.guard)) // it stored nothing
-		return nil
-	})
+	_, cerr := f.repo.update(ctx, func(tx catalog.Tx) error { return catalog.Commit(tx, f.guard, catalog.Success{}) })
+	if errors.Is(cerr, catalog.ErrFenced) { // it guards nothing any more
+		cerr = nil
+	}
 	_ = f.repo.remove(keys) // a collection removes what is left
 	return errors.Join(err, cerr, f.chunks.close())
 }
