@@ -21,6 +21,13 @@ func (o *openBuckets) add(s *connect.Store) {
 	o.list = append(o.list, s)
 }
 
+// last is the one that was opened last.
+func (o *openBuckets) last() *connect.Store {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.list[len(o.list)-1]
+}
+
 // traffic is that of all of them.
 func (o *openBuckets) traffic() (sum connect.Traffic, some bool) {
 	o.mu.Lock()

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -58,4 +59,9 @@ func (e *engine) user(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv("HOLDFAST_S3_ACCESS_KEY", args[0])
 	ts.Setenv("HOLDFAST_S3_SECRET_KEY", secret)
+}
+
+// atnow FILE names the bucket as it was at the time in the file.
+func (e *engine) atNow(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv("HOLDFAST_REPOSITORY", ts.Getenv("BUCKET")+"&at="+strings.TrimSpace(ts.ReadFile(args[0])))
 }

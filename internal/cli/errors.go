@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
 	"github.com/holdfast-backup/holdfast/internal/repo/remote"
 	"github.com/holdfast-backup/holdfast/internal/secret"
 	"github.com/holdfast-backup/holdfast/internal/ui"
@@ -177,6 +178,10 @@ func hintFor(err error, command string) string {
 		return "check the bucket's name, the endpoint and the region; buckets are made with the provider's own tools"
 	case errors.Is(err, objstore.ErrDenied):
 		return "check HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY, and what the provider lets this key do in the bucket"
+	case errors.Is(err, objstore.ErrClock):
+		return "set this machine's clock: an object store refuses what was signed at another time than its own"
+	case errors.Is(err, bucket.ErrPast):
+		return "leave out at=TIME; what was restores into another place, and 'holdfast sync' brings it into another repository"
 	case code == exitNotFound:
 		return "'holdfast list' and 'holdfast snapshot list' show what there is; check --repository and --ns"
 	case code == exitDamaged && !errors.Is(err, errDamaged):

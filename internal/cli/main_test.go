@@ -101,6 +101,7 @@ func TestScripts(t *testing.T) {
 			"libvirtd":  startLibvirt,
 			"bucket":    engine.bucket,
 			"user":      engine.user,
+			"atnow":     engine.atNow,
 		},
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -11,11 +12,14 @@ import (
 func newStatusCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show the space of the repository's file system",
+		Short: "Show the space that the repository takes or has",
 		Long: `Shows how much space the file system that holds the repository has, and how much
-is used and free, other things on it included.`,
+is used and free, other things on it included. A bucket has no end: of one it is
+shown how many objects of each kind are there, and what they take, which asks for
+a list of them; and what this command itself has cost.`,
 		Example: `  holdfast status
-  holdfast status --repository /mnt/backup --output-format json`,
+  holdfast status --repository /mnt/backup --output-format json
+  holdfast status --repository s3://backups/vms`,
 		Args:              exactly(0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -26,6 +30,9 @@ is used and free, other things on it included.`,
 
 func runStatus(ctx context.Context, a *app) error {
 	return a.with(ctx, func(r repo.Repository) error {
+		if _, ok := r.(*bucket.Repository); ok {
+			return a.bucketStatus(ctx)
+		}
 		u, err := r.Usage(ctx)
 		if err != nil {
 			return err

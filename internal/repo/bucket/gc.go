@@ -11,6 +11,9 @@ import (
 // GC removes what nobody needs. It fails with a *catalog.LockedError while another collection
 // runs. There are no access times to be checked.
 func (r *Repository) GC(ctx context.Context, g repo.GCOptions) (repo.GCStatus, error) {
+	if err := r.writable(); err != nil {
+		return repo.GCStatus{}, err
+	}
 	st, err := collect.Run(ctx, r.store, r.log, collect.Options{
 		GCOptions: g, Process: r.opt.Process, Lease: r.opt.Lease, Now: r.opt.Now,
 		Hold: r.holdFor, Over: r.over,
