@@ -225,7 +225,7 @@ func TestUsageIsWhatTheChunksTake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err := r.Usage(t.Context()); err != nil || u.Used != 15000 {
+	if u, err := r.Usage(t.Context()); err != nil || u.Used != 15000 || u.Available != 0 {
 		t.Errorf("%+v, %v", u, err)
 	}
 }

@@ -93,8 +93,7 @@ func (r *Repository) Close() error {
 	return nil
 }
 
-// Usage is what the chunks take; a bucket does not say how much it holds. Their
-// keys are listed for that.
+// Usage is what the chunks take; a bucket has no end. Their keys are listed for that.
 func (r *Repository) Usage(ctx context.Context) (vfs.Usage, error) {
 	var u vfs.Usage
 	for o, err := range objstore.All(ctx, r.store, names.ChunkDir+"/", "") {
@@ -103,8 +102,12 @@ func (r *Repository) Usage(ctx context.Context) (vfs.Usage, error) {
 		}
 		u.Used += uint64(o.Size)
 	}
+	u.Total = u.Used
 	return u, nil
 }
 
-// LastGC is nothing: the server keeps its status on its own disk.
-func (r *Repository) LastGC(context.Context) (repo.GCStatus, error) { return repo.GCStatus{}, nil }
+// LastGC cannot be told: the server keeps it on its own disk.
+func (r *Repository) LastGC(context.Context) (repo.GCStatus, error) {
+	return repo.GCStatus{}, fmt.Errorf("%s: the Proxmox Backup Server whose datastore lies there keeps the status of its garbage collection on its own disk: %w",
+		r.Location(), errors.ErrUnsupported)
+}
