@@ -58,7 +58,7 @@ Exit code 3: a snapshot could not be read and was left out.`,
 	f.BoolVar(&b.eject, "eject-media", false, "take the medium out of the drive at the end")
 	f.BoolVar(&b.export, "export-media-set", false, "move the media of the set to slots for export at the end")
 	f.IntVar(&b.workers, "worker-threads", job.DefaultReaders, "chunks read at a time")
-	f.StringArrayVar(&b.datastores, "datastore", nil, "NAME=DIR: where a datastore is; can be given again")
+	f.StringArrayVar(&b.datastores, "datastore", nil, "NAME=DIR or NAME=s3://BUCKET: where a datastore is; can be given again")
 	return cmd
 }
 
@@ -89,7 +89,7 @@ func runTapeBackup(ctx context.Context, a *app, b tapeBackupOptions) error {
 			return err
 		}
 		from := tapeStores{flags: b.datastores, site: s}
-		r, done, err := from.open(b.store, stores.Read)
+		r, done, err := from.open(ctx, b.store, stores.Read)
 		if err != nil {
 			return err
 		}

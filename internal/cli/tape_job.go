@@ -45,7 +45,7 @@ and a schedule. A server runs it; 'run' runs it here and now.`,
 			})
 		},
 	}
-	run.Flags().StringArrayVar(&datastores, "datastore", nil, "NAME=DIR: where a datastore is; can be given again")
+	run.Flags().StringArrayVar(&datastores, "datastore", nil, "NAME=DIR or NAME=s3://BUCKET: where a datastore is; can be given again")
 	cmd.AddCommand(run)
 	return cmd
 }

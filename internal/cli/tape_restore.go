@@ -59,7 +59,7 @@ media cannot be read.`,
 	f := cmd.Flags()
 	f.StringVar(&r.owner, "owner", "", "owner of new groups, and whose groups are touched")
 	f.StringArrayVar(&r.namespaces, "namespaces", nil, "store=STORE[,source=NS][,target=NS][,max-depth=N]; can be given again")
-	f.StringArrayVar(&r.datastores, "datastore", nil, "NAME=DIR: where a datastore is; can be given again")
+	f.StringArrayVar(&r.datastores, "datastore", nil, "NAME=DIR or NAME=s3://BUCKET: where a datastore is; can be given again")
 	return cmd
 }
 
@@ -98,7 +98,7 @@ func runTapeRestore(ctx context.Context, a *app, r tapeRestoreOptions) error {
 		from := tapeStores{flags: r.datastores, site: s}
 		targets := map[string]*job.Target{}
 		for _, name := range r.stores.Targets() {
-			to, done, err := from.open(name, stores.Write)
+			to, done, err := from.open(ctx, name, stores.Write)
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/objstore/s3"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/tape"
@@ -229,22 +230,29 @@ func tapeError(err error) error {
 // tapeStores finds datastores by name: those that a flag names, and those of the
 // configuration.
 type tapeStores struct {
-	flags []string // NAME=DIR
+	flags []string // NAME=DIR, or NAME=s3://BUCKET
 	site  *tapeSite
 	set   *stores.Set
 }
 
 // open opens a datastore. close lets go of it.
-func (t *tapeStores) open(name string, op stores.Operation) (repo.Repository, func() error, error) {
+func (t *tapeStores) open(ctx context.Context, name string, op stores.Operation) (repo.Repository, func() error, error) {
 	for _, f := range t.flags {
 		n, dir, ok := strings.Cut(f, "=")
 		if !ok || names.CheckStore(n) != nil || dir == "" {
-			return nil, nil, usagef("--datastore %q: want NAME=DIR", f)
+			return nil, nil, usagef("--datastore %q: want NAME=DIR, or NAME=s3://BUCKET", f)
 		}
 		if n != name {
 			continue
 		}
-		r, err := t.site.Open(dir, t.site.sync)
+		where := location{dir: dir}
+		if s3.IsAddress(dir) {
+			var err error
+			if where, err = parseLocation(dir); err != nil {
+				return nil, nil, err
+			}
+		}
+		r, err := t.site.openLocation(ctx, where, nearEnd)
 		if err != nil {
 			return nil, nil, err
 		}
