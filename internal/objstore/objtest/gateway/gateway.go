@@ -80,7 +80,8 @@ func lack(t testing.TB, reason error) {
 	t.Skipf("%v (test/packages builds what the tests need)", reason)
 }
 
-// Run runs a server below an empty directory until stop.
+// Run runs a server below a directory until stop, which kills it. The directory is empty,
+// or what an earlier server left.
 func Run(ctx context.Context, home string) (g *Gateway, stop func(), err error) {
 	program, err := Program()
 	if err != nil {
@@ -88,7 +89,7 @@ func Run(ctx context.Context, home string) (g *Gateway, stop func(), err error) 
 	}
 	g = &Gateway{Dir: filepath.Join(home, "buckets"), program: program}
 	for _, dir := range []string{"buckets", "meta", "old", "users"} {
-		if err := os.Mkdir(filepath.Join(home, dir), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
 			return nil, nil, err
 		}
 	}
