@@ -21,7 +21,7 @@ else
 endif
 export TAGS GO VERSION
 
-.PHONY: help build initbin pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-tape bench-volume bench-bucket bench-quick bench-peers release deb man docs tools clean
+.PHONY: help build initbin pam tape-key demo test test-short lint fmt fuzz torture bench bench-serve bench-tree bench-server bench-guest bench-files bench-tape bench-volume bench-bucket bench-collection bench-quick bench-peers release deb man docs tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ bench-tape: ## what is known of tapes: catalogs of a million chunks; writes its 
 bench-bucket: build ## repositories in an object store beside restic and kopia, near and far; writes its part of docs/benchmarks.md
 	@$(GO) build -o bench/work/bench ./bench && $(GO) build -o bench/work/bucket ./bench/bucket
 	@bench/work/bucket -holdfast bin/holdfast -bench bench/work/bench $(BENCHFLAGS)
+
+bench-collection: ## garbage collections in a bucket with a million chunks and 10,000 snapshots; writes its part of docs/benchmarks.md
+	@$(GO) build -o bench/work/collection ./bench/collection && bench/work/collection $(BENCHFLAGS)
 
 bench-quick: build ## the benchmark's own smoke test on a small image; writes nothing under docs
 	@$(GO) build -o bench/work/bench ./bench && bench/work/bench -holdfast bin/holdfast -quick $(BENCHFLAGS)

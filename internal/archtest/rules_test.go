@@ -119,6 +119,7 @@ var rooms = []room{
 	{dir: "bench/guest", may: "bench bench/page bench/program internal/appliance"},
 	{dir: "bench/files", may: "bench bench/page bench/program internal/filerestore internal/filerestore/direct internal/image/archive internal/repo/dir internal/format"},
 	{dir: "bench/volume", may: "bench bench/page bench/program"},
+	{dir: "bench/collection", may: "bench bench/page bench/program internal/objstore internal/repo/bucket"},
 	{dir: "bench/bucket", may: "bench bench/page bench/program internal/proto internal/objstore/objtest/gateway"},
 	{dir: "test", may: "internal"},
 }

@@ -180,6 +180,12 @@ func (c *collector) act(ctx context.Context) error {
 		return err
 	}
 	c.forget()
+	for n := range c.at.snapshots {
+		if !c.unknown[n] {
+			c.out.counted = append(c.out.counted, n)
+		}
+	}
+	slices.Sort(c.out.counted)
 	return c.save(ctx)
 }
 
@@ -285,14 +291,21 @@ func (c *collector) save(ctx context.Context) error {
 	if err := c.refs.save(ctx, name, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()}); err != nil {
 		return err
 	}
-	root := c.newRoot()
-	for _, s := range root.Shards {
+	for _, s := range c.refs.shards {
 		delete(old, s.Key)
+		if s.changed {
+			c.locked[s.Key] = c.lockFrom(c.now) + 1
+		}
 	}
 	for key := range old {
 		c.replace(key)
 	}
-	b, err := packrefs.AppendRoot(nil, root)
+	return c.saveRoot(ctx)
+}
+
+// saveRoot stores what the shards are of, if that is not what is there.
+func (c *collector) saveRoot(ctx context.Context) error {
+	b, err := packrefs.AppendRoot(nil, c.newRoot())
 	if err != nil {
 		return err
 	}
@@ -300,18 +313,19 @@ func (c *collector) save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	state := c.at.last.State
-	if state == "" || !bytes.Equal(b, was) {
-		state = fmt.Sprintf("%sr%08x", catalog.SessionDir(c.out.number), 0)
-		if err := c.put(ctx, state, bytes.NewReader(b)); err != nil {
-			return err
+	if last := c.at.last.State; last != "" {
+		if c.out.collected.State = last; bytes.Equal(b, was) {
+			return nil
 		}
-		if c.at.last.State != "" {
-			c.replace(c.at.last.State)
-		}
+		c.replace(last)
 	}
-	c.out.collected.State = state
-	return nil
+	key := fmt.Sprintf("%sr%08x", catalog.SessionDir(c.out.number), 0)
+	c.out.collected.State = key
+	c.locked[key] = c.lockFrom(c.now) + 1 // it says so of itself
+	if b, err = packrefs.AppendRoot(nil, c.newRoot()); err != nil {
+		return err
+	}
+	return c.put(ctx, key, bytes.NewReader(b))
 }
 
 // replace condemns an object that something else takes the place of.
@@ -330,11 +344,9 @@ func (c *collector) newRoot() *packrefs.Root {
 	for n := range c.at.snapshots {
 		if !c.unknown[n] {
 			root.Snapshots = append(root.Snapshots, packrefs.Counted{Session: uint64(n), Until: c.until[n]})
-			c.out.counted = append(c.out.counted, n)
 		}
 	}
 	slices.SortFunc(root.Snapshots, func(a, b packrefs.Counted) int { return int(min(max(int64(a.Session)-int64(b.Session), -1), 1)) })
-	slices.Sort(c.out.counted)
 	indexed := map[uint64]bool{}
 	for key := range c.at.runs {
 		if n, _, err := runOf(key); err == nil && !slices.Contains(c.out.replaced, key) {
@@ -347,9 +359,6 @@ func (c *collector) newRoot() *packrefs.Root {
 	root.Indexed = slices.Sorted(maps.Keys(indexed))
 	for _, s := range c.refs.shards {
 		root.Shards = append(root.Shards, s.Shard)
-		if s.changed {
-			c.locked[s.Key] = c.lockFrom(c.now) + 1
-		}
 	}
 	if c.days() > 0 {
 		for _, key := range slices.Sorted(maps.Keys(c.locked)) {

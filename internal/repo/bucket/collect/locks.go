@@ -85,6 +85,9 @@ func (c *collector) lockable(ctx context.Context) error {
 			live[s.Key] = true
 		}
 	}
+	if c.at.last.State != "" {
+		live[c.at.last.State] = true
+	}
 	logged, err := c.logged(ctx)
 	if err != nil {
 		return err

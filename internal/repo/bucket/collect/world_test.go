@@ -53,6 +53,7 @@ func newWorld(t *testing.T, retention *catalog.Retention) *world {
 	if w.log, err = ledger.Open(t.Context(), w.store, o); err != nil {
 		t.Fatal(err)
 	}
+	w.put(catalog.MarkerKey, []byte("{}"))
 	w.opt = Options{Process: catalog.Process{Host: "test", PID: 1}, Now: func() time.Time { return w.now }, perShard: 40}
 	w.opt.Cutoff = 24 * time.Hour
 	return w
