@@ -130,6 +130,10 @@ func (a *app) bucketOptions() (o connect.Options, err error) {
 	return o, nil
 }
 
+// justNow is how long ago the log may have been asked. So what a command opens first costs
+// no further question: it is as it was while the command began.
+const justNow = time.Second
+
 // openBucket opens the repository in a bucket, in whichever of the two layouts.
 func (a *app) openBucket(ctx context.Context, where bucketPlace, from end) (repo.Repository, error) {
 	s, err := a.connect(ctx, where.Address, from)
@@ -139,7 +143,7 @@ func (a *app) openBucket(ctx context.Context, where bucketPlace, from end) (repo
 	if err := a.keepBucket(ctx, s); err != nil {
 		return nil, err
 	}
-	r, err := bucket.Open(ctx, s, bucket.Options{Location: where.String(), At: where.at, Rand: a.Rand})
+	r, err := bucket.Open(ctx, s, bucket.Options{Location: where.String(), At: where.at, Recent: justNow, Rand: a.Rand})
 	if err == nil {
 		return r, nil
 	}

@@ -190,6 +190,18 @@ func (l *Ledger) View(ctx context.Context) (State, error) {
 	return l.Seen(), nil
 }
 
+// Recent is like View, but asks nobody when the state was the newest at a moment not
+// longer ago than age.
+func (l *Ledger) Recent(ctx context.Context, age time.Duration) (State, error) {
+	l.mu.Lock()
+	s, ago := l.at, l.opt.Now().Sub(l.looked)
+	l.mu.Unlock()
+	if ago >= 0 && ago < age {
+		return s, context.Cause(ctx)
+	}
+	return l.View(ctx)
+}
+
 // take waits for the turn.
 func (l *Ledger) take(ctx context.Context) error {
 	select {

@@ -202,6 +202,30 @@ func TestRequestsAreFew(t *testing.T) {
 	})
 }
 
+func TestWhatIsRecentIsNotAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLab()
+		other := create(t, s, ledger.Options{})
+		l := open(t, s, ledger.Options{})
+		count(t, other, 1)
+		s.asked()
+		recent := func(value string, asks int) {
+			t.Helper()
+			state, err := l.Recent(t.Context(), time.Second)
+			if err != nil || get(state, "x") != value {
+				t.Errorf("x is %q, %v; want %q", get(state, "x"), err, value)
+			}
+			if n := s.asked(); n != asks {
+				t.Errorf("the store was asked %d times, want %d", n, asks)
+			}
+		}
+		recent("", 0)
+		time.Sleep(time.Second)
+		recent("0", 3) // the entry, once more in turn, and whether there is another one
+		recent("0", 0)
+	})
+}
+
 func TestARefusalIsReturnedAsItIsAndWritesNothing(t *testing.T) {
 	l := create(t, newLab(), ledger.Options{})
 	no := errors.New("no")

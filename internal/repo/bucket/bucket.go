@@ -67,6 +67,7 @@ type Options struct {
 	Engine objstore.Store
 
 	At      time.Time     // as it was then, for reading only; zero: as it is
+	Recent  time.Duration // what was the newest state so short a time ago is read from without a question
 	Lease   time.Duration // default DefaultLease
 	Uploads int           // packs on their way at a time, default 2
 
@@ -197,12 +198,13 @@ func (r *Repository) Close() error { return nil }
 // retention is that of an object written now.
 func (r *Repository) retention() objstore.Retention { return r.meta.Retention.From(r.opt.Now()) }
 
-// view is the state as it is now, or as it was at Options.At.
+// view is the state as it is now, give or take Options.Recent, or as it was at Options.At.
 func (r *Repository) view(ctx context.Context) (ledger.State, error) {
 	if r.past != nil {
 		return *r.past, context.Cause(ctx)
 	}
-	return r.now(ctx)
+	s, err := r.log.Recent(ctx, r.opt.Recent)
+	return s, broken(err)
 }
 
 // now is the state as it is now.

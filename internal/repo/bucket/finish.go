@@ -339,7 +339,7 @@ func (b *Session) commit(ctx context.Context, s catalog.Success) error {
 	if !errors.Is(err, ledger.ErrUnknown) {
 		return err
 	}
-	state, verr := b.repo.view(ctx)
+	state, verr := b.repo.now(ctx)
 	if verr != nil {
 		return errors.Join(err, verr)
 	}
