@@ -240,3 +240,39 @@ func (g *Gateway) MakeUser(ctx context.Context, access, bucket string, actions .
 	}
 	return secret, g.client.SetBucketPolicy(ctx, bucket, policy(access, bucket, actions))
 }
+
+// Undelete brings back what was removed from a bucket with object lock, as an administrator does:
+// removals are marks there, and go themselves.
+func (g *Gateway) Undelete(t testing.TB, bucket string) {
+	t.Helper()
+	for o := range g.client.ListObjects(t.Context(), bucket, minio.ListObjectsOptions{Recursive: true, WithVersions: true}) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		if !o.IsDeleteMarker {
+			continue
+		}
+		if err := g.client.RemoveObject(t.Context(), bucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Destroy tries to remove every version of every object for good, and returns the keys of those that
+// the engine let go.
+func (g *Gateway) Destroy(t testing.TB, bucket string) (destroyed []string) {
+	t.Helper()
+	for o := range g.client.ListObjects(t.Context(), bucket, minio.ListObjectsOptions{Recursive: true, WithVersions: true}) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		if o.IsDeleteMarker {
+			continue
+		}
+		err := g.client.RemoveObject(t.Context(), bucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID})
+		if err == nil {
+			destroyed = append(destroyed, o.Key)
+		}
+	}
+	return destroyed
+}
