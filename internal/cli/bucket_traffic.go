@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"math"
+	"strconv"
 	"sync"
 
 	"github.com/holdfast-backup/holdfast/internal/objstore/connect"
@@ -102,7 +104,16 @@ func trafficText(t connect.Traffic, p meter.Prices, unit string) string {
 	if t.Retries > 0 {
 		text += fmt.Sprintf(", %d tried again", t.Retries)
 	}
-	return text + fmt.Sprintf("; about %.4f %s", p.Cost(t.Counts), unit)
+	return text + fmt.Sprintf("; about %s %s", twoDigits(p.Cost(t.Counts)), unit)
+}
+
+// twoDigits writes a number with at least two digits that count, and two behind the point.
+func twoDigits(v float64) string {
+	digits := 2
+	if v > 0 {
+		digits = max(digits, 1-int(math.Floor(math.Log10(v))))
+	}
+	return strconv.FormatFloat(v, 'f', digits, 64)
 }
 
 // tellTraffic says in the end what was asked of buckets, if one wants to know.

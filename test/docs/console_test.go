@@ -58,7 +58,7 @@ func steps(lines []string) (all []step) {
 const marker = "\x01step "
 
 // runSteps runs a page's commands in one shell and returns what each printed.
-func runSteps(t *testing.T, all []step) [][]string {
+func runSteps(t *testing.T, all []step, store objectStore) [][]string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -79,7 +79,7 @@ func runSteps(t *testing.T, all []step) [][]string {
 	// The marker keeps $? for the next command.
 	script := "step() { local rc=$?; printf '" + marker + "\\n'; return $rc; }\nexec 2>&1\n"
 	for _, s := range all {
-		script += "step\n" + s.text + "\n"
+		script += "step\n" + store.real(s.text) + "\n"
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 	cmd.Dir = filepath.Join(dir, "work")
@@ -87,12 +87,13 @@ func runSteps(t *testing.T, all []step) [][]string {
 		"PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
 		"HOME=" + filepath.Join(dir, "home"), "TZ=UTC", "LC_ALL=C",
 	}
+	cmd.Env = append(cmd.Env, store.env()...)
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.Output()
 	if _, exited := err.(*exec.ExitError); err != nil && !exited { // the last command may fail
 		t.Fatal(err)
 	}
-	shown := strings.ReplaceAll(string(out), cmd.Dir, "/srv")
+	shown := store.shown(strings.ReplaceAll(string(out), cmd.Dir, "/srv"))
 	parts := strings.Split(shown, marker+"\n")[1:]
 	if len(parts) != len(all) {
 		t.Fatalf("the shell ended after %d of %d commands:\n%s", len(parts), len(all), shown)
@@ -160,7 +161,7 @@ func TestCommandsPrintWhatThePagesShow(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := runSteps(t, all)
+			got := runSteps(t, all, storeOf(t, lines))
 			if *update {
 				writePage(t, name, strings.Join(replaceOutputs(lines, all, got), "\n"))
 				return
