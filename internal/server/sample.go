@@ -69,6 +69,9 @@ func (o *sampler) node(now time.Time) {
 	}
 }
 
+// soon is how long a datastore may take to say how full it is.
+const soon = 10 * time.Second
+
 // stores notes how full the datastores are; estimate says that it is for the estimate
 // too.
 func (o *sampler) stores(ctx context.Context, now time.Time, estimate bool) {
@@ -79,7 +82,12 @@ func (o *sampler) stores(ctx context.Context, now time.Time, estimate bool) {
 		return
 	}
 	for _, c := range configs {
+		if c.BackendType() == stores.S3 && !s.stores.Ready(c.Name) {
+			continue // an engine that does not answer must not keep the others waiting
+		}
 		err := s.using(c.Name, stores.Read, func(h *stores.Handle) error {
+			ctx, cancel := context.WithTimeout(ctx, soon)
+			defer cancel()
 			u, err := h.Usage(ctx)
 			if err != nil {
 				return err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/datastore"
@@ -80,6 +81,7 @@ type shared struct {
 
 	store Store // after once
 	err   error
+	ready atomic.Bool // store is there
 
 	// Under the lock of the set.
 	readers, writers int
@@ -97,6 +99,7 @@ func (sh *shared) get() (Store, error) {
 		ctx, cancel := context.WithTimeoutCause(context.Background(), openTime, fmt.Errorf("it does not answer within %v", openTime))
 		defer cancel()
 		sh.store, sh.err = sh.at.open(ctx)
+		sh.ready.Store(sh.err == nil)
 	})
 	return sh.store, sh.err
 }

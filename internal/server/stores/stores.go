@@ -266,6 +266,14 @@ func (s *Set) Active(name string) (reading, writing int) {
 	return 0, 0
 }
 
+// Ready reports whether a store is open, so that whoever opens it does not wait.
+func (s *Set) Ready(name string) bool {
+	s.mu.Lock()
+	sh := s.open[name]
+	s.mu.Unlock()
+	return sh != nil && sh.ready.Load()
+}
+
 // Close closes all stores; those in use when their users are done.
 func (s *Set) Close() error {
 	s.mu.Lock()
