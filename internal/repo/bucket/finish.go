@@ -318,6 +318,12 @@ func (x *newIndex) store(ctx context.Context, p *packer, number uint32) (run cat
 	if run.Bytes, run.Head, err = x.w.Close(); err != nil {
 		return run, err
 	}
+	if run.Head <= catalog.InlineMost {
+		run.Inline = make([]byte, run.Head)
+		if _, err := x.file.ReadAt(run.Inline, run.Bytes-run.Head); err != nil {
+			return run, err
+		}
+	}
 	p.mu.Lock()
 	p.indexes = max(p.indexes, number+1)
 	p.mu.Unlock()

@@ -1,6 +1,7 @@
 package bucket_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -39,5 +40,15 @@ func TestSmallBackupsTakeFewRequests(t *testing.T) {
 	count("a list", 1, func() error { _, err := r.Snapshots(t.Context(), "", nil); return err })
 	count("to open one with seven changes", 11, func() error { w.open(m); return nil })
 	count("a restore", 8, func() error { _, err := c.Restore(t.Context(), r, at(2)); return err })
-	count("to forget", 2, func() error { return r.Forget(t.Context(), at(1)) })
+	for i := range int64(30) { // each leaves an index
+		n := at(4)
+		n.ID = fmt.Sprint(200 + i)
+		if err := c.Backup(t.Context(), r, n, contract.Random(rand.New(rand.NewPCG(1, uint64(i))), 3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	what.Image[5]++
+	other := w.open(m) // a process that has no index in memory
+	count("one of many machines", 9, func() error { return c.Backup(t.Context(), other, at(5), what) })
+	count("to forget", 2, func() error { return other.Forget(t.Context(), at(1)) })
 }

@@ -190,7 +190,14 @@ type Run struct {
 	First  Number    `json:"first,omitempty"` // sessions whose packs are in it; zero: the one in the key
 	Last   Number    `json:"last,omitempty"`
 	Void   []pack.ID `json:"void,omitempty"` // packs in it that are not there any more
+
+	// Inline is the head itself, of an index that is so small that who opens the repository
+	// has it with the log: backups of many machines leave many of these.
+	Inline []byte `json:"inline,omitempty"`
 }
+
+// InlineMost is how many bytes a head may have to be inline: those of 300 chunks.
+const InlineMost = 1 << 10
 
 // Dead is what a garbage collection condemned.
 type Dead struct {

@@ -102,6 +102,12 @@ func (x *Indexes) load(ctx context.Context, runs []run) ([]*index, error) {
 // no use has none.
 func (x *Indexes) head(ctx context.Context, r run) (*index, error) {
 	i := &index{key: r.key}
+	if int64(len(r.Inline)) == r.Head {
+		var err error
+		if i.head, err = packindex.ParseHead(r.Inline, r.Bytes); err == nil {
+			return i, nil
+		}
+	}
 	n := r.Head
 	if r.Bytes <= small {
 		n = r.Bytes

@@ -10,7 +10,7 @@
 // # Requests
 //
 // The first question of a view brings the heads of all indexes that are not here
-// yet, up to 32 at a time, and small indexes whole. Then a chunk that is not there takes no
+// yet and that the log does not have, up to 32 at a time, and small indexes whole. Then a chunk that is not there takes no
 // request, and one that is there takes one, for a block of an index. Indexes in which much is found
 // are read in larger pieces, because more will be.
 //
