@@ -75,8 +75,8 @@ func (w *world) needed(t *testing.T, s ledger.State) (map[string]bool, error) {
 			return nil, err
 		}
 		all[catalog.SnapshotObject(rec.Session)] = true
-		if rec.Log > 0 {
-			all[catalog.LogObject(rec.Session)] = true
+		if log := catalog.LogObject(rec.Session); rec.Log > 0 || w.has(t, log) {
+			all[log] = true // who stored it may have died before he said so; it goes with the snapshot
 		}
 		b := make([]byte, rec.Map.Len)
 		if err := objstore.ReadAt(t.Context(), w.store, catalog.SnapshotObject(rec.Session), b, rec.Map.Off); err != nil {
@@ -110,6 +110,11 @@ func (w *world) needed(t *testing.T, s ledger.State) (map[string]bool, error) {
 		all[rec.In] = true
 	}
 	return all, errors.Join(w.counts(t, s, all))
+}
+
+func (w *world) has(t *testing.T, key string) bool {
+	_, err := w.store.Stat(t.Context(), key)
+	return err == nil
 }
 
 // counts adds the objects in which references are counted.
