@@ -96,7 +96,7 @@ func (c *collector) load(ctx context.Context) error {
 	if c.at.last.State == "" {
 		return nil
 	}
-	b, _, err := objstore.ReadAll(ctx, c.store, c.at.last.State, maxRoot)
+	b, err := readAll(ctx, c.store, c.at.last.State, maxRoot)
 	if err != nil {
 		return lostCounts(c.at.last.State, err)
 	}
@@ -135,7 +135,7 @@ func (c *collector) lockFrom(t time.Time) packrefs.Day {
 }
 
 func (c *collector) put(ctx context.Context, key string, body objstore.Body) error {
-	_, err := c.store.Put(ctx, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()})
+	err := create(ctx, c.store, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()})
 	if err != nil {
 		return fmt.Errorf("store object %s: %w", key, err)
 	}
