@@ -197,21 +197,44 @@ func (d *Driver) List(ctx context.Context, p filerestore.Path) ([]filerestore.En
 	if err != nil {
 		return nil, err
 	}
-	var all []filerestore.Entry
+	var names []fsread.Entry
 	err = f.ReadDir(at.file.ID, func(e fsread.Entry) error {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		st, err := f.Stat(e.ID)
-		if err != nil { // the name is there, and that is what can be said
-			st = fsread.Stat{Kind: e.Kind}
-			d.notice(p.Join(e.Name).String(), []string{err.Error()})
-		}
-		all = append(all, entryOf(p.Join(e.Name), st))
-		return nil
+		names = append(names, e)
+		return context.Cause(ctx)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	return d.stats(ctx, f, p, names)
+}
+
+// statsAtOnce is how many files are looked at side by side: they may lie far from
+// each other, and the image far from here.
+const statsAtOnce = 16
+
+// stats says of each name in a directory what it is.
+func (d *Driver) stats(ctx context.Context, f fsread.FS, p filerestore.Path, names []fsread.Entry) ([]filerestore.Entry, error) {
+	all, failed := make([]filerestore.Entry, len(names)), make([]error, len(names))
+	var work sync.WaitGroup
+	for k := range statsAtOnce {
+		work.Go(func() {
+			for i := k * len(names) / statsAtOnce; i < (k+1)*len(names)/statsAtOnce && ctx.Err() == nil; i++ {
+				var st fsread.Stat
+				if st, failed[i] = f.Stat(names[i].ID); failed[i] != nil { // the name is there, and that is what can be said
+					st = fsread.Stat{Kind: names[i].Kind}
+				}
+				all[i] = entryOf(p.Join(names[i].Name), st)
+			}
+		})
+	}
+	work.Wait()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%s: %w", p, context.Cause(ctx))
+	}
+	for i, err := range failed {
+		if err != nil {
+			d.notice(p.Join(names[i].Name).String(), []string{err.Error()})
+		}
 	}
 	return all, nil
 }

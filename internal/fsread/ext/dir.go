@@ -58,18 +58,20 @@ func (f *FS) entries(n *inode, fn func(fsread.Entry) error) error {
 	if blocks > f.sb.blocks || n.size%f.sb.blockSize != 0 {
 		return fsread.Corrupt(layer, "inode %d: a directory of %d bytes", n.num, n.size)
 	}
-	m, once := f.mapping(n), visits{}
+	m, once, told := f.mapping(n), visits{}, uint64(0)
 	for i := uint64(0); i < blocks; {
 		r, err := m.at(i)
 		if err != nil {
 			return err
+		}
+		if i >= told {
+			told = f.announce(m, i, blocks)
 		}
 		if r.at == 0 {
 			return fsread.Corrupt(layer, "inode %d: block %d of a directory is a hole", n.num, i)
 		}
 		end := min(r.first+r.count, blocks)
 		at := r.at + i - r.first
-		image.WillNeed(f.disk.img, int64(at)*f.sb.blockSize, int64(end-i)*f.sb.blockSize)
 		for ; i < end; i, at = i+1, at+1 {
 			if err := once.visit(n, at); err != nil {
 				return err
@@ -87,6 +89,25 @@ func (f *FS) entries(n *inode, fn func(fsread.Entry) error) error {
 		}
 	}
 	return nil
+}
+
+// announcedRuns is how many runs of a directory are announced at a time. A
+// directory that grew slowly lies in many places.
+const announcedRuns = 32
+
+// announce has the runs of a directory fetched from block i on, and returns the
+// block behind them. What is wrong is told when it is read.
+func (f *FS) announce(m mapper, i, blocks uint64) uint64 {
+	for n := 0; n < announcedRuns && i < blocks; n++ {
+		r, err := m.at(i)
+		if err != nil || r.at == 0 || r.first+r.count <= i {
+			break
+		}
+		end := min(r.first+r.count, blocks)
+		image.WillNeed(f.disk.img, int64(r.at+i-r.first)*f.sb.blockSize, int64(end-i)*f.sb.blockSize)
+		i = end
+	}
+	return i
 }
 
 // visits are the blocks that were read, 64 to a word: a directory that has one
