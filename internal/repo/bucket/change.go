@@ -150,5 +150,8 @@ func (r *Repository) putLog(ctx context.Context, n names.Snapshot, raw []byte) e
 		return err
 	}
 	_, err = r.unlocked(ctx, func(tx catalog.Tx) error { return catalog.SetLog(tx, n, rec.Session, size) })
-	return errors.Join(err, first)
+	if err != nil {
+		return err
+	}
+	return first
 }
