@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/ahead"
+	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
 	"github.com/holdfast-backup/holdfast/internal/repo/spool"
 	"github.com/holdfast-backup/holdfast/internal/repo/verify"
 )
@@ -33,7 +34,11 @@ type Snapshot struct {
 	ahead *ahead.Fetcher
 }
 
-var _ repo.Snapshot = (*Snapshot)(nil)
+var (
+	_ repo.Snapshot = (*Snapshot)(nil)
+	_ fetch.Distant = (*Snapshot)(nil)
+	_ fetch.Lender  = (*Snapshot)(nil)
+)
 
 var errClosed = errors.New("the snapshot is closed")
 
@@ -162,6 +167,11 @@ func (p *Snapshot) LendChunk(ctx context.Context, d digest.Digest) (raw []byte, 
 
 // Prefetch says that these chunks will be read soon, in this order.
 func (p *Snapshot) Prefetch(ds []digest.Digest) { p.ahead.Prefetch(ds) }
+
+// Distance is how far ahead Prefetch wants to be called.
+func (p *Snapshot) Distance() (chunks int, bytes int64) {
+	return 2 * limits.Chunks, limits.Bytes * 4 / 3
+}
 
 // Place is the same for all chunks: none lies beside another.
 func (p *Snapshot) Place(context.Context, digest.Digest) (verify.Place, error) {
