@@ -5,8 +5,9 @@
 // Chunks that were announced wait in a line, of which as many are on their way
 // as the limits allow. Whoever asks for one that is there, or on its way, gets it,
 // once; every other is fetched at once, past the line. What was announced and is
-// not what is needed makes room: the oldest, when one that was not announced finds
-// the limits used up, or when many others were read since it was begun.
+// not what is needed makes room: the oldest, when many others were read since it was
+// begun, or some one after the other that were not announced while the limits are used
+// up. A few are no sign of that: a reader's first chunks are asked for, not announced.
 //
 // # Memory
 //
@@ -35,8 +36,9 @@ type Limits struct {
 type Source func(ctx context.Context, d digest.Digest, place func(size int) ([]byte, error)) ([]byte, error)
 
 const (
-	maxLine  = 1024    // chunks that are announced and not on their way
-	firstLen = 2 << 20 // bytes that a chunk is taken to have when none has come yet
+	maxLine   = 1024    // chunks that are announced and not on their way
+	surprises = 16      // chunks in a row that were not announced
+	firstLen  = 2 << 20 // bytes that a chunk is taken to have when none has come yet
 )
 
 // Fetcher fetches chunks. Its methods are safe for concurrent use.
@@ -56,6 +58,7 @@ type Fetcher struct {
 	bytes int64   // what they count for
 	mean  int64   // bytes of a chunk
 	reads int     // chunks that were asked for
+	alien int     // of them, in a row, those that were not announced
 	over  bool
 }
 
@@ -106,7 +109,7 @@ func (f *Fetcher) advance() {
 	n := 0
 	for ; n < len(f.line) && !f.over; n++ {
 		if !f.room() {
-			f.giveUp(func(it *item) bool { return f.reads-it.born >= 2*f.limits.Chunks })
+			f.giveUp(func(it *item) bool { return f.reads-it.born >= 2*f.limits.Chunks+surprises })
 			break
 		}
 		it := f.newItem(f.ctx, f.line[n])
@@ -227,16 +230,18 @@ func (f *Fetcher) take(d digest.Digest) *item {
 	defer f.mu.Unlock()
 	f.reads++
 	if it := f.items[d]; it != nil {
+		f.alien = 0
 		f.remove(it)
 		return it
 	}
 	for i, w := range f.line {
 		if w == d {
+			f.alien = 0
 			f.line = append(f.line[:i], f.line[i+1:]...)
 			return nil
 		}
 	}
-	if !f.room() && !f.over {
+	if f.alien++; f.alien > surprises && !f.room() && !f.over {
 		f.giveUp(func(*item) bool { return true })
 	}
 	return nil

@@ -109,6 +109,23 @@ func TestWhatWasAnnouncedComesAsManyAtATimeAsTheLimitsAllow(t *testing.T) {
 	}
 }
 
+func TestTheFirstChunksOfAReaderDriveNothingOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{size: 100}
+		f := ahead.New(t.Context(), ahead.Limits{Chunks: 4, Bytes: 64 << 20}, n.get)
+		defer f.Close()
+		ds := names(40)
+		f.Prefetch(ds[8:]) // by readers that begin with 8 others
+		time.Sleep(time.Second / 2)
+		for _, d := range ds {
+			read(t, f, d)
+		}
+		if got := n.calls(); got != len(ds) {
+			t.Errorf("%d calls for %d chunks", got, len(ds))
+		}
+	})
+}
+
 func TestAWrongGuessMakesRoomForWhatIsNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{size: 100}
@@ -117,7 +134,7 @@ func TestAWrongGuessMakesRoomForWhatIsNeeded(t *testing.T) {
 		ds := names(100)
 		f.Prefetch(ds[:8]) // nobody reads them: 4 come, 4 wait in line
 		time.Sleep(2 * time.Second)
-		for i := 40; i < 60; i++ {
+		for i := 20; i < 60; i++ {
 			read(t, f, ds[i])
 		}
 		f.Prefetch(ds[60:64])
