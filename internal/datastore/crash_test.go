@@ -359,6 +359,10 @@ func (w *world) arrive(listed map[names.Snapshot]bool) error {
 			w.mustLog[to] = text
 			delete(w.mustLog, from)
 		}
+		if w.careless[from] { // what it has lost is lost there too
+			w.careless[to] = true
+			delete(w.careless, from)
+		}
 	}
 	clear(w.moves)
 	return nil
