@@ -14,6 +14,7 @@ import (
 type gcOptions struct {
 	dryRun    bool
 	skipAtime bool
+	full      bool
 	cutoff    string
 }
 
@@ -33,7 +34,11 @@ access times, as some network file systems are.
 
 Before it begins, gc makes sure that the file system keeps access times when
 asked to, as the decision rests on them. Chunks that snapshots name but that are
-missing are reported.`,
+missing are reported.
+
+In a bucket it is known how many snapshots need each chunk, and only what changed
+since the last collection is read. --full counts everything anew, says if
+anything was wrong, and finds objects that nothing names.`,
 		Example: `  holdfast gc
   holdfast gc --dry-run
   holdfast gc --cutoff 0
@@ -47,6 +52,7 @@ missing are reported.`,
 	f := cmd.Flags()
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only count what would be removed")
 	f.StringVar(&o.cutoff, "cutoff", "", "how long unneeded chunks stay, as 36h; 0: not at all (default 24h5m)")
+	f.BoolVar(&o.full, "full", false, "in a bucket: count everything anew instead of what changed")
 	f.BoolVar(&o.skipAtime, "skip-atime-check", false, "do not test whether the file system keeps access times")
 	cmd.AddCommand(&cobra.Command{
 		Use:   "status",
@@ -65,7 +71,7 @@ deduplication saves.`,
 }
 
 func runGC(ctx context.Context, a *app, o gcOptions) error {
-	g := repo.GCOptions{DryRun: o.dryRun, SkipAtimeCheck: o.skipAtime, Cutoff: sweep.DefaultCutoff}
+	g := repo.GCOptions{DryRun: o.dryRun, SkipAtimeCheck: o.skipAtime, Full: o.full, Cutoff: sweep.DefaultCutoff}
 	if o.cutoff != "" {
 		d, err := time.ParseDuration(o.cutoff)
 		if err != nil || d < 0 {
@@ -73,7 +79,7 @@ func runGC(ctx context.Context, a *app, o gcOptions) error {
 		}
 		g.Cutoff = d
 	}
-	if o.dryRun || o.cutoff != "" {
+	if o.dryRun || o.full || o.cutoff != "" {
 		if err := a.notOnServer("a garbage collection with settings"); err != nil {
 			return err
 		}
@@ -86,7 +92,7 @@ func runGC(ctx context.Context, a *app, o gcOptions) error {
 	a.fresh = true
 	return a.with(ctx, func(r repo.Repository) error {
 		m := a.meter("gc", ui.Items)
-		phases := map[string]string{"mark": "marking, in indexes", "sweep": "sweeping, in directories"}
+		phases := map[string]string{"mark": "marking, in indexes", "rewrite": "writing anew, in packs", "sweep": "sweeping, in directories"}
 		g.Progress = func(p repo.GCProgress) { m.Update(int64(p.Done), int64(p.Total), phases[p.Phase]) }
 		st, err := r.GC(ctx, g)
 		m.Done(err == nil)

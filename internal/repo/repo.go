@@ -348,6 +348,7 @@ type GCOptions struct {
 	DryRun         bool
 	Cutoff         time.Duration // how long an unused chunk stays; PBS keeps it for sweep.DefaultCutoff
 	SkipAtimeCheck bool
+	Full           bool // count all references anew, where counts are kept
 	// Progress is called now and then; may be nil.
 	Progress func(GCProgress)
 	UPID     string // names the task in the status that is kept; "": one is made up
@@ -355,8 +356,8 @@ type GCOptions struct {
 
 // GCProgress is a moment of a garbage collection.
 type GCProgress struct {
-	Phase       string // "mark" or "sweep"
-	Done, Total int    // indexes marked, chunk directories swept
+	Phase       string // "mark", "rewrite" or "sweep"
+	Done, Total int    // indexes marked, packs written anew, chunk directories swept
 }
 
 // GCStatus is the outcome of a garbage collection, in the terms of the

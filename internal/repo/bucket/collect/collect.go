@@ -22,7 +22,6 @@ import (
 // Options say how a collection works.
 type Options struct {
 	repo.GCOptions
-	Full    bool  // count everything from nothing, and compare it with the counts that were kept
 	Repack  int64 // bytes of chunks that are copied at most; 0: DefaultRepack; negative: none
 	Process catalog.Process
 	Lease   time.Duration // how long the session lives without a sign of life

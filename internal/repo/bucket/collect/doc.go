@@ -81,7 +81,7 @@
 // # When counts are lost
 //
 // Where the root or a shard is missing or damaged, or changes do not fit the counts, everything is counted
-// from nothing, and a warning says why. Options.Full does so at any time, compares, and finds objects
+// from nothing, and a warning says why. repo.GCOptions.Full does so at any time, compares, and finds objects
 // that the state does not know of.
 //
 // A snapshot whose own chunk map is damaged or missing cannot be counted; no pack is condemned until
