@@ -126,6 +126,9 @@ func ParseGroupKey(key string) (names.Namespace, names.Group, error) {
 		return "", names.Group{}, err
 	}
 	g, err := names.ParseGroup(rest)
+	if err == nil && GroupKey(ns, g) != key {
+		err = fmt.Errorf("key %q is not how it is written", key)
+	}
 	return ns, g, err
 }
 

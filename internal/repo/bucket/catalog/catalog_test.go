@@ -379,3 +379,105 @@ func TestOneGarbageCollectionRunsAtATime(t *testing.T) {
 	}
 	s.begin(t, collection)
 }
+
+func FuzzKeysHaveOneForm(f *testing.F) {
+	n := vm100
+	n.NS = "a/b"
+	f.Add(SnapshotKey(n))
+	f.Add(GroupKey("a", vm100.Group))
+	f.Add("snap/|ct/1/2023-11-14T22:13:20Z")
+	f.Add("group/a|ns/b/vm/1")
+	f.Fuzz(func(t *testing.T, key string) {
+		if s, err := ParseSnapshotKey(key); err == nil && SnapshotKey(s) != key {
+			t.Errorf("%q is read as %+v", key, s)
+		}
+		if ns, g, err := ParseGroupKey(key); err == nil && GroupKey(ns, g) != key {
+			t.Errorf("%q is read as %s in %q", key, g, ns)
+		}
+		if n, err := ParseNumber(key); err == nil && n.String() != key {
+			t.Errorf("%q is read as %s", key, n)
+		}
+	})
+}
+
+func TestSessionSucceedsOnlyBesideItsGuard(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		s := newState()
+		guard, _ := s.begin(t, Request{Session: Session{Kind: Refill}})
+		q := backupOf(vm100)
+		q.Kind, q.Guard, q.Old = Refill, guard, true
+		session, base := s.begin(t, q)
+		if base != nil {
+			t.Error("what comes back has a base")
+		}
+		if ended {
+			if err := s.update(func(tx Tx) error { return End(tx, guard) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.commit(t, vm100, session, chunks{}); errors.Is(err, ErrFenced) != ended {
+			t.Errorf("guard ended %v: %v", ended, err)
+		}
+	}
+}
+
+func TestSnapshotOfAPackThatIsNotThereIsRefused(t *testing.T) {
+	for _, void := range []bool{false, true} {
+		s := newState()
+		session, _ := s.begin(t, backupOf(vm100))
+		p := pack.ID{Session: 1, Number: 1}
+		if err := Set(s, MovedKey(p), Moved{In: "s/1/m", Void: void}); err != nil {
+			t.Fatal(err)
+		}
+		err := s.commit(t, vm100, session, chunks{digest.Of([]byte("x")): {Pack: p, Len: 4}})
+		if errors.Is(err, ErrRemoved) != void {
+			t.Errorf("void %v: %v", void, err)
+		}
+	}
+}
+
+// What a mending may change, and what stays.
+func TestMendedSnapshotKeepsWhatPeopleSaidOfIt(t *testing.T) {
+	s := newState()
+	old := s.backup(t, vm100, nil)
+	for _, change := range []func(Tx) error{
+		func(tx Tx) error { return SetProtected(tx, vm100, true) },
+		func(tx Tx) error { return SetLog(tx, vm100, old, 99) },
+		func(tx Tx) error {
+			return ChangeManifest(tx, vm100, func(m *manifest.Manifest) {
+				m.SetNotes("before the upgrade")
+				m.SetVerifyState(manifest.VerifyState{State: manifest.VerifyFailed, UPID: task})
+			})
+		},
+	} {
+		if err := s.update(change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := backupOf(vm100)
+	q.Kind = Mend
+	session, base := s.begin(t, q)
+	if base == nil || base.Session != old {
+		t.Fatalf("%+v is to be mended", base)
+	}
+	if err := s.update(func(tx Tx) error { return SetLog(tx, vm100, old, 1) }); !errors.Is(err, repo.ErrLocked) {
+		t.Errorf("a log meanwhile: %v", err)
+	}
+	if err := s.commit(t, vm100, session, chunks{}); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := NeedSnapshot(s, vm100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := rec.ParseManifest(vm100)
+	if err != nil || m.Notes() != "before the upgrade" || m.VerifyState() != nil {
+		t.Errorf("notes %q, verdict %v, %v", m.Notes(), m.VerifyState(), err)
+	}
+	if rec.Session != session || !rec.Protected || rec.Log != 99 {
+		t.Errorf("%+v", rec)
+	}
+	if _, ok := s.Get(GoneKey(old)); !ok {
+		t.Error("nobody takes the references of the old one off")
+	}
+}
