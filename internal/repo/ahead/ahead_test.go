@@ -134,7 +134,7 @@ func TestAWrongGuessMakesRoomForWhatIsNeeded(t *testing.T) {
 		ds := names(100)
 		f.Prefetch(ds[:8]) // nobody reads them: 4 come, 4 wait in line
 		time.Sleep(2 * time.Second)
-		for i := 20; i < 60; i++ {
+		for i := 10; i < 60; i++ {
 			read(t, f, ds[i])
 		}
 		f.Prefetch(ds[60:64])
