@@ -3,28 +3,29 @@
 package main
 
 import (
-	"context"
+	"bufio"
+	"errors"
+	"fmt"
 	"io"
-	"log"
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // proxy hands requests on to an engine, counts them, and can be as far away from it
-// as is wished.
+// as is wished. Each connection has one to the engine; bodies go from socket to socket in
+// the kernel (splice), so that it takes little of the cores that all share.
 type proxy struct {
-	server *http.Server
-	addr   string
-	far    atomic.Int64 // nanoseconds of one way
+	listener net.Listener
+	engine   string
+	far      atomic.Int64 // nanoseconds of one way
 
 	mu    sync.Mutex
 	count traffic
+	open  map[net.Conn]struct{}
 }
 
 // traffic is what passed.
@@ -40,82 +41,143 @@ func (t traffic) all() (n int) {
 	return n
 }
 
-type fresh struct{}
-
 func newProxy(engine string) (*proxy, error) {
-	to, err := url.Parse(engine)
-	if err != nil {
-		return nil, err
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{addr: l.Addr().String()}
+	p := &proxy{listener: l, engine: engine, open: map[net.Conn]struct{}{}}
 	p.reset()
-	next := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(to)
-			r.Out.Host = r.In.Host // it is signed
-		},
-		ModifyResponse: func(a *http.Response) error {
-			a.Body = &metered{a.Body, p.down}
-			return p.wait(a.Request.Context(), 1)
-		},
-		Transport: &http.Transport{
-			MaxIdleConnsPerHost: 256, DisableCompression: true, ReadBufferSize: piece, WriteBufferSize: piece,
-		},
-		BufferPool: &pool{},
-		ErrorLog:   log.New(io.Discard, "", 0), // of requests that their clients gave up
-	}
-	p.server = &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			p.mu.Lock()
-			p.count.Requests[r.Method]++
-			p.mu.Unlock()
-			ways := 1
-			if first, ok := r.Context().Value(fresh{}).(*atomic.Bool); ok && first.Swap(false) {
-				ways = 3
-			}
-			if p.wait(r.Context(), ways) != nil {
-				return
-			}
-			r.Body = &metered{r.Body, p.up}
-			next.ServeHTTP(w, r)
-		}),
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			first := &atomic.Bool{}
-			first.Store(true)
-			return context.WithValue(ctx, fresh{}, first)
-		},
-	}
-	go func() { _ = p.server.Serve(l) }() // until close
+	go p.serve()
 	return p, nil
 }
 
-func (p *proxy) close() error { return p.server.Close() }
+func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-// wait is as long as a number of ways.
-func (p *proxy) wait(ctx context.Context, ways int) error {
-	far := time.Duration(p.far.Load())
-	if far == 0 {
-		return nil
+// close ends all connections.
+func (p *proxy) close() error {
+	err := p.listener.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		_ = c.Close() // whoever uses it ends
 	}
-	select {
-	case <-time.After(far * time.Duration(ways)):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	return err
+}
+
+func (p *proxy) serve() {
+	for {
+		near, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			far, err := net.Dial("tcp", p.engine)
+			if err != nil {
+				_ = near.Close()
+				return
+			}
+			p.mu.Lock()
+			p.open[near], p.open[far] = struct{}{}, struct{}{}
+			p.mu.Unlock()
+			p.wait(2) // as TCP does to shake hands
+			_ = p.carry(end{near, bufio.NewReader(near)}, end{far, bufio.NewReader(far)})
+			_ = errors.Join(near.Close(), far.Close())
+			p.mu.Lock()
+			delete(p.open, near)
+			delete(p.open, far)
+			p.mu.Unlock()
+		}()
 	}
 }
 
-func (p *proxy) up(n int)   { p.pass(&p.count.Up, n) }
-func (p *proxy) down(n int) { p.pass(&p.count.Down, n) }
+// end is a connection and what was read from it.
+type end struct {
+	net.Conn
+	buf *bufio.Reader
+}
 
-func (p *proxy) pass(of *int64, n int) {
+// carry hands on one request after the other, each with its answer.
+func (p *proxy) carry(client, engine end) error {
+	for {
+		q, err := http.ReadRequest(client.buf)
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.count.Requests[q.Method]++
+		p.mu.Unlock()
+		if q.ContentLength < 0 {
+			return errors.New("a body of unknown length")
+		}
+		p.wait(1)
+		if q.Header.Get("Expect") != "" { // it comes in any case
+			q.Header.Del("Expect")
+			if _, err := io.WriteString(client, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+				return err
+			}
+		}
+		if err := p.ask(client, engine, q); err != nil {
+			return err
+		}
+		if err := p.answer(client, engine, q); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *proxy) ask(client, engine end, q *http.Request) error {
+	if _, err := fmt.Fprintf(engine, "%s %s HTTP/1.1\r\nHost: %s\r\n", q.Method, q.RequestURI, q.Host); err != nil {
+		return err
+	}
+	if err := q.Header.Write(engine); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(engine, "\r\n"); err != nil {
+		return err
+	}
+	return p.pass(engine, client, q.ContentLength, &p.count.Up)
+}
+
+func (p *proxy) answer(client, engine end, q *http.Request) error {
+	a, err := http.ReadResponse(engine.buf, q)
+	if err != nil {
+		return err
+	}
+	p.wait(1)
+	if a.ContentLength < 0 || q.Method == http.MethodHead || a.ContentLength == 0 {
+		return errors.Join(a.Write(client), a.Body.Close())
+	}
+	if _, err := fmt.Fprintf(client, "HTTP/1.1 %s\r\n", a.Status); err != nil {
+		return err
+	}
+	if err := a.Header.Write(client); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(client, "\r\n"); err != nil {
+		return err
+	}
+	return p.pass(client, engine, a.ContentLength, &p.count.Down)
+}
+
+// pass hands on n bytes of a body: what was read already, and the rest in the kernel.
+func (p *proxy) pass(to, from end, n int64, count *int64) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	*of += int64(n)
+	*count += n
+	p.mu.Unlock()
+	have := min(int64(from.buf.Buffered()), n)
+	if _, err := io.CopyN(to.Conn, from.buf, have); err != nil {
+		return err
+	}
+	_, err := io.CopyN(to.Conn, from.Conn, n-have)
+	return err
+}
+
+// wait is as long as a number of ways.
+func (p *proxy) wait(ways int) {
+	if far := time.Duration(p.far.Load()); far > 0 {
+		time.Sleep(far * time.Duration(ways))
+	}
 }
 
 // reset begins to count anew.
@@ -133,29 +195,3 @@ func (p *proxy) passed() traffic {
 	t.Requests = maps.Clone(t.Requests)
 	return t
 }
-
-// metered tells how many bytes come out of a body.
-type metered struct {
-	io.ReadCloser
-	tell func(int)
-}
-
-func (m *metered) Read(b []byte) (int, error) {
-	n, err := m.ReadCloser.Read(b)
-	m.tell(n)
-	return n, err
-}
-
-const piece = 256 << 10
-
-// pool keeps buffers for bodies of answers.
-type pool struct{ sync.Pool }
-
-func (p *pool) Get() []byte {
-	if b, ok := p.Pool.Get().(*[]byte); ok {
-		return *b
-	}
-	return make([]byte, piece)
-}
-
-func (p *pool) Put(b []byte) { p.Pool.Put(&b) }

@@ -52,7 +52,7 @@ func (b *bench) round(ctx context.Context, t *tool, n int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.engine.stop()) }()
-	if s.proxy, err = newProxy("http://" + s.engine.addr); err != nil {
+	if s.proxy, err = newProxy(s.engine.addr); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.proxy.close()) }()

@@ -61,7 +61,7 @@ func (t *tool) ask(ctx context.Context) error {
 const snapshot = "vm/bench/latest"
 
 func (s *site) address() string {
-	return "s3://" + bucket + "/repo?endpoint=http://" + s.proxy.addr
+	return "s3://" + bucket + "/repo?endpoint=http://" + s.proxy.addr()
 }
 
 func holdfast(program string) *tool {
@@ -82,7 +82,7 @@ func holdfast(program string) *tool {
 func restic(peers string) *tool {
 	env := func(s *site) []string {
 		return []string{
-			"RESTIC_REPOSITORY=s3:http://" + s.proxy.addr + "/" + bucket + "/repo", "RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + s.path("cache"),
+			"RESTIC_REPOSITORY=s3:http://" + s.proxy.addr() + "/" + bucket + "/repo", "RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + s.path("cache"),
 		}
 	}
 	return &tool{
@@ -107,7 +107,7 @@ func kopia(peers string) *tool {
 		name: "kopia", program: filepath.Join(peers, "kopia"), about: "zstd-fastest, always encrypted; no maintenance while measured; restore sparse",
 		setup: func(s *site) []measure.Command {
 			return []measure.Command{
-				s.command(env(s), "repository", "create", "s3", "--bucket", bucket, "--prefix", "repo/", "--endpoint", s.proxy.addr, "--disable-tls",
+				s.command(env(s), "repository", "create", "s3", "--bucket", bucket, "--prefix", "repo/", "--endpoint", s.proxy.addr(), "--disable-tls",
 					"--region", "us-east-1", "--access-key", accessKey, "--secret-access-key", secretKey),
 				s.command(env(s), "policy", "set", "--global", "--compression=zstd-fastest"),
 				s.command(env(s), "maintenance", "set", "--enable-quick=false", "--enable-full=false"),
