@@ -21,15 +21,17 @@ type chunks struct {
 	mu     sync.Mutex
 	pack   *packer         // nil: a refill has nothing to store
 	found  *extsort.Sorter // packindex entries of chunks in packs that are not of the packer
-	own    *digestset.Set  // chunks in found that were stored by packers before
+	known  *digestset.Set  // chunks in found
 	absent *digestset.Set  // what somebody asked for in vain, lately
 }
 
-// askedMost is how many answers are remembered between Has and Put.
-const askedMost = 1 << 12
+const (
+	foundMost = 1 << 20 // digests of chunks that were found: 16 MiB
+	askedMost = 1 << 12 // answers that are remembered between Has and Put
+)
 
 func newChunks(view *lookup.View, p *packer) *chunks {
-	return &chunks{view: view, pack: p, found: extsort.New(packindex.EntrySize, sortBytes), own: digestset.New(ownMost), absent: digestset.New(askedMost)}
+	return &chunks{view: view, pack: p, found: extsort.New(packindex.EntrySize, sortBytes), known: digestset.New(foundMost), absent: digestset.New(askedMost)}
 }
 
 // has looks a chunk up, and remembers where it lies.
@@ -47,14 +49,16 @@ func (c *chunks) has(ctx context.Context, d digest.Digest) (bool, error) {
 		c.absent.Add(d)
 		return false, nil
 	}
+	c.known.Add(d)
 	return true, c.found.Add(packindex.Entry{Digest: d, Location: at}.Append(nil))
 }
 
-// knows reports whether a chunk is the session's own. It may have forgotten.
+// knows reports whether a chunk was stored or found by the session. It may have
+// forgotten.
 func (c *chunks) knows(d digest.Digest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.own.Has(d) || c.pack != nil && c.pack.has(d)
+	return c.known.Has(d) || c.pack != nil && c.pack.has(d)
 }
 
 func (c *chunks) packer() *packer {
@@ -127,7 +131,7 @@ func (c *chunks) retire() error {
 		if err := c.found.Add(rec); err != nil {
 			return err
 		}
-		c.own.Add(digest.Digest(rec))
+		c.known.Add(digest.Digest(rec))
 	}
 	err := c.pack.close()
 	c.pack = nil
