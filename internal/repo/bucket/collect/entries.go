@@ -136,8 +136,12 @@ func markVoid(tx catalog.Tx, void []pack.ID) error {
 		}
 		first, last := spread(key, run)
 		before := len(run.Void)
+		told := map[pack.ID]bool{}
+		for _, id := range run.Void {
+			told[id] = true
+		}
 		for _, id := range void {
-			if n := catalog.Number(id.Session); first <= n && n <= last && !slices.Contains(run.Void[:before], id) {
+			if n := catalog.Number(id.Session); first <= n && n <= last && !told[id] {
 				run.Void = append(run.Void, id)
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"maps"
-	"slices"
 
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/format/packindex"
@@ -65,12 +64,16 @@ func (c *collector) mergeIndexes(ctx context.Context) error {
 	var all []plan.Index
 	for key, r := range c.at.runs {
 		first, last := spread(key, r)
-		x := plan.Index{Key: key, First: uint64(first), Last: uint64(last), Chunks: r.Chunks, Packs: r.Packs, Void: int64(len(r.Void))}
+		void := map[pack.ID]bool{}
+		for _, id := range r.Void {
+			void[id] = true
+		}
 		for id := range c.void {
-			if n := catalog.Number(id.Session); first <= n && n <= last && !slices.Contains(r.Void, id) {
-				x.Void++
+			if n := catalog.Number(id.Session); first <= n && n <= last {
+				void[id] = true
 			}
 		}
+		x := plan.Index{Key: key, First: uint64(first), Last: uint64(last), Chunks: r.Chunks, Packs: r.Packs, Void: int64(len(void))}
 		all = append(all, x)
 	}
 	for _, group := range plan.Merge(all, packindex.MaxChunks) {

@@ -35,8 +35,8 @@ type source struct {
 	err    error // why it stays as it is
 }
 
-// sources is how many old packs are read at a time.
-const sources = 4
+// sources is how many old packs are read, or wait, while another one is copied.
+const sources = 3
 
 // rewrite copies what is needed of some packs into new ones, in their order. A pack of which
 // something is damaged stays as it is.
