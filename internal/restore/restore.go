@@ -167,9 +167,14 @@ func Blob(snap repo.Snapshot, name names.Archive, key *chunkcrypt.Key) ([]byte, 
 const memoryBudget = 64 << 20
 
 // defaultWorkers is for workers with so many buffers of one chunk: one for each
-// CPU and one that waits for the disk, if the budget holds them.
-func defaultWorkers(chunk, buffers int) int {
-	return max(2, min(runtime.GOMAXPROCS(0)+1, memoryBudget/(buffers*chunk)))
+// CPU and some that wait, if the budget holds them: for the disk that is written to,
+// and for the network.
+func defaultWorkers(chunk, buffers int, distant bool) int {
+	waiting := 1
+	if distant {
+		waiting++
+	}
+	return max(2, min(runtime.GOMAXPROCS(0)+waiting, memoryBudget/(buffers*chunk)))
 }
 
 // restoring is one restore while it runs.
@@ -195,7 +200,7 @@ func (j *restoring) work(ctx context.Context) error {
 		if j.in != nil {
 			buffers += lanes
 		}
-		n = defaultWorkers(int(j.src.ChunkSize), buffers)
+		n = defaultWorkers(int(j.src.ChunkSize), buffers, j.distance > 0)
 	}
 	var workers []*worker
 	defer func() {
