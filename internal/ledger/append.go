@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/cancel"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 )
 
 const (
@@ -111,7 +112,7 @@ func outcome(err error) (busy, answered bool) {
 
 // is reports whether body is what is stored as entry n.
 func (l *Ledger) is(ctx context.Context, n uint64, body []byte) (bool, error) {
-	b, err := l.read(ctx, name(logPrefix, n), maxEntry)
+	b, _, err := resume.ReadAll(ctx, l.s, name(logPrefix, n), maxEntry)
 	return bytes.Equal(b, body), err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -82,7 +83,7 @@ func (l *Ledger) checkpointed(ctx context.Context, c, n uint64) (State, error) {
 	corrupt := func(err error) error {
 		return &CorruptError{fmt.Sprintf("the checkpoint after entry %d of the log", c), err}
 	}
-	b, err := l.read(ctx, name(statePrefix, c), maxCheckpoint)
+	b, _, err := resume.ReadAll(ctx, l.s, name(statePrefix, c), maxCheckpoint)
 	switch {
 	case errors.Is(err, objstore.ErrNotFound):
 		return State{}, corrupt(errGone)

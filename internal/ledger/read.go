@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
@@ -23,7 +22,7 @@ type fetched struct {
 
 // get reads entry n. ErrNotFound of objstore: it is not there.
 func (l *Ledger) get(ctx context.Context, n uint64) (fetched, error) {
-	b, err := l.read(ctx, name(logPrefix, n), maxEntry)
+	b, _, err := resume.ReadAll(ctx, l.s, name(logPrefix, n), maxEntry)
 	if err != nil {
 		return fetched{}, l.unread(ctx, err)
 	}
@@ -32,23 +31,6 @@ func (l *Ledger) get(ctx context.Context, n uint64) (fetched, error) {
 		return fetched{}, corruptEntry(n, err)
 	}
 	return fetched{e, sum}, nil
-}
-
-// read reads an object of at most limit bytes.
-func (l *Ledger) read(ctx context.Context, key string, limit int64) ([]byte, error) {
-	r, info, err := resume.Whole(ctx, l.s, key)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = r.Close() }() // it was only read
-	if info.Size > limit {
-		return nil, fmt.Errorf("object %s has %d bytes, at most %d are sensible", key, info.Size, limit)
-	}
-	b := make([]byte, info.Size)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, fmt.Errorf("read object %s: %w", key, err)
-	}
-	return b, nil
 }
 
 func (l *Ledger) unread(ctx context.Context, err error) error {

@@ -34,7 +34,7 @@ type Options struct {
 }
 
 // Usual is what commands use.
-var Usual = Options{First: 16, Most: 128}
+var Usual = Options{First: 64, Most: 128}
 
 // Store holds requests back.
 type Store struct {

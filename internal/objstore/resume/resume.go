@@ -65,6 +65,23 @@ func Whole(ctx context.Context, s objstore.Store, key string) (*Reader, objstore
 	return &Reader{ctx: ctx, s: s, key: key, end: o.Size, tag: o.Tag, body: o.ReadCloser, wait: First}, o.Info, nil
 }
 
+// ReadAll reads an object of at most limit bytes.
+func ReadAll(ctx context.Context, s objstore.Store, key string, limit int64) ([]byte, objstore.Info, error) {
+	r, info, err := Whole(ctx, s, key)
+	if err != nil {
+		return nil, objstore.Info{}, err
+	}
+	defer func() { _ = r.Close() }() // it was only read
+	if info.Size > limit {
+		return nil, objstore.Info{}, fmt.Errorf("object %s has %d bytes, at most %d are sensible", key, info.Size, limit)
+	}
+	b := make([]byte, info.Size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, objstore.Info{}, fmt.Errorf("read object %s: %w", key, err)
+	}
+	return b, info, nil
+}
+
 // Fetch fills p from offset off of an object.
 func Fetch(ctx context.Context, s objstore.Store, key string, p []byte, off int64) error {
 	r, err := Open(ctx, s, key, off, int64(len(p)))

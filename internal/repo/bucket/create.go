@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/ledger"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 )
@@ -90,7 +91,7 @@ func mark(ctx context.Context, s objstore.Store, o CreateOptions) (marker, error
 	if !errors.Is(err, objstore.ErrPrecondition) {
 		return m, err
 	}
-	if text, _, err = objstore.ReadAll(ctx, s, catalog.MarkerKey, maxMarker); err != nil {
+	if text, _, err = resume.ReadAll(ctx, s, catalog.MarkerKey, maxMarker); err != nil {
 		return m, err
 	}
 	if err := json.Unmarshal(text, &m); err != nil || m.Format != format || m.Version != version {

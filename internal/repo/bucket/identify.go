@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 )
@@ -14,7 +15,7 @@ import (
 // Identify reads which repository lies below the address of s. No other, not even a
 // later one at the same place, has the same name.
 func Identify(ctx context.Context, s objstore.Store) (string, error) {
-	text, _, err := objstore.ReadAll(ctx, s, catalog.MarkerKey, maxMarker)
+	text, _, err := resume.ReadAll(ctx, s, catalog.MarkerKey, maxMarker)
 	if err != nil {
 		return "", err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 )
@@ -35,7 +36,7 @@ func (b *Session) keepLog(ctx context.Context) error {
 	if b.base.Log == 0 {
 		return nil
 	}
-	raw, _, err := objstore.ReadAll(ctx, b.repo.store, catalog.LogObject(b.base.Session), blob.MaxPlain+blob.EncryptedHeaderSize)
+	raw, _, err := resume.ReadAll(ctx, b.repo.store, catalog.LogObject(b.base.Session), blob.MaxPlain+blob.EncryptedHeaderSize)
 	if errors.Is(err, objstore.ErrNotFound) { // it is lost with or without this
 		return nil
 	}

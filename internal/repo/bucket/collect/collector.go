@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/format/packrefs"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/collect/plan"
@@ -96,7 +97,7 @@ func (c *collector) load(ctx context.Context) error {
 	if c.at.last.State == "" {
 		return nil
 	}
-	b, err := readAll(ctx, c.store, c.at.last.State, maxRoot)
+	b, _, err := resume.ReadAll(ctx, c.store, c.at.last.State, maxRoot)
 	if err != nil {
 		return lostCounts(c.at.last.State, err)
 	}
@@ -135,7 +136,7 @@ func (c *collector) lockFrom(t time.Time) packrefs.Day {
 }
 
 func (c *collector) put(ctx context.Context, key string, body objstore.Body) error {
-	err := create(ctx, c.store, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()})
+	_, err := c.store.Put(ctx, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()})
 	if err != nil {
 		return fmt.Errorf("store object %s: %w", key, err)
 	}

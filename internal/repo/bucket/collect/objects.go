@@ -3,11 +3,8 @@ package collect
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 
 	"github.com/holdfast-backup/holdfast/internal/objstore"
-	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 )
 
 // create stores an object below the number of one's own session. One that is there is one's
@@ -22,19 +19,4 @@ func create(ctx context.Context, s objstore.Store, key string, body objstore.Bod
 		return errors.Join(err, serr)
 	}
 	return nil
-}
-
-// readAll reads an object of at most limit bytes, and reads on where it breaks off.
-func readAll(ctx context.Context, s objstore.Store, key string, limit int64) ([]byte, error) {
-	r, info, err := resume.Whole(ctx, s, key)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = r.Close() }() // it was only read
-	if info.Size > limit {
-		return nil, fmt.Errorf("object %s has %d bytes, at most %d are sensible", key, info.Size, limit)
-	}
-	b := make([]byte, info.Size)
-	_, err = io.ReadFull(r, b)
-	return b, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/format/packrefs"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/collect/plan"
 	"github.com/holdfast-backup/holdfast/internal/repo/spool"
 )
@@ -58,7 +59,7 @@ func (r *refs) scan(ctx context.Context, s shard) iter.Seq2[*packrefs.Pack, erro
 	return func(yield func(*packrefs.Pack, error) bool) {
 		var src io.Reader = io.NewSectionReader(r.file, s.off, s.len)
 		if !s.changed {
-			b, err := readAll(ctx, r.store, s.Key, maxShard)
+			b, _, err := resume.ReadAll(ctx, r.store, s.Key, maxShard)
 			if err != nil {
 				yield(nil, lostCounts(s.Key, err))
 				return
@@ -210,7 +211,7 @@ func (r *refs) save(ctx context.Context, name func() string, o objstore.PutOptio
 		}
 		s.Key = name()
 		g.Go(func() error {
-			err := create(ctx, r.store, s.Key, io.NewSectionReader(r.file, s.off, s.len), o)
+			_, err := r.store.Put(ctx, s.Key, io.NewSectionReader(r.file, s.off, s.len), o)
 			if err != nil {
 				err = fmt.Errorf("store counts of references: %w", err)
 			}

@@ -193,7 +193,7 @@ func (p *Snapshot) clientLog() ([]byte, error) {
 	if !ok || rec.Session != p.rec.Session || rec.Log == 0 {
 		return nil, fmt.Errorf("%s in %s: %w", what, p.name, repo.ErrNotFound)
 	}
-	raw, _, err := objstore.ReadAll(p.ctx, p.opt.Store, catalog.LogObject(p.rec.Session), maxBlob)
+	raw, _, err := resume.ReadAll(p.ctx, p.opt.Store, catalog.LogObject(p.rec.Session), maxBlob)
 	if err != nil {
 		return nil, p.failed(what, err)
 	}
