@@ -54,39 +54,49 @@ func (i inBucket) open(ctx context.Context) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := bucket.Open(ctx, i.cached(b), bucket.Options{Location: b.Location(), Engine: b})
-	if err == nil {
-		return ours{r, &cloud{b}}, nil
+	st, err := i.openIn(ctx, b)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
 	}
-	if errors.Is(err, repo.ErrNotFound) {
-		p, perr := pbsbucket.Open(ctx, i.cached(b))
-		if perr == nil {
-			return foreign{p, &cloud{b}}, nil
-		}
-		if !errors.Is(perr, repo.ErrNotFound) {
-			err = perr
-		}
-	}
-	return nil, errors.Join(err, b.Close())
+	return st, nil
 }
 
-// cached is the bucket with a cache, if there is to be one.
-func (i inBucket) cached(b *buckets.Bucket) objstore.Store {
+// openIn opens the repository in a bucket, in whichever of the two layouts.
+func (i inBucket) openIn(ctx context.Context, b *buckets.Bucket) (Store, error) {
+	id, err := bucket.Identify(ctx, b)
+	if err == nil {
+		r, err := bucket.Open(ctx, i.cached(b, id, bucket.Unchanging), bucket.Options{Location: b.Location(), Engine: b})
+		if err != nil { // not a typed nil
+			return nil, err
+		}
+		return ours{r, &cloud{b}}, nil
+	}
+	if !errors.Is(err, objstore.ErrNotFound) {
+		return nil, err
+	}
+	chunks := func(key string) bool { return strings.HasPrefix(key, names.ChunkDir+"/") }
+	p, err := pbsbucket.Open(ctx, i.cached(b, b.Location(), chunks))
+	if errors.Is(err, repo.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %s holds no repository", repo.ErrNotFound, b.Location())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return foreign{p, &cloud{b}}, nil
+}
+
+// cached is the bucket with a cache, if there is to be one. The scope is what the keys
+// belong to: a repository that was made anew in the same place has others.
+func (i inBucket) cached(b *buckets.Bucket, scope string, keep func(key string) bool) objstore.Store {
 	if i.backend.Cache == 0 || i.config.Path == "" {
 		return b
 	}
-	return cache.New(b, filepath.Join(i.config.Path, cacheDir), cache.Options{Size: i.backend.Cache, Scope: b.Location(), Keep: stays})
+	return cache.New(b, filepath.Join(i.config.Path, cacheDir), cache.Options{Size: i.backend.Cache, Scope: scope, Keep: keep})
 }
 
 // cacheDir is where the cache is below the path of the datastore, so that what PBS
 // has there is left alone.
 const cacheDir = ".holdfast/objects"
-
-// stays reports whether an object is never replaced and read again: what sessions
-// wrote, and chunks of PBS.
-func stays(key string) bool {
-	return strings.HasPrefix(key, "s/") || strings.HasPrefix(key, names.ChunkDir+"/")
-}
 
 // ours is a repository with its bucket.
 type ours struct {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/confdir"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
+	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
@@ -86,6 +87,51 @@ func TestWhatWasReadOfABucketIsKept(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(cache, ".holdfast", "objects")); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a cache has of a repository is not taken for that of another in its place.
+func TestARepositoryMadeAnewHasNothingOfTheOneBefore(t *testing.T) {
+	s, conf, base := fixture(t)
+	engine(t, conf)
+	c, rng := contract.NewClient(t), rand.New(rand.NewPCG(1, 2))
+	n := names.Snapshot{Group: names.Group{Type: names.VM, ID: "100"}, Time: 1_700_000_000}
+	for range 2 {
+		if err := s.Add(t.Context(), stores.Addition{Name: "cloud", Path: filepath.Join(base, "cache"), Backend: inBackups + ",max-cache-size=1GiB"}); err != nil {
+			t.Fatal(err)
+		}
+		h, err := s.Open("cloud", stores.Write)
+		if err != nil {
+			t.Fatal(err)
+		}
+		what := contract.Random(rng, 50)
+		if err := c.Backup(t.Context(), h, n, what); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if got, err := c.Restore(t.Context(), h, n); err != nil || !got.Equal(what) {
+				t.Errorf("it comes back as another, or not: %v", err)
+			}
+		}
+		if err := errors.Join(h.Close(), s.Remove(t.Context(), "", "cloud")); err != nil {
+			t.Fatal(err)
+		}
+		client, err := buckets.Find(conf, "engine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := client.Open("backups", "cloud")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for o, err := range objstore.All(t.Context(), b, "", "") {
+			if err := errors.Join(err, b.Delete(t.Context(), []string{o.Key})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
