@@ -9,10 +9,11 @@
 //
 // # Requests
 //
-// The first question of a view brings the heads of all indexes that are not here
-// yet and that the log does not have, up to 32 at a time, and small indexes whole. Then a chunk that is not there takes no
-// request, and one that is there takes one, for a block of an index. Indexes in which much is found
-// are read in larger pieces, because more will be.
+// The first question of a view brings the heads of all indexes that are not here yet
+// and that the log does not have, up to 32 at a time, and small indexes whole. Then a
+// chunk that is not there takes no request, and one that is there takes one, for a
+// block of an index. Indexes in which much is found are read in larger pieces, because
+// more will be.
 //
 // # Memory
 //
@@ -22,8 +23,8 @@
 //
 // # Errors
 //
-// That a chunk is not found is no error, and may be so although it is there: who
-// does not find it stores it once more. So an index that is damaged or gone is as one that
+// That a chunk is not found is no error, and may be so although it is there: who does
+// not find it stores it once more. So an index that is damaged or gone is as one that
 // has nothing; [Options].Warn is told of damage. What could not be read is an error.
 package lookup
 
