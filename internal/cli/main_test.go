@@ -402,6 +402,7 @@ func TestExitCodesFollowTheKindOfError(t *testing.T) {
 		{"login", remote.ErrLogin, 12},
 		{"no bucket", objstore.ErrBucket, 10},
 		{"keys of an object store", objstore.ErrDenied, 12},
+		{"clock of an object store", objstore.ErrClock, 1},
 		{"certificate", &trust.UntrustedError{}, 12},
 		{"signal", ErrInterrupted, 130},
 		{"cancelled", context.Canceled, 130},
