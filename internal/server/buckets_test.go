@@ -178,6 +178,9 @@ func TestDatastoreOfPBSInABucketIsRead(t *testing.T) {
 	}
 	c.get("/admin/datastore/cloud/groups").want(200, `"backup-id":"100"`)
 	c.get("/admin/datastore/cloud/namespace").want(200, `"ns":"a"`)
+	c.get("/admin/datastore/cloud/status", "verbose", "1").want(200, `"total":`)
+	c.get("/admin/datastore/cloud/gc").want(200, `"index-file-count":0`)
+	c.get("/status/datastore-usage").want(200, `"store":"cloud"`)
 	c.post("/admin/datastore/cloud/namespace", "name", "b").want(400, "Proxmox Backup Server has its datastore there")
 	_, err := backup.Run(t.Context(), s.remoteStore("cloud"), job(snapshot("", "vm/100", day1), picturePlain(), tree(t), nil))
 	if err == nil || !strings.Contains(err.Error(), "Proxmox Backup Server has its datastore there") {

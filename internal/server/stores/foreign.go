@@ -25,6 +25,9 @@ func (f foreign) Close() error { return errors.Join(f.Repository.Close(), f.clou
 // whenever somebody looks would be dear.
 func (f foreign) Usage(context.Context) (vfs.Usage, error) { return endless(0), nil }
 
+// LastGC is nothing: the server that wrote the bucket keeps it on its own disk.
+func (f foreign) LastGC(context.Context) (repo.GCStatus, error) { return repo.GCStatus{}, nil }
+
 // Owner implements Store.
 func (f foreign) Owner(ctx context.Context, ns names.Namespace, g names.Group) (names.AuthID, error) {
 	groups, err := f.Groups(ctx, ns)
