@@ -66,6 +66,7 @@ POINTS ?= 1000000
 SEED   ?= $(shell date +%s)
 SCHEDULES ?= 20000
 HOSTS     ?= 100000
+HISTORIES ?= 10000
 KILLTIME  ?= 5m
 ROUNDS    ?= 10000
 TREEKILLS ?= 60
@@ -73,7 +74,7 @@ REQUESTS  ?= 1000000
 CARTRIDGES ?= 100000
 FAULTS    ?= 5000
 CATALOGS  ?= 500
-torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, HOSTS (100000) schedules of hosts that share a bucket, mappings made and ended, a server flooded, sessions with a failing tape drive, cartridges and catalogs whose disk loses its power, then kill -9 on the real binary
+torture: build ## POINTS (1000000) random crash points from SEED, interleaved processes, HOSTS (100000) schedules of hosts that share a bucket, HISTORIES (10000) of collections there, mappings made and ended, a server flooded, sessions with a failing tape drive, cartridges and catalogs whose disk loses its power, then kill -9 on the real binary
 	@echo "torture: $(POINTS) crash points, seed $(SEED)"
 	@mkdir -p bin
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run 'Crash|PowerCut' ./internal/datastore -args -crash-points $(POINTS) -crash-seed $(SEED) | tee bin/torture.log
@@ -82,6 +83,7 @@ torture: build ## POINTS (1000000) random crash points from SEED, interleaved pr
 	@$(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run OperationsOf ./internal/datastore -args -schedules $(SCHEDULES) -schedule-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run AnySchedule ./internal/ledger -args -schedules $(HOSTS) -schedule-seed $(SEED)
 	@GOGC=1000 $(GO) test -count=1 -timeout 0 -tags '$(TAGS)' -v -run AnySchedule ./test/bucketsim -args -schedules $(HOSTS) -schedule-seed $(SEED)
+	@$(GO) test -count=1 -timeout 0 -run Histories ./internal/repo/bucket/collect -args -histories $(HISTORIES) -history-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run Rounds ./internal/mapping -args -rounds $(ROUNDS)
 	@$(GO) test -count=1 -timeout 0 -run Crash ./internal/scsi/vtl/cartridge -args -crash-rounds $(CARTRIDGES) -crash-seed $(SEED)
 	@$(GO) test -count=1 -timeout 0 -v -run RandomFaults ./internal/tape/lto -args -fault-rounds $(FAULTS) -fault-seed $(SEED)

@@ -152,3 +152,24 @@ func TestTwoCollectionsAtOnceAreRefused(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 }
+
+func TestSignsOfLifeOfSessionsThatEndedAreRemoved(t *testing.T) {
+	w := newWorld(t, nil)
+	sign := func(s *session) string {
+		key := catalog.LeaseKey(s.n, 0)
+		w.put(key, nil)
+		return key
+	}
+	done := w.begin("1").add("a")
+	sign(done)
+	done.commit()
+	failed := w.begin("2")
+	sign(failed)
+	w.must(func(tx catalog.Tx) error { return catalog.End(tx, failed.n) })
+	runs := w.begin("3")
+	key := sign(runs)
+	w.collect()
+	if left := w.keys(catalog.LeasePrefix); !slices.Equal(left, []string{key}) {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -3,6 +3,7 @@ package collect
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -194,10 +195,16 @@ func (w *world) clean() {
 	}
 }
 
+var (
+	histories   = flag.Int("histories", 60, "how many histories to try")
+	historySeed = flag.Uint64("history-seed", 0, "the seed of the first one")
+)
+
 // A history is what several clients and collections do, in any order; each step is whole, as
-// entries of the log are.
+// entries of the log are, and clients also act between the calls of a collection.
 func TestHistoriesOfClientsAndCollections(t *testing.T) {
-	for seed := range uint64(60) {
+	for i := range uint64(*histories) {
+		seed := *historySeed + i
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { history(t, rand.New(rand.NewPCG(seed, 99)), 60) })
 		})

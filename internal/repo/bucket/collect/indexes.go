@@ -53,9 +53,14 @@ func (c *collector) writeIndex(ctx context.Context, first, last catalog.Number, 
 	if err := c.put(ctx, catalog.IndexKey(c.out.number, i), io.NewSectionReader(f, 0, all)); err != nil {
 		return err
 	}
-	c.out.runs[catalog.RunKey(c.out.number, i)] = catalog.Run{
-		Chunks: w.Chunks(), Packs: int64(len(packs)), Bytes: all, Head: head, First: first, Last: last,
+	run := catalog.Run{Chunks: w.Chunks(), Packs: int64(len(packs)), Bytes: all, Head: head, First: first, Last: last}
+	if head <= catalog.InlineMost {
+		run.Inline = make([]byte, head)
+		if _, err := f.ReadAt(run.Inline, all-head); err != nil {
+			return err
+		}
 	}
+	c.out.runs[catalog.RunKey(c.out.number, i)] = run
 	return nil
 }
 
