@@ -151,9 +151,6 @@ func restores(p *process) {
 		return
 	}
 	err := p.w.u.read(p.ctx, p.repo, n, want)
-	if errors.Is(err, repo.ErrNotFound) && p.moving() {
-		err = nil
-	}
 	p.w.truth.heard("restore", n.Time, err)
 }
 
@@ -257,9 +254,6 @@ func mends(p *process) {
 	ses, err := p.repo.Mend(p.ctx, n)
 	if err == nil {
 		err = p.w.u.write(p.ctx, ses, p.w.truth.content(n.Time), p.pace())
-	}
-	if errors.Is(err, repo.ErrNotFound) && p.moving() {
-		err = nil
 	}
 	p.w.truth.heard("mend", n.Time, err)
 }

@@ -39,11 +39,14 @@ func server() []job {
 // keeper is a host that keeps a repository small.
 func keeper() []job { return []job{collects, collects, collects, forgets, prunes, verifies} }
 
+// late is how late a request can come.
+const late = 5 * time.Minute
+
 // faults are drawn anew for each schedule: some have none.
 func faults(seed uint64, rng *rand.Rand) simstore.Options {
 	rate := func() float64 { return float64(rng.IntN(4)) * .01 }
 	return simstore.Options{
-		Seed: seed, Latency: 20 * time.Millisecond, Late: 5 * time.Minute, Lag: 200 * time.Millisecond,
+		Seed: seed, Latency: 20 * time.Millisecond, Late: late, Lag: 200 * time.Millisecond,
 		LostRequest: rate(), LostAnswer: rate(), Delayed: rate(), Doubled: rate(), Busy: rate(), Cut: rate(), Stale: 3 * rate(),
 	}
 }
@@ -62,7 +65,7 @@ func (w *world) run(t *testing.T) {
 		t.Fatal(err)
 	}
 	var g sync.WaitGroup
-	w.grace = []time.Duration{time.Minute, 20 * time.Minute, 3 * time.Hour}[rng.IntN(3)]
+	w.grace = []time.Duration{0, time.Minute, 20 * time.Minute, 3 * time.Hour}[rng.IntN(4)]
 	clients, servers, keepers := 1+rng.IntN(4), rng.IntN(3), 1+rng.IntN(2)
 	for i := range clients + servers + keepers {
 		h := &host{w: w, name: fmt.Sprintf("host%d", i), rng: newRNG(w.seed, fmt.Sprint("host", i))}

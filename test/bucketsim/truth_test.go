@@ -118,7 +118,8 @@ func (t *truth) heard(what string, at int64, err error) {
 			return
 		}
 		_, corrupt := errors.AsType[*repo.CorruptError](err)
-		if corrupt || errors.Is(err, repo.ErrChunkMissing) || errors.Is(err, errWrong) || errors.Is(err, repo.ErrNotFound) && t.made[at] {
+		vanished := errors.Is(err, repo.ErrNotFound) && t.made[at] && t.count["move begun"] == 0 // what moves is elsewhere
+		if corrupt || errors.Is(err, repo.ErrChunkMissing) || errors.Is(err, errWrong) || vanished {
 			t.wrong = append(t.wrong, fmt.Errorf("%s, snapshot %d: %w", what, at, err))
 		}
 	})
