@@ -26,14 +26,15 @@
 // # Packs that are gone
 //
 // Nobody keeps a pack for who reads: a garbage collection may have written its
-// chunks anew, or found one damaged for which there is a sound one. A chunk is where the
-// newest state that was seen says; when it is not there the newest state of all is
-// asked for, once. What is nowhere then is repo.ErrChunkMissing.
+// chunks anew, or somebody found one damaged for which there is a sound one. A chunk
+// is where the newest state that was seen says; when it is not there the newest state
+// of all is asked for, once. What is nowhere then is repo.ErrChunkMissing.
 //
 // # Memory
 //
 // Encoded chunks, on their way, waiting or lent, have [Options].Budget bytes together,
-// outside the Go heap; those that were asked for without notice come on top. A name and a place for each chunk in the line, up to 4,096.
+// outside the Go heap; those that were asked for without notice come on top. A name
+// and a place for each chunk in the line, up to 4,096.
 package reading
 
 import (
