@@ -11,13 +11,13 @@
 // # What must hold
 //
 // While it runs: what is read is what was backed up, and nothing that is listed is
-// said to be damaged or missing. After each schedule:
+// said to be damaged or missing (I5). After each schedule:
 //
 //   - I1: every backup that was acknowledged, and that nobody removed, is listed.
-//   - I2: every snapshot that is listed restores bit for bit, acknowledged or not.
-//   - I3: what was acknowledged to be removed is not listed.
-//   - I4: the next backup of each group, verification and collection work, with
+//   - I2: every snapshot that is listed restores bit for bit, acknowledged or not. What was
+//     acknowledged to be removed is not listed.
+//   - I3: the next backup of each group, verification and collection work, with
 //     nobody's help.
-//   - I5: when everything has ended and garbage was collected for long enough, all that
-//     was needed is there, and nothing else: for each object the log says what it is for.
+//   - I4: when everything has ended and garbage was collected for long enough, all that
+//     is needed is there. And nothing else: for each object the log says what it is for.
 package bucketsim

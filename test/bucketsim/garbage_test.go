@@ -39,10 +39,10 @@ func (w *world) collect(t *testing.T, p *process, wait time.Duration, full bool)
 	time.Sleep(wait + w.grace + time.Minute)
 	status, err := p.repo.GC(t.Context(), repo.GCOptions{Cutoff: w.grace, Full: full})
 	if err != nil {
-		t.Errorf("I4: collection: %v", err)
+		t.Errorf("I3: collection: %v", err)
 	}
 	for _, warning := range status.Warnings {
-		t.Errorf("I4: collection: %s", warning)
+		t.Errorf("I3: collection: %s", warning)
 	}
 }
 
@@ -58,7 +58,7 @@ func (w *world) condemned(t *testing.T) bool {
 	return false
 }
 
-// onlyWhatIsNeeded is the other half of I5: what each object is for, and each record.
+// onlyWhatIsNeeded is I4: what each object is for, and each record.
 func (w *world) onlyWhatIsNeeded(t *testing.T) {
 	l, err := ledger.Open(t.Context(), w.store, ledger.Options{Sizes: sizes})
 	if err != nil {
@@ -73,17 +73,17 @@ func (w *world) onlyWhatIsNeeded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if key := i.Key; !strings.HasPrefix(key, "log/") && !strings.HasPrefix(key, "state/") && !needed[key] {
-			t.Errorf("I5: %s is there, and nobody needs it", key)
+			t.Errorf("garbage: %s is there, and nobody needs it", key)
 		}
 		delete(needed, i.Key)
 	}
 	for key := range needed {
-		t.Errorf("I5: %s is needed, and is not there", key)
+		t.Errorf("I4: %s is needed, and is not there", key)
 	}
 	for key, value := range l.Seen().Scan("") {
 		switch kind, _, _ := strings.Cut(key, "/"); kind {
 		case "session", "ended", "gone", "dead", "bad":
-			t.Errorf("I5: record %s is there, and nothing needs it: %.300s", key, value)
+			t.Errorf("garbage: record %s is there, and nothing needs it: %.300s", key, value)
 		}
 	}
 }

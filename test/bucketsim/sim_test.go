@@ -104,7 +104,7 @@ func (w *world) judge(t *testing.T) {
 	w.backUpAll(t, p)
 	w.restoreAll(t, p)
 	if err := p.verify(); err != nil {
-		t.Errorf("I4: verification: %v", err)
+		t.Errorf("I3: verification: %v", err)
 	}
 	w.collectAll(t, p)
 	w.restoreAll(t, p)
@@ -128,11 +128,11 @@ func (w *world) forgetAll(t *testing.T, p *process) {
 		a.over(true, n.Time)
 	}
 	if err != nil {
-		t.Errorf("I4: removing all snapshots: %v", err)
+		t.Errorf("I3: removing all snapshots: %v", err)
 	}
 }
 
-// restoreAll is I1, I2 and I3.
+// restoreAll is I1 and I2.
 func (w *world) restoreAll(t *testing.T, p *process) {
 	all, err := p.listed()
 	if err != nil {
@@ -147,7 +147,7 @@ func (w *world) restoreAll(t *testing.T, p *process) {
 			continue
 		}
 		if w.truth.removed[n.Time] {
-			t.Errorf("I3: %s is listed, and was removed", n)
+			t.Errorf("I2: %s is listed, and was removed", n)
 		}
 		if err := w.u.read(t.Context(), p.repo, n, want); err != nil {
 			t.Errorf("I2: %s: %v", n, err)
@@ -160,7 +160,7 @@ func (w *world) restoreAll(t *testing.T, p *process) {
 	}
 }
 
-// backUpAll is I4.
+// backUpAll is I3.
 func (w *world) backUpAll(t *testing.T, p *process) {
 	for _, g := range w.truth.groups() {
 		p.group = g
@@ -171,7 +171,7 @@ func (w *world) backUpAll(t *testing.T, p *process) {
 			err = w.u.write(t.Context(), ses, c, func() {})
 		}
 		if err != nil {
-			t.Errorf("I4: the next backup of %s: %v", g, err)
+			t.Errorf("I3: the next backup of %s: %v", g, err)
 			continue
 		}
 		w.truth.made[at] = true
