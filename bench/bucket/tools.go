@@ -66,7 +66,7 @@ func (s *site) address() string {
 
 func holdfast(program string) *tool {
 	return &tool{
-		name: "holdfast", program: program, about: "defaults: packs of 32 MiB, zstd, no encryption, no cache",
+		name: "holdfast", program: program, about: "defaults: packs of 56 MiB, zstd, no encryption, no cache",
 		setup: func(s *site) []measure.Command { return []measure.Command{s.command(nil, "init", s.address())} },
 		backup: func(s *site) measure.Command {
 			return s.command(nil, "backup", "disk.img:"+s.image(), "--repository", s.address(), "--backup-type", "vm", "--backup-id", "bench",

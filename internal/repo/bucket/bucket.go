@@ -30,7 +30,7 @@
 // # Memory
 //
 // For a session: the packs that are filled or on their way, which are
-// Options.Uploads+1 times the size of a pack (144 MiB); what is known of its
+// Options.Uploads+1 times the size of a pack (168 MiB); what is known of its
 // chunks, 48 MiB at most; 24 MiB for sorting, and at its end 40 bytes for each pack of
 // the snapshot. Everything else is in temporary files. For a repository: its
 // state.

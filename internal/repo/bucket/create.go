@@ -25,7 +25,7 @@ type CreateOptions struct {
 
 // Sizes of packs in bytes. Small ones are for tests: they are many requests.
 const (
-	DefaultPackSize = 48 << 20
+	DefaultPackSize = 56 << 20
 	MinPackSize     = 4 << 10
 	MaxPackSize     = 64 << 20
 )
