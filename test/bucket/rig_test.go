@@ -29,27 +29,30 @@ const (
 	exitKilled      = -1
 )
 
-// binary is the program, which is built once.
+// binary is the program, which is built once, where TestMain says.
 var binary = sync.OnceValues(func() (string, error) {
 	if *program != "" {
 		return filepath.Abs(*program)
 	}
-	dir, err := os.MkdirTemp("", "holdfast-bucket-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "holdfast")
+	path := filepath.Join(os.Getenv(buildDir), "holdfast")
 	if out, err := exec.Command("go", "build", "-tags="+os.Getenv("TAGS"), "-o", path, "../../cmd/holdfast").CombinedOutput(); err != nil {
 		return "", errors.Join(err, errors.New(string(out)))
 	}
 	return path, nil
 })
 
+const buildDir = "HOLDFAST_TEST_BUILD"
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil && *program == "" {
-		_ = os.RemoveAll(filepath.Dir(path))
+	dir, err := os.MkdirTemp("", "holdfast-bucket-")
+	if err == nil {
+		err = os.Setenv(buildDir, dir)
 	}
+	if err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
