@@ -357,7 +357,7 @@ type GCOptions struct {
 // GCProgress is a moment of a garbage collection.
 type GCProgress struct {
 	Phase       string // "mark", "rewrite" or "sweep"
-	Done, Total int    // indexes marked, packs written anew, chunk directories swept
+	Done, Total int    // indexes marked, packs written anew, chunk directories or objects swept
 }
 
 // GCStatus is the outcome of a garbage collection, in the terms of the

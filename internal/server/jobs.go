@@ -127,7 +127,7 @@ func collect(ctx context.Context, h *stores.Handle, t *tasks.Task) error {
 	return nil
 }
 
-var gcPhases = map[string]string{"mark": "marked", "sweep": "processed"}
+var gcPhases = map[string]string{"mark": "marked", "rewrite": "written anew", "sweep": "processed"}
 
 // steps thins progress out to whole percents that have not been told.
 type steps struct {

@@ -66,7 +66,7 @@ func (r *Repository) GC(ctx context.Context, g repo.GCOptions) (repo.GCStatus, e
 // progressOf understands the lines in which a collection tells how far it is:
 // "marked 5% (..." and "processed 5% (...", or with a colon.
 func progressOf(line string) (phase string, percent int, ok bool) {
-	for word, phase := range map[string]string{"marked": "mark", "processed": "sweep"} {
+	for word, phase := range map[string]string{"marked": "mark", "written anew": "rewrite", "processed": "sweep"} {
 		if rest, ok := strings.CutPrefix(line, word); ok {
 			number, _, ok := strings.Cut(strings.TrimLeft(rest, ": "), "%")
 			n, err := strconv.Atoi(number)
