@@ -16,6 +16,9 @@ import (
 // size is how many MiB an image has: 16 packs.
 const size = 64
 
+// later is a time for a backup that follows another within the second.
+var later = []string{"--backup-time", "2100-01-01T00:00:00Z"}
+
 func TestAnEngineThatIsStartedAgainIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -66,7 +69,7 @@ func TestABucketThatVanishesEndsABackupAndALaterOneWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.restores("vm/1", "a.img")
-	r.holds(exitOK, "backup", "disk.img:b.img", "--backup-type", "vm", "--backup-id", "1")
+	r.holds(exitOK, append([]string{"backup", "disk.img:b.img", "--backup-type", "vm", "--backup-id", "1"}, later...)...)
 	r.restores("vm/1", "b.img")
 	r.holds(exitOK, "verify")
 }
@@ -85,7 +88,7 @@ func TestABackupThatIsEndedIsInNobodysWay(t *testing.T) {
 			if code := r.ends(cmd, size/2<<20, end.signal); code != end.code {
 				t.Fatalf("exit %d, want %d\n%s", code, end.code, out)
 			}
-			r.holds(exitOK, backup...)
+			r.holds(exitOK, append(backup, later...)...)
 			r.restores("vm/1", "a.img")
 			if snapshots := strings.Count(r.holds(exitOK, "snapshot", "list"), "vm/1/"); snapshots != 1 {
 				t.Errorf("%d snapshots are listed", snapshots)
