@@ -80,11 +80,7 @@ func (p *Snapshot) OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := spool.Fixed(f, p.name, said)
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	return x, f, nil
+	return spool.Fixed(f, p.name, said)
 }
 
 // OpenDynamic does the same for a dynamic index.
@@ -93,11 +89,7 @@ func (p *Snapshot) OpenDynamic(name names.Archive) (*didx.Index, io.Closer, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := spool.Dynamic(f, p.name, said)
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	return x, f, nil
+	return spool.Dynamic(f, p.name, said)
 }
 
 func (p *Snapshot) index(name names.Archive) (*spool.File, manifest.File, error) {

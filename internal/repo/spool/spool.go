@@ -9,6 +9,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 
@@ -59,38 +60,48 @@ func (f *File) Size() (int64, error) {
 }
 
 // Fixed opens the index in f and compares it with what the manifest of s says.
-// f belongs to the caller, after an error too.
-func Fixed(f *File, s names.Snapshot, listed manifest.File) (*fidx.Index, error) {
+// f is closed with it, or at once if it does not fit.
+func Fixed(f *File, s names.Snapshot, listed manifest.File) (x *fidx.Index, c io.Closer, err error) {
+	defer func() {
+		if err != nil {
+			x, c, err = nil, nil, errors.Join(err, f.Close())
+		}
+	}()
 	size, err := f.Size()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	x, err := fidx.Open(f, size)
+	x, err = fidx.Open(f, size)
 	if err != nil {
-		return nil, unfit(s, listed, err, errors.Is(err, fidx.ErrFormat))
+		return nil, nil, unfit(s, listed, err, errors.Is(err, fidx.ErrFormat))
 	}
 	sum, err := x.Sum()
 	if err != nil {
-		return nil, unfit(s, listed, err, errors.Is(err, fidx.ErrFormat))
+		return nil, nil, unfit(s, listed, err, errors.Is(err, fidx.ErrFormat))
 	}
-	return x, compare(s, listed, x.Size, sum)
+	return x, f, compare(s, listed, x.Size, sum)
 }
 
 // Dynamic does the same for a dynamic index.
-func Dynamic(f *File, s names.Snapshot, listed manifest.File) (*didx.Index, error) {
+func Dynamic(f *File, s names.Snapshot, listed manifest.File) (x *didx.Index, c io.Closer, err error) {
+	defer func() {
+		if err != nil {
+			x, c, err = nil, nil, errors.Join(err, f.Close())
+		}
+	}()
 	size, err := f.Size()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	x, err := didx.Open(f, size)
+	x, err = didx.Open(f, size)
 	if err != nil {
-		return nil, unfit(s, listed, err, errors.Is(err, didx.ErrFormat))
+		return nil, nil, unfit(s, listed, err, errors.Is(err, didx.ErrFormat))
 	}
 	sum, err := x.Sum()
 	if err != nil {
-		return nil, unfit(s, listed, err, errors.Is(err, didx.ErrFormat))
+		return nil, nil, unfit(s, listed, err, errors.Is(err, didx.ErrFormat))
 	}
-	return x, compare(s, listed, uint64(x.Size()), sum)
+	return x, f, compare(s, listed, uint64(x.Size()), sum)
 }
 
 // Blob compares an encoded blob with what the manifest of s says.

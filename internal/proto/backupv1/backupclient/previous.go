@@ -72,11 +72,11 @@ func (p *previous) Manifest() *manifest.Manifest { return p.m }
 // OpenFixed fetches an index and compares it with the manifest.
 func (p *previous) OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error) {
 	x, err := p.index(name, func(f *spool.File, listed manifest.File) (any, error) {
-		x, err := spool.Fixed(f, p.name, listed)
+		x, c, err := spool.Fixed(f, p.name, listed)
 		if err != nil {
-			return nil, errors.Join(err, f.Close())
+			return nil, err
 		}
-		return x, p.known.AddFixed(x, f)
+		return x, p.known.AddFixed(x, c)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -91,11 +91,11 @@ func (p *previous) OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error)
 // OpenDynamic does the same for a dynamic index.
 func (p *previous) OpenDynamic(name names.Archive) (*didx.Index, io.Closer, error) {
 	x, err := p.index(name, func(f *spool.File, listed manifest.File) (any, error) {
-		x, err := spool.Dynamic(f, p.name, listed)
+		x, c, err := spool.Dynamic(f, p.name, listed)
 		if err != nil {
-			return nil, errors.Join(err, f.Close())
+			return nil, err
 		}
-		return x, p.known.AddDynamic(x, f)
+		return x, p.known.AddDynamic(x, c)
 	})
 	if err != nil {
 		return nil, nil, err

@@ -29,11 +29,7 @@ func (p *Snapshot) OpenFixed(name names.Archive) (*fidx.Index, io.Closer, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := spool.Fixed(f, p.name, listed)
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	return x, f, nil
+	return spool.Fixed(f, p.name, listed)
 }
 
 // OpenDynamic does the same for a dynamic index.
@@ -42,11 +38,7 @@ func (p *Snapshot) OpenDynamic(name names.Archive) (*didx.Index, io.Closer, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := spool.Dynamic(f, p.name, listed)
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	return x, f, nil
+	return spool.Dynamic(f, p.name, listed)
 }
 
 func (p *Snapshot) index(name names.Archive) (*spool.File, manifest.File, error) {
