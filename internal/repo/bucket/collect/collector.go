@@ -136,7 +136,7 @@ func (c *collector) lockFrom(t time.Time) packrefs.Day {
 }
 
 func (c *collector) put(ctx context.Context, key string, body objstore.Body) error {
-	_, err := c.store.Put(ctx, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()})
+	err := create(ctx, c.store, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()})
 	if err != nil {
 		return fmt.Errorf("store object %s: %w", key, err)
 	}

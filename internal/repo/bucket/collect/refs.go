@@ -211,7 +211,7 @@ func (r *refs) save(ctx context.Context, name func() string, o objstore.PutOptio
 		}
 		s.Key = name()
 		g.Go(func() error {
-			_, err := r.store.Put(ctx, s.Key, io.NewSectionReader(r.file, s.off, s.len), o)
+			err := create(ctx, r.store, s.Key, io.NewSectionReader(r.file, s.off, s.len), o)
 			if err != nil {
 				err = fmt.Errorf("store counts of references: %w", err)
 			}
