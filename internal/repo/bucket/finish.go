@@ -17,7 +17,7 @@ import (
 
 // Finish makes the snapshot visible and returns when it is.
 func (b *Session) Finish(ctx context.Context, m *manifest.Manifest) error {
-	if err := b.finish(ctx, m); err != nil {
+	if err := b.why(ctx, b.finish(ctx, m)); err != nil {
 		return fmt.Errorf("finish backup %s: %w", b.name, err)
 	}
 	return nil

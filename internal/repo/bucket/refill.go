@@ -84,9 +84,10 @@ func (f *Refill) Put(ctx context.Context, d digest.Digest, raw []byte) (bool, er
 func (f *Refill) put(ctx context.Context, d digest.Digest, raw []byte) (bool, error) {
 	for {
 		f.turn.RLock()
-		if f.chunks.packer() != nil {
+		if p := f.chunks.packer(); p != nil {
 			defer f.turn.RUnlock()
-			return f.chunks.put(ctx, d, raw)
+			stored, err := f.chunks.put(ctx, d, raw)
+			return stored, f.repo.why(ctx, p.session, err)
 		}
 		f.turn.RUnlock()
 		if err := f.openPacks(ctx); err != nil {
@@ -131,12 +132,13 @@ func (f *Refill) settle(ctx context.Context) ([]catalog.Number, error) {
 func (f *Refill) store(ctx context.Context) error {
 	p := f.chunks.packer()
 	p.flush()
-	if err := p.wait(); err != nil {
-		return err
+	var runs []catalog.Run
+	err := p.wait()
+	if err == nil {
+		runs, err = p.storeIndexes(ctx)
 	}
-	runs, err := p.storeIndexes(ctx)
 	if err != nil {
-		return err
+		return f.repo.why(ctx, p.session, err)
 	}
 	_, err = f.repo.update(ctx, func(tx catalog.Tx) error { return catalog.Commit(tx, p.session, catalog.Success{Runs: runs}) })
 	if err != nil {

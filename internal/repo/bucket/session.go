@@ -164,7 +164,7 @@ func (b *Session) Has(ctx context.Context, d digest.Digest) (bool, error) {
 	}
 	ok, err := b.chunks.has(ctx, d)
 	if err != nil {
-		return false, fmt.Errorf("chunk %s: %w", d, err)
+		return false, fmt.Errorf("chunk %s: %w", d, b.why(ctx, err))
 	}
 	if ok {
 		b.duplicates.Add(1)
@@ -183,7 +183,7 @@ func (b *Session) Put(ctx context.Context, d digest.Digest, plain int, raw []byt
 		stored, err = b.chunks.put(ctx, d, raw)
 	}
 	if err != nil {
-		return false, fmt.Errorf("store chunk %s: %w", d, err)
+		return false, fmt.Errorf("store chunk %s: %w", d, b.why(ctx, err))
 	}
 	b.count.Add(1)
 	b.plain.Add(uint64(plain))

@@ -247,19 +247,27 @@ type Success struct {
 	Wrote    []Number  // other sessions of the same process, whose packs have what was sent
 }
 
+// Alive returns a session that may still succeed: it runs, and so does the one that
+// guards it. It fails with ErrFenced otherwise.
+func Alive(r Reader, n Number) (Session, error) {
+	s, ok, err := Get[Session](r, SessionKey(n))
+	if err != nil {
+		return s, err
+	}
+	if ok && s.Guard != 0 {
+		_, ok = r.Get(SessionKey(s.Guard))
+	}
+	if !ok {
+		return s, ErrFenced
+	}
+	return s, nil
+}
+
 // Commit lets a session succeed.
 func Commit(tx Tx, n Number, c Success) error {
-	s, ok, err := Get[Session](tx, SessionKey(n))
-	switch {
-	case err != nil:
+	s, err := Alive(tx, n)
+	if err != nil {
 		return err
-	case !ok:
-		return ErrFenced
-	}
-	if s.Guard != 0 {
-		if _, ok := tx.Get(SessionKey(s.Guard)); !ok {
-			return ErrFenced
-		}
 	}
 	tx.Delete(SessionKey(n))
 	for i, r := range c.Runs {

@@ -102,11 +102,8 @@ func (r *run) run(ctx context.Context) (st repo.GCStatus, err error) {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if err != nil {
-		ended := r.fence(cleanup, n)
+		err = r.fail(cleanup, n, err)
 		end(cleanup)
-		if ended != nil { // whoever comes next ends it
-			err = fmt.Errorf("%w (and its session could not be ended: %w)", err, ended)
-		}
 		return st, err
 	}
 	end(cleanup)
@@ -166,6 +163,23 @@ func (r *run) begin(ctx context.Context) (catalog.Number, error) {
 			return 0, err
 		}
 	}
+}
+
+// fail ends a session that failed. What one reads that others have ended may be gone, because
+// they go on without it: then it is not the object that is missing.
+func (r *run) fail(ctx context.Context, n catalog.Number, err error) error {
+	var alive error
+	_, ended := r.log.Update(ctx, func(tx *ledger.Tx) error {
+		_, alive = catalog.Alive(tx, n)
+		return catalog.End(tx, n)
+	})
+	switch {
+	case ended != nil: // whoever comes next ends it
+		return fmt.Errorf("%w (and its session could not be ended: %w)", err, ended)
+	case errors.Is(err, objstore.ErrNotFound) && errors.Is(alive, catalog.ErrFenced):
+		return fmt.Errorf("%w (%v)", alive, err)
+	}
+	return err
 }
 
 func (r *run) fence(ctx context.Context, n catalog.Number) error {

@@ -330,6 +330,45 @@ func TestACollectionThatWasEndedByOthersMakesNothingTrue(t *testing.T) {
 	w.collect()
 }
 
+// Others that ended a collection, because it slept, merge the indexes that it is about to
+// read, and remove them.
+func TestACollectionThatOthersEndedSaysSoAndNotWhatItMisses(t *testing.T) {
+	for _, ended := range []bool{true, false} {
+		w := newWorld(t, nil)
+		w.opt.Cutoff = 0
+		w.backup("1", chunks("a", 0, 20)...)
+		w.backup("1", chunks("b", 0, 20)...)
+		_, err := Run(t.Context(), &asleep{Store: w.store, w: w, ended: ended}, w.log, w.opt)
+		if !errors.Is(err, catalog.ErrFenced) == ended || !strings.Contains(fmt.Sprint(err), "/i00000000") {
+			t.Errorf("ended: %v: %v", ended, err)
+		}
+		if !ended && !errors.Is(err, objstore.ErrNotFound) {
+			t.Errorf("an index that is lost: %v", err)
+		}
+	}
+}
+
+// asleep stops a collection before it reads an index; meanwhile another one takes its place,
+// or the index is lost.
+type asleep struct {
+	objstore.Store
+	w     *world
+	ended bool
+	woken bool
+}
+
+func (a *asleep) Get(ctx context.Context, key string, off, n int64) (objstore.Object, error) {
+	if strings.Contains(key, "/i") && !a.woken {
+		a.woken = true
+		if !a.ended {
+			return objstore.Object{}, errors.Join(a.Store.Delete(ctx, []string{key}), objstore.ErrNotFound)
+		}
+		a.w.deadCollections()
+		a.w.collect()
+	}
+	return a.Store.Get(ctx, key, off, n)
+}
+
 // ending ends the collection when it stores its first counts.
 type ending struct {
 	objstore.Store

@@ -89,7 +89,8 @@
 //
 // # Errors and memory
 //
-// Errors are those of internal/repo and of the store. Memory: the state; 24 to 48 MiB of changes;
+// Errors are those of internal/repo and of the store; a collection that was ended by others while it
+// slept, and misses what they removed, is [catalog.ErrFenced]. Memory: the state; 24 to 48 MiB of changes;
 // 16 chunk maps of at most 1 MiB, larger ones are in files; four packs that are read and one that
 // is written; a shard. Shards that changed are in a temporary file until they are stored.
 package collect

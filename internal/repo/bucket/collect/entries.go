@@ -36,8 +36,8 @@ type outcome struct {
 
 // commit makes it true, and ends the session.
 func (o *outcome) commit(tx catalog.Tx) error {
-	if _, ok := tx.Get(catalog.SessionKey(o.number)); !ok {
-		return catalog.ErrFenced
+	if _, err := catalog.Alive(tx, o.number); err != nil {
+		return err
 	}
 	tx.Delete(catalog.SessionKey(o.number))
 	pending, running, err := o.pending(tx)
