@@ -8,7 +8,9 @@ import (
 	"iter"
 )
 
-// ReadAll reads an object of at most limit bytes.
+// ReadAll reads an object of at most limit bytes with one Get, for whoever wants to
+// see what one gives: probes and tests. Others read with objstore/resume, which reads
+// on where a connection broke.
 func ReadAll(ctx context.Context, s Store, key string, limit int64) ([]byte, Info, error) {
 	o, err := s.Get(ctx, key, 0, -1)
 	if err != nil {
@@ -25,7 +27,8 @@ func ReadAll(ctx context.Context, s Store, key string, limit int64) ([]byte, Inf
 	return b, o.Info, nil
 }
 
-// ReadAt fills p from offset off of an object, which must have those bytes.
+// ReadAt fills p from offset off of an object, which must have those bytes, with one
+// Get too.
 func ReadAt(ctx context.Context, s Store, key string, p []byte, off int64) error {
 	o, err := s.Get(ctx, key, off, int64(len(p)))
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore/faulty"
 	"github.com/holdfast-backup/holdfast/internal/objstore/mem"
 	"github.com/holdfast-backup/holdfast/internal/objstore/objtest"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/objstore/retry"
 )
 
@@ -48,7 +49,7 @@ func TestWhoTriesAgainSeesThroughAllFaults(t *testing.T) {
 }
 
 // history creates, removes and reads objects.
-func history(t *testing.T, s *retry.Store) {
+func history(t *testing.T, s objstore.Store) {
 	t.Helper()
 	ctx := t.Context()
 	name := func(i int) (key, body string) { return fmt.Sprintf("k%02d", i), fmt.Sprintf("the body of %d", i) }
@@ -69,7 +70,7 @@ func history(t *testing.T, s *retry.Store) {
 	for i := range 40 {
 		key, want := name(i)
 		p := make([]byte, len(want))
-		switch err := s.Fetch(ctx, key, p, 0); {
+		switch err := resume.Fetch(ctx, s, key, p, 0); {
 		case removed[i] && errors.Is(err, objstore.ErrNotFound):
 		case err != nil || string(p) != want:
 			t.Errorf("%s: %q, %v", key, p, err)

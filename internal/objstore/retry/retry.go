@@ -12,8 +12,7 @@
 // of its own into the body.
 //
 // A Get is repeated until it is open. What breaks while it is read is the
-// reader's affair: [objstore.ReadAll] and [objstore.ReadAt] on this store are one
-// try, so callers that want more use [Store.Fetch].
+// reader's affair: objstore/resume reads on.
 //
 // # Limits
 //
@@ -119,20 +118,6 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) (o objstore.O
 		return err
 	})
 	return o, err
-}
-
-// Fetch fills p from offset off of an object, trying again also where reading
-// breaks.
-func (s *Store) Fetch(ctx context.Context, key string, p []byte, off int64) error {
-	return s.do(ctx, func() error {
-		err := objstore.ReadAt(ctx, s.Store, key, p, off)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			if i, serr := s.Store.Stat(ctx, key); serr == nil && off+int64(len(p)) > i.Size {
-				return fmt.Errorf("%w: object %s has %d bytes, %d were asked for from %d", objstore.ErrNotFound, key, i.Size, len(p), off)
-			}
-		}
-		return err
-	})
 }
 
 // Put implements objstore.Store.

@@ -3,7 +3,6 @@ package retry_test
 import (
 	"context"
 	"errors"
-	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,8 +20,6 @@ type trouble struct {
 	puts  int
 	at    map[int]error
 	after map[int]bool // the Put was done, its answer got lost
-	short int          // so many Gets break off
-	gets  int
 }
 
 var errLine = errors.New("connection reset by peer")
@@ -36,18 +33,6 @@ func (s *trouble) Put(ctx context.Context, key string, body objstore.Body, o obj
 	i, perr := s.Store.Put(ctx, key, body, o)
 	return i, errors.Join(err, perr)
 }
-
-func (s *trouble) Get(ctx context.Context, key string, off, n int64) (objstore.Object, error) {
-	o, err := s.Store.Get(ctx, key, off, n)
-	if s.gets++; err == nil && s.gets <= s.short {
-		o.ReadCloser = io.NopCloser(io.MultiReader(io.LimitReader(o.ReadCloser, 1), broken{}))
-	}
-	return o, err
-}
-
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 func newTrouble() *trouble {
 	return &trouble{Store: mem.New(time.Now, true), at: map[int]error{}, after: map[int]bool{}}
@@ -142,25 +127,6 @@ func TestAnEndedContextEndsTheWaiting(t *testing.T) {
 		_, err := retry.New(s, retry.Options{Tries: 3, First: time.Hour, Longest: time.Hour}).Put(ctx, "o", strings.NewReader("x"), objstore.PutOptions{})
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errLine) || time.Since(start) != time.Millisecond {
 			t.Errorf("after %v: %v", time.Since(start), err)
-		}
-	})
-}
-
-func TestReadingThatBreaksIsBegunAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newTrouble()
-		s.short = 2
-		r := retry.New(s, retry.Usual)
-		if _, err := r.Put(t.Context(), "o", strings.NewReader("0123456789"), objstore.PutOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		p := make([]byte, 4)
-		if err := r.Fetch(t.Context(), "o", p, 3); err != nil || string(p) != "3456" {
-			t.Errorf("%q, %v", p, err)
-		}
-		s.gets = 10
-		if err := r.Fetch(t.Context(), "o", p, 8); !errors.Is(err, objstore.ErrNotFound) || s.gets != 11 {
-			t.Errorf("behind the end: %v after %d reads", err, s.gets-10)
 		}
 	})
 }

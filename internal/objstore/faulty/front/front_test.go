@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore/limit"
 	"github.com/holdfast-backup/holdfast/internal/objstore/meter"
 	"github.com/holdfast-backup/holdfast/internal/objstore/objtest"
+	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
 	"github.com/holdfast-backup/holdfast/internal/objstore/retry"
 	"github.com/holdfast-backup/holdfast/internal/objstore/s3"
 )
@@ -91,7 +92,7 @@ func TestObjectsThatAreNeverReplacedBearEveryFault(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := make([]byte, len(body))
-		if err := r.Fetch(ctx, key, got, 0); err != nil || !bytes.Equal(got, body) {
+		if err := resume.Fetch(ctx, r, key, got, 0); err != nil || !bytes.Equal(got, body) {
 			t.Fatalf("%s: %v, or other bytes", key, err)
 		}
 		if i%2 == 0 {
