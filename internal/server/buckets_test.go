@@ -186,6 +186,9 @@ func TestDatastoreOfPBSInABucketIsRead(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "Proxmox Backup Server has its datastore there") {
 		t.Errorf("a backup: %v", err)
 	}
+	if n := strings.Count(s.log.String(), "cannot back up"); n != 1 {
+		t.Errorf("the log says %d times why\n%s", n, s.log.String())
+	}
 }
 
 func TestObjectStoresAreConfiguredByThoseWhoMay(t *testing.T) {

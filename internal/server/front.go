@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/accounts"
@@ -236,7 +237,8 @@ func (s *Server) logRequest(v *visit, err error) {
 		attrs = append(attrs, slog.String("session", v.name))
 	}
 	if err != nil {
-		if e, ok := errors.AsType[*rest.Error](err); ok && e.Err != nil {
+		// What the client is not told is told here.
+		if e, ok := errors.AsType[*rest.Error](err); ok && e.Err != nil && !strings.Contains(e.Text, e.Err.Error()) {
 			err = fmt.Errorf("%s: %w", e.Text, e.Err)
 		}
 		attrs = append(attrs, slog.String("error", cutText(err.Error(), 2048)))
