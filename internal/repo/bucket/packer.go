@@ -278,16 +278,7 @@ func (l *lent) back() {
 	l.b = nil
 }
 
-// create stores an object of a session, which nobody else writes: one that is there
-// is the same, of a request whose answer was lost.
+// create stores an object of a session, which nobody else writes.
 func (r *Repository) create(ctx context.Context, key string, body objstore.Body) error {
-	_, err := r.store.Put(ctx, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: r.retention()})
-	if !errors.Is(err, objstore.ErrPrecondition) {
-		return err
-	}
-	info, serr := r.store.Stat(ctx, key)
-	if serr != nil || info.Size != body.Size() {
-		return errors.Join(err, serr)
-	}
-	return nil
+	return objstore.Create(ctx, r.store, key, body, r.retention())
 }

@@ -136,8 +136,7 @@ func (c *collector) lockFrom(t time.Time) packrefs.Day {
 }
 
 func (c *collector) put(ctx context.Context, key string, body objstore.Body) error {
-	err := create(ctx, c.store, key, body, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()})
-	if err != nil {
+	if err := objstore.Create(ctx, c.store, key, body, c.retention()); err != nil {
 		return fmt.Errorf("store object %s: %w", key, err)
 	}
 	c.locked[key] = c.lockFrom(c.now) + 1 // the clock here may be ahead
@@ -289,7 +288,7 @@ func (c *collector) save(ctx context.Context) error {
 	for _, s := range c.before.Shards {
 		old[s.Key] = true
 	}
-	if err := c.refs.save(ctx, name, objstore.PutOptions{If: objstore.IfAbsent, Retain: c.retention()}); err != nil {
+	if err := c.refs.save(ctx, name, c.retention()); err != nil {
 		return err
 	}
 	for _, s := range c.refs.shards {

@@ -201,7 +201,7 @@ func (r *refs) totals() (t packrefs.Shard) {
 }
 
 // store puts the changed shards where objects lie, under keys that name gives.
-func (r *refs) save(ctx context.Context, name func() string, o objstore.PutOptions) error {
+func (r *refs) save(ctx context.Context, name func() string, lock objstore.Retention) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
 	for i := range r.shards {
@@ -211,7 +211,7 @@ func (r *refs) save(ctx context.Context, name func() string, o objstore.PutOptio
 		}
 		s.Key = name()
 		g.Go(func() error {
-			err := create(ctx, r.store, s.Key, io.NewSectionReader(r.file, s.off, s.len), o)
+			err := objstore.Create(ctx, r.store, s.Key, io.NewSectionReader(r.file, s.off, s.len), lock)
 			if err != nil {
 				err = fmt.Errorf("store counts of references: %w", err)
 			}
