@@ -54,12 +54,12 @@ func newServerDatastoreAddCommand(a *app, o *serverOptions) *cobra.Command {
 		Long: `Makes a repository in DIR as 'holdfast init' does, and gives it a name. With
 --reuse there is one already, and it is left as it is.
 
-With --backend type=s3,client=ID,bucket=NAME the repository lies in a bucket of the
-object store ID (see 'holdfast server s3-client'), below the name of the datastore, or
-below the prefix that prefix=PREFIX says. Other servers, and clients without one, can
-use it at the same time. With max-cache-size=SIZE what was read is kept in DIR up to
-that size; without it there is no DIR. What a Proxmox Backup Server has in a
-bucket is taken in with --reuse, for reading.`,
+With --backend type=s3,client=ID,bucket=NAME the repository lies in a bucket of
+the object store ID (see 'holdfast server s3-client'), below the name of the
+datastore, or below the prefix that prefix=PREFIX says. Other servers, and clients
+without one, can use it at the same time. With max-cache-size=SIZE what was read
+is kept in DIR up to that size; without it there is no DIR. What a Proxmox Backup
+Server has in a bucket is taken in with --reuse, for reading.`,
 		Example: `  holdfast server datastore add tank /mnt/tank
   holdfast server datastore add old /mnt/old --reuse --maintenance-mode read-only
   holdfast server datastore add cloud --backend type=s3,client=garage,bucket=backups`,
