@@ -62,7 +62,7 @@ func (p places) chunkMap(t *testing.T) *chunkmap.Map {
 func TestChunksAreWhereTheSessionMayUseThem(t *testing.T) {
 	own := places{"own": in(9), "own and found": in(9), "own and damaged elsewhere": in(9)}
 	found := places{"found": in(1), "own and found": in(1), "found and in the base": in(1)}
-	base := places{"base": in(2), "found and in the base": in(2), "moved": in(3), "moved to a bad place": in(5), "damaged": in(2), "lost": in(2)}
+	base := places{"base": in(2), "found and in the base": in(2), "moved": in(3), "moved to a bad place": in(5), "condemned": in(5), "damaged": in(2), "lost": in(2)}
 	indexed := places{"moved to a bad place": in(6), "only in an index": in(6)}
 	bad := map[string]catalog.Bad{
 		"damaged":                   {Pack: in(7).Pack, Len: 9},
@@ -72,7 +72,8 @@ func TestChunksAreWhereTheSessionMayUseThem(t *testing.T) {
 	want := places{
 		"own": in(9), "own and found": in(9), "found": in(1), "found and in the base": in(1), "base": in(2),
 		"moved": in(4), "moved to a bad place": in(6), "only in an index": in(6),
-		"damaged": in(7), "own and damaged elsewhere": in(9),
+		"condemned": in(5), // the commit decides
+		"damaged":   in(7), "own and damaged elsewhere": in(9),
 		"lost": in(2), // the commit refuses
 	}
 	r := &resolver{
@@ -149,7 +150,7 @@ func TestChunksAreWhereTheSessionMayUseThem(t *testing.T) {
 			t.Errorf("%s: in the pack of session %d, want %d (%v)", text, got.Pack.Session, at.Pack.Session, err)
 		}
 	}
-	if n := len(m.Packs()); n != 6 {
+	if n := len(m.Packs()); n != 7 {
 		t.Errorf("%d packs", n)
 	}
 }

@@ -291,11 +291,16 @@ func TestPacksThatMovedAreReadWhereTheyAre(t *testing.T) {
 
 // A pack goes a little before the state says that it is gone.
 func TestAMovedChunkIsFoundWhileItsPackIsBeingRemoved(t *testing.T) {
-	w := build(t, 100)
-	p := w.open(0)
-	w.moved(1, 0, false)
-	for _, c := range w.chunks {
-		same(t, p, c)
+	for _, announced := range []bool{false, true} {
+		w := build(t, 100)
+		p := w.open(0)
+		w.moved(1, 0, false)
+		if announced {
+			p.Prefetch(w.digests())
+		}
+		for _, c := range w.chunks {
+			same(t, p, c)
+		}
 	}
 }
 
