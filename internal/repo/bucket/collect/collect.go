@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"slices"
 	"time"
 
@@ -84,6 +83,7 @@ type run struct {
 	store objstore.Store
 	log   *ledger.Ledger
 	opt   Options
+	lost  error // the counts turned out to be, when something had been written
 }
 
 func (r *run) run(ctx context.Context) (st repo.GCStatus, err error) {
@@ -104,6 +104,9 @@ func (r *run) run(ctx context.Context) (st repo.GCStatus, err error) {
 	if err != nil {
 		err = r.fail(cleanup, n, err)
 		end(cleanup)
+		if r.again(err) { // what this one wrote is removed as what any session leaves that ends
+			return r.run(ctx)
+		}
 		return st, err
 	}
 	end(cleanup)
@@ -111,9 +114,21 @@ func (r *run) run(ctx context.Context) (st repo.GCStatus, err error) {
 	return c.status, err
 }
 
+// again reports whether a collection is worth another try, which counts from nothing.
+func (r *run) again(err error) bool {
+	if r.lost != nil || !errors.Is(err, errLost) {
+		return false
+	}
+	r.lost = err
+	return true
+}
+
 // rehearse says what a collection would do, and changes nothing.
 func (r *run) rehearse(ctx context.Context) (st repo.GCStatus, err error) {
 	c, err := r.collect(ctx, 0, r.opt.Now())
+	if r.again(err) {
+		c, err = r.collect(ctx, 0, r.opt.Now())
+	}
 	if err != nil {
 		return st, err
 	}
@@ -135,96 +150,6 @@ func (r *run) rehearse(ctx context.Context) (st repo.GCStatus, err error) {
 	err = c.weigh(ctx, going)
 	return c.status, err
 }
-
-// begin starts the session, in the place of one that is dead.
-func (r *run) begin(ctx context.Context) (catalog.Number, error) {
-	q := catalog.Request{Session: catalog.Session{Kind: catalog.GC, Process: r.opt.Process, Lease: int(r.opt.Lease / time.Second)}}
-	for {
-		seq, err := r.log.Update(ctx, func(tx *ledger.Tx) error {
-			_, err := catalog.Begin(tx, q)
-			return err
-		})
-		if err == nil {
-			return catalog.Number(seq), nil
-		}
-		locked, ok := errors.AsType[*catalog.LockedError](err)
-		if !ok {
-			return 0, err
-		}
-		over, until, err := r.opt.Over(ctx, locked.Session)
-		if err != nil {
-			return 0, err
-		}
-		if !over {
-			locked.Until = until
-			return 0, locked
-		}
-		if err := r.fence(ctx, locked.Session.Number); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// fail ends a session that failed. What one reads that others have ended may be gone, because
-// they go on without it: then it is not the object that is missing.
-func (r *run) fail(ctx context.Context, n catalog.Number, err error) error {
-	var alive error
-	_, ended := r.log.Update(ctx, func(tx *ledger.Tx) error {
-		_, alive = catalog.Alive(tx, n)
-		return catalog.End(tx, n)
-	})
-	switch {
-	case ended != nil: // whoever comes next ends it
-		return fmt.Errorf("%w (and its session could not be ended: %w)", err, ended)
-	case errors.Is(err, objstore.ErrNotFound) && errors.Is(alive, catalog.ErrFenced):
-		return fmt.Errorf("%w (%v)", alive, err)
-	}
-	return err
-}
-
-func (r *run) fence(ctx context.Context, n catalog.Number) error {
-	_, err := r.log.Update(ctx, func(tx *ledger.Tx) error { return catalog.End(tx, n) })
-	return err
-}
-
-// session does what takes a session, which its last entry ends.
-func (r *run) session(ctx context.Context, n catalog.Number) (*collector, error) {
-	info, err := r.store.Stat(ctx, entryKey(n))
-	if err != nil {
-		return nil, fmt.Errorf("ask the store what time it is: %w", err)
-	}
-	st, err := r.log.View(ctx)
-	if err != nil {
-		return nil, err
-	}
-	all, err := catalog.Sessions(st)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range all {
-		if s.Number == n {
-			continue
-		}
-		over, _, err := r.opt.Over(ctx, s)
-		if err == nil && over {
-			err = r.fence(ctx, s.Number)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	c, err := r.collect(ctx, n, info.Modified)
-	if err != nil {
-		return nil, err
-	}
-	c.summarize()
-	c.out.collected.Status = c.status
-	_, err = r.log.Update(ctx, func(tx *ledger.Tx) error { return c.out.commit(tx) })
-	return c, err
-}
-
-// entryKey is the key of the log's entry n.
-func entryKey(n catalog.Number) string { return fmt.Sprintf("log/%016x", math.MaxUint64-uint64(n)) }
 
 // collect counts, and writes what the outcome needs.
 func (r *run) collect(ctx context.Context, n catalog.Number, now time.Time) (*collector, error) {
@@ -255,6 +180,9 @@ func (r *run) counted(ctx context.Context, at *situation, n catalog.Number, now 
 	}
 	bad := kept.load(ctx)
 	if bad == nil {
+		bad = r.lost
+	}
+	if bad == nil {
 		bad = kept.countUp(ctx, false)
 	}
 	if bad == nil && !r.opt.Full {
@@ -275,7 +203,10 @@ func (r *run) counted(ctx context.Context, at *situation, n catalog.Number, now 
 	case bad != nil:
 		c.warn("everything was counted from nothing, because: %v", bad)
 	default:
-		err = c.compare(ctx, kept.refs)
+		if err = c.compare(ctx, kept.refs); errors.Is(err, errLost) {
+			c.warn("everything was counted from nothing, and could not be compared with what was kept, because: %v", err)
+			err = nil
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.refs.close())
@@ -362,6 +293,9 @@ func (c *collector) weigh(ctx context.Context, going map[pack.ID]bool) error {
 	}
 	for i := range shards {
 		for p, err := range c.refs.scan(ctx, c.refs.shards[i]) {
+			if errors.Is(err, errLost) { // whoever needs it to decide counts anew; these are figures for people
+				break
+			}
 			if err != nil {
 				return err
 			}
