@@ -11,7 +11,8 @@
 // # What must hold
 //
 // While it runs: what is read is what was backed up, and nothing that is listed is
-// said to be damaged or missing (I5). After each schedule:
+// said to be damaged or missing (I5). No operation misses an object, unless it is told that its
+// session was ended, or that what it works on was removed. After each schedule:
 //
 //   - I1: every backup that was acknowledged, and that nobody removed, is listed.
 //   - I2: every snapshot that is listed restores bit for bit, acknowledged or not. What was

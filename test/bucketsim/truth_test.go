@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/ledger"
+	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/simstore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
@@ -119,10 +120,17 @@ func (t *truth) heard(what string, at int64, err error) {
 		}
 		_, corrupt := errors.AsType[*repo.CorruptError](err)
 		vanished := errors.Is(err, repo.ErrNotFound) && t.made[at] && t.count["move begun"] == 0 // what moves is elsewhere
-		if corrupt || errors.Is(err, repo.ErrChunkMissing) || errors.Is(err, errWrong) || vanished {
+		if corrupt || errors.Is(err, repo.ErrChunkMissing) || errors.Is(err, errWrong) || vanished || object(err) {
 			t.wrong = append(t.wrong, fmt.Errorf("%s, snapshot %d: %w", what, at, err))
 		}
 	})
+}
+
+// object reports whether an error is of an object that is not there, or is there already, and
+// nothing more: nobody removes what a session needs that runs, and who was ended is told that.
+func object(err error) bool {
+	missing := errors.Is(err, objstore.ErrNotFound) && !errors.Is(err, repo.ErrNotFound)
+	return (missing || errors.Is(err, objstore.ErrPrecondition)) && !unsure(err)
 }
 
 // kind is what people are told of an error.
