@@ -30,6 +30,9 @@ func parseBucket(text string) (bucketPlace, error) {
 	place, options, _ := strings.Cut(text, "?")
 	if q, err := url.ParseQuery(options); err == nil && q.Has("at") { // what cannot be read, s3 refuses
 		t, err := time.Parse(time.RFC3339, q.Get("at"))
+		if len(q["at"]) > 1 {
+			return b, fmt.Errorf("%w: %q: at is said twice", s3.ErrAddress, text)
+		}
 		if err != nil {
 			return b, fmt.Errorf("%w: %q: at=%s is no time as 2026-11-22T10:00:00Z", s3.ErrAddress, text, q.Get("at"))
 		}
@@ -54,7 +57,7 @@ func (b bucketPlace) String() string {
 	if strings.Contains(text, "?") {
 		sep = "&"
 	}
-	return text + sep + "at=" + url.QueryEscape(b.at.Format(time.RFC3339))
+	return text + sep + "at=" + strings.ReplaceAll(b.at.Format(time.RFC3339), "+", "%2B")
 }
 
 // identity is the address without how things are written there.
@@ -97,6 +100,9 @@ func (a *app) bucketKeys(ctx context.Context, from end) (o s3.Options, err error
 		if given && !secret.Empty() {
 			o.AccessKey, o.SecretKey = a.getenv("HOLDFAST_"+v+"_ACCESS_KEY", "PBS_"+v+"_ACCESS_KEY"), string(secret.Reveal())
 			return o, nil
+		}
+		if name := "HOLDFAST_" + v + "_ACCESS_KEY"; a.getenv(name) != "" {
+			return o, mark(errRefused, "%s is set, HOLDFAST_%s_SECRET_KEY is not: a key has both", name, v)
 		}
 	}
 	if o, err = s3.AmazonCredentials(a.LookupEnv); err != nil {
@@ -147,8 +153,11 @@ func (a *app) openBucket(ctx context.Context, where bucketPlace, from end) (repo
 	if err == nil {
 		return r, nil
 	}
-	if !errors.Is(err, repo.ErrNotFound) || !where.at.IsZero() {
+	if !errors.Is(err, repo.ErrNotFound) {
 		return nil, err
+	}
+	if _, ierr := bucket.Identify(ctx, s); ierr == nil && !where.at.IsZero() {
+		return nil, hint(err, "name a later time; without at=TIME it is opened as it is now")
 	}
 	pbs, perr := pbsbucket.Open(ctx, s)
 	switch {

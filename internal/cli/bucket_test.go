@@ -26,7 +26,7 @@ func TestTrafficIsTold(t *testing.T) {
 
 func TestAddressOfABucketHasATime(t *testing.T) {
 	for _, text := range []string{
-		"s3://abc", "s3://abc?at=2026-11-22T10%3A00%3A00Z", "s3://abc/p?endpoint=http://h:1&sse=s3", "s3://abc/p?endpoint=http://h:1&at=2026-11-22T10%3A00%3A00%2B01%3A00",
+		"s3://abc", "s3://abc?at=2026-11-22T10:00:00Z", "s3://abc/p?endpoint=http://h:1&sse=s3", "s3://abc/p?endpoint=http://h:1&at=2026-11-22T10:00:00%2B01:00",
 	} {
 		l, err := parseLocation(text)
 		if err != nil || l.bucket == nil || l.String() != text {
@@ -44,7 +44,7 @@ func TestAddressOfABucketHasATime(t *testing.T) {
 	if id, err := one.identity(); err != nil || id != "s3://abc/p?endpoint=http://h:1" {
 		t.Errorf("identity %s, %v", id, err)
 	}
-	for _, text := range []string{"s3://", "s3://abc?at=", "s3://abc?at=now", "s3://abc?x=1", "s3://user:secret@abc"} {
+	for _, text := range []string{"s3://", "s3://abc?at=", "s3://abc?at=now", "s3://abc?at=2026-11-22T10:00:00Z&at=2026-11-22T11:00:00Z", "s3://abc?x=1", "s3://user:secret@abc"} {
 		if l, err := parseLocation(text); exitCode(err) != exitUsage {
 			t.Errorf("%s: %+v, %v, want a usage error", text, l, err)
 		}

@@ -177,7 +177,7 @@ func hintFor(err error, command string) string {
 	case errors.Is(err, objstore.ErrBucket):
 		return "check the bucket's name, the endpoint and the region; buckets are made with the provider's own tools"
 	case errors.Is(err, objstore.ErrDenied):
-		return "check HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY, and what the provider lets this key do in the bucket"
+		return "check HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY, the region, and what the provider lets this key do in the bucket"
 	case errors.Is(err, objstore.ErrClock):
 		return "set this machine's clock: an object store refuses what was signed at another time than its own"
 	case errors.Is(err, bucket.ErrPast):

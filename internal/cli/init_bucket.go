@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/probe"
@@ -25,7 +26,7 @@ type bucketInitOptions struct {
 
 func (o *bucketInitOptions) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.packSize, "pack-size", "", "in a bucket: bytes of an object with chunks, 16M to 64M (default 32M)")
+	f.StringVar(&o.packSize, "pack-size", "", "in a bucket: bytes of an object with chunks, 16M to 64M (default 56M)")
 	f.IntVar(&o.days, "retention-days", 0, "in a bucket with object lock: how long nothing can be removed")
 	f.StringVar(&o.mode, "retention-mode", "", "governance or compliance (default governance)")
 	f.BoolVar(&o.blindly, "skip-probe", false, "do not test the object store")
@@ -68,14 +69,14 @@ func runInitBucket(ctx context.Context, a *app, where bucketPlace, o initOptions
 	case o.lazy:
 		return usagef("--lazy is for directories")
 	case !where.at.IsZero():
-		return usagef("what was cannot be created: at=%s is for reading", where.at)
+		return usagef("what was cannot be created: at=%s is for reading", where.at.Format(time.RFC3339))
 	}
 	s, err := a.connect(ctx, where.Address, nearEnd)
 	if err != nil {
 		return err
 	}
-	if err := freePlace(ctx, s); err != nil {
-		return fmt.Errorf("create repository %s: %w", where, err)
+	if err := freePlace(ctx, s, where); err != nil {
+		return err
 	}
 	if !o.bucket.blindly {
 		if err := a.probeForInit(ctx, s, create.Retention != nil); err != nil {
@@ -90,13 +91,19 @@ func runInitBucket(ctx context.Context, a *app, where bucketPlace, o initOptions
 }
 
 // freePlace refuses a place where a repository is, before a test writes there.
-func freePlace(ctx context.Context, s objstore.Store) error {
+func freePlace(ctx context.Context, s objstore.Store, where bucketPlace) error {
 	there, err := pbsbucket.Present(ctx, s)
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("create repository %s: %w", where, err)
 	case there:
-		return hint(fmt.Errorf("%w: a Proxmox Backup Server has its datastore there", repo.ErrExists), "choose another prefix")
+		return hint(fmt.Errorf("create repository %s: %w: a Proxmox Backup Server has its datastore there", where, repo.ErrExists), "choose another prefix")
+	}
+	switch _, err := bucket.Open(ctx, s, bucket.Options{Location: where.String()}); {
+	case err == nil:
+		return hint(fmt.Errorf("create repository %s: %w", where, repo.ErrExists), "use it as it is, or choose another prefix")
+	case !errors.Is(err, repo.ErrNotFound): // also what an interrupted init left, which this one completes
+		return err
 	}
 	return nil
 }

@@ -86,6 +86,11 @@ func parse(s string) (Address, error) {
 	if err != nil {
 		return Address{}, err
 	}
+	for key, values := range q {
+		if len(values) > 1 {
+			return Address{}, fmt.Errorf("%s is said twice", key)
+		}
+	}
 	if e := q.Get("endpoint"); e != "" {
 		a.PathStyle = true
 		if err := a.setEndpoint(e); err != nil {
@@ -113,7 +118,7 @@ func (a *Address) setEndpoint(e string) error {
 
 func (a *Address) setOptions(q url.Values) error {
 	for key, values := range q {
-		v := values[len(values)-1]
+		v := values[0]
 		switch key {
 		case "endpoint":
 		case "region":
@@ -140,6 +145,16 @@ func (a *Address) setOptions(q url.Values) error {
 		}
 	}
 	return nil
+}
+
+// place is the address without what follows its question mark: enough for an error of
+// a call, as the repository is named by whoever made it.
+func (a Address) place() string {
+	u := url.URL{Scheme: "s3", Host: a.Bucket}
+	if a.Prefix != "" {
+		u.Path = "/" + a.Prefix
+	}
+	return u.String()
 }
 
 // checkBucket holds a name to what all engines take.
@@ -185,9 +200,8 @@ func (a Address) String() string {
 		q.Set("checksum", "md5")
 	}
 	query := strings.NewReplacer("%3A", ":", "%2F", "/").Replace(q.Encode()) // people read it
-	u := url.URL{Scheme: "s3", Host: a.Bucket, RawQuery: query}
-	if a.Prefix != "" {
-		u.Path = "/" + a.Prefix
+	if query == "" {
+		return a.place()
 	}
-	return u.String()
+	return a.place() + "?" + query
 }

@@ -36,6 +36,7 @@ func TestAddressRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "/dir", "s3://", "s3://ab", "s3://Bucket", "s3://-ab", "s3://a..b", "s3://key:secret@bucket", "s3://bucket/../x", "s3://bucket?endpoint=host",
 		"s3://bucket?endpoint=https://host/path", "s3://bucket?regio=x", "s3://bucket?path-style=true", "s3://bucket?sse=kms:", "s3://bucket?checksum=none", "s3://bucket?%zz",
+		"s3://bucket?region=a&region=b",
 	} {
 		if a, err := s3.ParseAddress(text); !errors.Is(err, s3.ErrAddress) {
 			t.Errorf("%q: %+v, %v", text, a, err)

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -19,6 +20,9 @@ func AmazonCredentials(lookup func(string) (string, bool)) (Options, error) {
 	o := Options{AccessKey: get("AWS_ACCESS_KEY_ID"), SecretKey: get("AWS_SECRET_ACCESS_KEY"), SessionToken: get("AWS_SESSION_TOKEN")}
 	if o.AccessKey != "" && o.SecretKey != "" {
 		return o, nil
+	}
+	if (o.AccessKey == "") != (o.SecretKey == "") {
+		return Options{}, errors.New("of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set")
 	}
 	file, profile := get("AWS_SHARED_CREDENTIALS_FILE"), get("AWS_PROFILE")
 	if file == "" {

@@ -26,6 +26,7 @@ func TestCredentialsAreFoundWhereAmazonsToolsLook(t *testing.T) {
 		{"the file", nil, s3.Options{AccessKey: "A", SecretKey: "B"}},
 		{"a profile", map[string]string{"AWS_PROFILE": "other"}, s3.Options{AccessKey: "C", SecretKey: "D", SessionToken: "E"}},
 		{"half of a profile", map[string]string{"AWS_PROFILE": "half"}, s3.Options{}},
+		{"half of a key in the environment", map[string]string{"AWS_ACCESS_KEY_ID": "X"}, s3.Options{}},
 		{"no profile", map[string]string{"AWS_PROFILE": "none"}, s3.Options{}},
 		{"no file", map[string]string{"AWS_SHARED_CREDENTIALS_FILE": "/none"}, s3.Options{}},
 	} {

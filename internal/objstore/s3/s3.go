@@ -307,7 +307,7 @@ func (s *Store) failed(what, key string, err error) error {
 		return nil
 	}
 	r := minio.ToErrorResponse(err)
-	at := func(kind error) error { return fmt.Errorf("%s %s in %s: %w: %w", what, key, s.at, kind, err) }
+	at := func(kind error) error { return fmt.Errorf("%s %s in %s: %w: %w", what, key, s.at.place(), kind, err) }
 	switch {
 	case r.Code == minio.NoSuchBucket:
 		return at(objstore.ErrBucket)
@@ -315,7 +315,8 @@ func (s *Store) failed(what, key string, err error) error {
 		return at(objstore.ErrClock)
 	case r.StatusCode == http.StatusPreconditionFailed, r.Code == "ConditionalRequestConflict":
 		return at(objstore.ErrPrecondition)
-	case r.Code == minio.InvalidAccessKeyID, r.Code == "XAdminUserNotFound": // the latter is 404 of versitygw
+	case r.Code == minio.InvalidAccessKeyID, r.Code == "XAdminUserNotFound", // the latter is 404 of versitygw
+		r.Code == "AuthorizationHeaderMalformed": // signed for another region
 		return at(objstore.ErrDenied)
 	case r.Code == "ObjectParentIsFile", r.Code == "ExistingObjectIsDirectory": // of versitygw, where keys are files
 		return at(objstore.ErrKey)
@@ -325,9 +326,9 @@ func (s *Store) failed(what, key string, err error) error {
 		r.Code == "InvalidRequest" && what == "lock", r.Code == "ObjectLockConfigurationNotFoundError":
 		return at(objstore.ErrDenied)
 	case r.StatusCode == http.StatusServiceUnavailable, r.StatusCode == http.StatusTooManyRequests, r.Code == "SlowDown":
-		return fmt.Errorf("%s %s in %s: %w", what, key, s.at, &objstore.BusyError{After: s.after.last(), Err: err})
+		return fmt.Errorf("%s %s in %s: %w", what, key, s.at.place(), &objstore.BusyError{After: s.after.last(), Err: err})
 	}
-	return fmt.Errorf("%s %s in %s: %w", what, key, s.at, err)
+	return fmt.Errorf("%s %s in %s: %w", what, key, s.at.place(), err)
 }
 
 // retryAfter remembers what the engine last said about when to come again.

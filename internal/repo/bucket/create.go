@@ -71,7 +71,7 @@ func create(ctx context.Context, s objstore.Store, o CreateOptions) error {
 	lo.Retain = func() objstore.Retention { return o.Retention.From(o.Now()) }
 	err = ledger.Create(ctx, s, lo, map[string][]byte{catalog.MetaKey: meta})
 	if errors.Is(err, ledger.ErrExists) {
-		return fmt.Errorf("%w: it holds a repository already", repo.ErrExists)
+		return fmt.Errorf("%w: it holds a repository", repo.ErrExists)
 	}
 	return broken(err)
 }
