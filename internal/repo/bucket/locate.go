@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 
-	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/chunkmap"
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/repo"
@@ -52,7 +50,7 @@ func (b *Session) resolve(ctx context.Context, f func(*resolver) error) error {
 		},
 	}
 	var err error
-	if r.bad, err = badChunks(state); err != nil {
+	if r.bad, err = catalog.BadChunks(state); err != nil {
 		return err
 	}
 	base, err := b.baseMap(ctx)
@@ -80,23 +78,6 @@ func (b *Session) baseMap(ctx context.Context) (*chunkmap.Map, error) {
 		return nil, nil
 	}
 	return m, err
-}
-
-// badChunks are those found damaged.
-func badChunks(state catalog.Reader) (map[digest.Digest]catalog.Bad, error) {
-	all := map[digest.Digest]catalog.Bad{}
-	for key, raw := range state.Scan(catalog.BadPrefix) {
-		bad, err := catalog.Parse[catalog.Bad](key, raw)
-		if err != nil {
-			return nil, err
-		}
-		d, err := digest.Parse(strings.TrimPrefix(key, catalog.BadPrefix))
-		if err != nil {
-			return nil, err
-		}
-		all[d] = bad
-	}
-	return all, nil
 }
 
 // packSizes returns a function that says how long a pack is.

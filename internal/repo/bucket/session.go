@@ -86,7 +86,7 @@ func (b *Session) openBase(ctx context.Context) error {
 
 // isSound reports whether a snapshot has no chunk that is lost.
 func (b *Session) isSound(ctx context.Context, s *reading.Snapshot) (bool, error) {
-	bad, err := badChunks(b.repo.log.Seen())
+	bad, err := catalog.BadChunks(b.repo.log.Seen())
 	if err != nil {
 		return false, err
 	}

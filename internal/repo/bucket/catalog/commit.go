@@ -133,29 +133,22 @@ func soundBase(r Reader, b *Base) error {
 // soundChunks sees that no chunk is needed that was found damaged, unless the
 // session has a sound one: then that one is there for everybody.
 func soundChunks(tx Tx, wrote []Number, c Chunks) error {
-	healed := map[string]Bad{}
-	for key, raw := range tx.Scan(BadPrefix) {
-		b, err := Parse[Bad](key, raw)
-		if err != nil {
-			return err
-		}
-		d, err := digest.Parse(key[len(BadPrefix):])
-		if err != nil {
-			return badKey(key, err)
-		}
+	bad, err := BadChunks(tx)
+	if err != nil {
+		return err
+	}
+	for d, b := range bad {
 		at, needed, err := c.Lies(d)
 		switch {
 		case err != nil:
 			return err
 		case !needed || at == b.Place():
 		case slices.Contains(wrote, Number(at.Pack.Session)):
-			healed[key] = Bad{at.Pack, at.Off, at.Len}
+			err = Set(tx, BadKey(d), Bad{at.Pack, at.Off, at.Len})
 		case b.Lost():
 			return fmt.Errorf("chunk %s, which it shares with another snapshot, was found damaged meanwhile; the next backup stores it again", d)
 		}
-	}
-	for key, b := range healed {
-		if err := Set(tx, key, b); err != nil {
+		if err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 )
@@ -144,12 +145,19 @@ func InGroup(r Reader, ns names.Namespace, g names.Group) (*Running, error) {
 	return nil, nil
 }
 
-// BadChunks reports whether any chunk is known to be damaged.
-func BadChunks(r Reader) bool {
-	for range r.Scan(BadPrefix) {
-		return true
+// BadChunks are those found damaged.
+func BadChunks(r Reader) (map[digest.Digest]Bad, error) {
+	all := map[digest.Digest]Bad{}
+	for key, raw := range r.Scan(BadPrefix) {
+		d, err := digest.Parse(key[len(BadPrefix):])
+		if err != nil {
+			return nil, badKey(key, err)
+		}
+		if all[d], err = Parse[Bad](key, raw); err != nil {
+			return nil, err
+		}
 	}
-	return false
+	return all, nil
 }
 
 func badKey(key string, err error) error {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/format/packrefs"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
@@ -43,7 +44,7 @@ type collector struct {
 	void    map[pack.ID]bool                // packs that are not there any more
 	litter  []string                        // keys that nobody needs and that nothing names
 	bin     remover
-	used    map[string]bool // records of damaged chunks that snapshots need where they are damaged
+	used    map[digest.Digest]bool // damaged chunks that snapshots need where they are damaged
 	next    numbers
 
 	status repo.GCStatus
@@ -80,7 +81,7 @@ func begin(s objstore.Store, o Options, at *situation, n catalog.Number, now tim
 	c := &collector{
 		store: s, opt: o, at: at, now: now, root: &packrefs.Root{}, before: &packrefs.Root{},
 		unknown: map[catalog.Number]bool{}, until: map[catalog.Number]packrefs.Day{},
-		locked: map[string]packrefs.Day{}, void: map[pack.ID]bool{}, bin: remover{store: s}, used: map[string]bool{},
+		locked: map[string]packrefs.Day{}, void: map[pack.ID]bool{}, bin: remover{store: s}, used: map[digest.Digest]bool{},
 		out: &outcome{
 			number: n, now: now, objects: map[string]packrefs.Day{}, removed: map[string][]pack.ID{},
 			runs: map[string]catalog.Run{}, moved: map[pack.ID]catalog.Moved{}, ended: map[catalog.Number]*catalog.Ended{},
@@ -159,9 +160,9 @@ func (c *collector) countUp(ctx context.Context, full bool) error {
 	if err := list(ctx); err != nil {
 		return err
 	}
-	for key := range c.at.bad {
-		if full && !c.used[key] && len(c.unknown) == 0 {
-			c.out.healed = append(c.out.healed, key)
+	for d := range c.at.bad {
+		if full && !c.used[d] && len(c.unknown) == 0 {
+			c.out.healed = append(c.out.healed, catalog.BadKey(d))
 		}
 	}
 	c.buried()

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/format/packrefs"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
@@ -171,11 +170,7 @@ func (c *collector) countMap(ctx context.Context, m *chunkMap, n int64) error {
 
 // countBad finds the damaged chunks that a snapshot needs where they are damaged.
 func (c *collector) countBad(ctx context.Context, m *chunkMap) error {
-	for key, b := range c.at.bad {
-		d, err := digest.Parse(strings.TrimPrefix(key, catalog.BadPrefix))
-		if err != nil {
-			return fmt.Errorf("key %s of the repository: %w", key, err)
-		}
+	for d, b := range c.at.bad {
 		at, ok, err := m.Find(d)
 		if err != nil {
 			return err
@@ -191,7 +186,7 @@ func (c *collector) countBad(ctx context.Context, m *chunkMap) error {
 			return err
 		}
 		if b.Lost() || at != sound {
-			c.used[key] = true
+			c.used[d] = true
 		}
 	}
 	return nil
@@ -201,11 +196,7 @@ func (c *collector) countBad(ctx context.Context, m *chunkMap) error {
 // snapshot.
 func (c *collector) countSound(ctx context.Context) error {
 	want := map[packrefs.Sound]bool{}
-	for key, b := range c.at.bad {
-		d, err := digest.Parse(strings.TrimPrefix(key, catalog.BadPrefix))
-		if err != nil {
-			return fmt.Errorf("key %s of the repository: %w", key, err)
-		}
+	for d, b := range c.at.bad {
 		if !b.Lost() {
 			want[packrefs.Sound{Digest: d, Location: b.Place()}] = true
 		}

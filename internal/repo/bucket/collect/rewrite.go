@@ -16,7 +16,6 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/packrefs"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/resume"
-	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/collect/plan"
 )
 
@@ -183,7 +182,7 @@ func (c *collector) readRange(ctx context.Context, chunks []copied) error {
 // check sees that a chunk is sound. One that is known to be damaged is taken from where
 // a sound one lies.
 func (c *collector) check(ctx context.Context, k *copied) error {
-	if b, ok := c.at.bad[catalog.BadKey(k.digest)]; ok {
+	if b, ok := c.at.bad[k.digest]; ok {
 		if b.Lost() {
 			return fmt.Errorf("%w: chunk %s", errDamaged, k.digest)
 		}

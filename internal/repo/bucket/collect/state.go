@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
@@ -48,8 +49,8 @@ type situation struct {
 	runs      map[string]catalog.Run // by the keys of their records
 	dead      map[string]catalog.Dead
 	moved     map[pack.ID]catalog.Moved
-	dropping  map[pack.ID]bool       // of moved: that are on a list to be forgotten
-	bad       map[string]catalog.Bad // by the keys of their records
+	dropping  map[pack.ID]bool // of moved: that are on a list to be forgotten
+	bad       map[digest.Digest]catalog.Bad
 	last      catalog.Collected
 }
 
@@ -84,8 +85,10 @@ func look(r state) (*situation, error) {
 	numbered(r, catalog.EndedPrefix, &s.ended, &err)
 	keyed(r, catalog.RunPrefix, &s.runs, &err)
 	keyed(r, catalog.DeadPrefix, &s.dead, &err)
-	keyed(r, catalog.BadPrefix, &s.bad, &err)
 	if err != nil {
+		return nil, err
+	}
+	if s.bad, err = catalog.BadChunks(r); err != nil {
 		return nil, err
 	}
 	s.moved, s.dropping = map[pack.ID]catalog.Moved{}, map[pack.ID]bool{}
