@@ -313,16 +313,8 @@ func (c *collector) fold(ctx context.Context) error {
 			if _, ok := c.moves.moved[id]; !ok || c.at.dropping[id] {
 				continue
 			}
-			l, err := c.moves.list(ctx, id)
-			if err != nil {
+			if err := c.nameTargets(ctx, id, -1); err != nil {
 				return err
-			}
-			to, err := targets(l)
-			if err != nil {
-				return err
-			}
-			for target := range to {
-				c.tally.Name(target, 0, -1)
 			}
 			delete(c.moves.moved, id)
 			c.out.forgotten = append(c.out.forgotten, id)

@@ -14,8 +14,13 @@ import (
 // listAll lists everything that sessions wrote, where everything is counted anew. It finds
 // what the state does not know of.
 func (c *collector) listAll(ctx context.Context) error {
-	if err := c.nameTargets(ctx); err != nil {
-		return err
+	for id := range c.at.moved {
+		if c.at.dropping[id] {
+			continue
+		}
+		if err := c.nameTargets(ctx, id, 1); err != nil {
+			return err
+		}
 	}
 	named := c.named()
 	for o, err := range objstore.All(ctx, c.store, "s/", "") {
@@ -69,27 +74,6 @@ func (c *collector) named() map[string]bool {
 		all[s.Key] = true
 	}
 	return all
-}
-
-// nameTargets counts for each pack by how many it is named whose chunks went there.
-func (c *collector) nameTargets(ctx context.Context) error {
-	for id := range c.at.moved {
-		if c.at.dropping[id] {
-			continue
-		}
-		l, err := c.moves.list(ctx, id)
-		if err != nil {
-			return err
-		}
-		to, err := targets(l)
-		if err != nil {
-			return err
-		}
-		for target := range to {
-			c.tally.Name(target, 0, 1)
-		}
-	}
-	return nil
 }
 
 // compare says how far counts that were kept are from those that were taken from

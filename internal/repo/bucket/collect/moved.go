@@ -105,12 +105,22 @@ func (r *relocator) now(ctx context.Context, at pack.Location) (pack.Location, e
 	return at, &repo.CorruptError{What: "the list of moved chunks", Err: fmt.Errorf("pack %s moved in a circle", at.Pack)}
 }
 
-// targets are the packs to which chunks of a pack went.
-func targets(l *moves.List) (map[pack.ID]bool, error) {
-	all := map[pack.ID]bool{}
-	err := l.Each(func(_, to moves.Place) error {
-		all[to.Pack] = true
+// nameTargets notes n times more that a pack names those to which its chunks went.
+func (c *collector) nameTargets(ctx context.Context, id pack.ID, n int64) error {
+	l, err := c.moves.list(ctx, id)
+	if err != nil {
+		return err
+	}
+	to := map[pack.ID]bool{}
+	err = l.Each(func(_, at moves.Place) error {
+		to[at.Pack] = true
 		return nil
 	})
-	return all, err
+	if err != nil {
+		return err
+	}
+	for target := range to {
+		c.tally.Name(target, 0, n)
+	}
+	return nil
 }
