@@ -8,16 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/holdfast-backup/holdfast/bench/measure"
 	"github.com/holdfast-backup/holdfast/internal/proto/nbd"
 	"github.com/holdfast-backup/holdfast/internal/proto/nbd/nbdclient"
 )
@@ -54,11 +50,11 @@ func (r *session) distant(ctx context.Context) error {
 func (r *session) reads(ctx context.Context) (err error) {
 	socket := r.path("nbd.sock")
 	c := r.command(nil, "nbd", "serve", snapshot, "disk.img", "--socket", socket, "--repository", r.address())
-	stop, err := serve(ctx, c, socket)
+	export, err := c.Serve(ctx, "unix", socket)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, export.Stop(20*time.Second)) }()
 	u, err := nbd.ParseURI("nbd+unix:///?socket=" + socket)
 	if err != nil {
 		return err
@@ -153,36 +149,4 @@ func (b *bench) figure(name string, value float64) {
 	}
 	b.figures[name] = append(b.figures[name], value)
 	fmt.Printf("%-60s %8.1f\n", name, value)
-}
-
-// serve starts a command, and returns when its socket takes connections.
-func serve(ctx context.Context, c measure.Command, socket string) (stop func() error, err error) {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
-	cmd.Env, cmd.Dir = append(os.Environ(), c.Env...), c.Dir
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	stop = func() error {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
-		return nil
-	}
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		s, err := net.Dial("unix", socket)
-		if err == nil {
-			return stop, s.Close()
-		}
-		select {
-		case err := <-ended:
-			return nil, fmt.Errorf("%s: %w: %s", c.Args[1], err, said.String())
-		case <-time.After(5 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			return nil, errors.Join(fmt.Errorf("%s: no socket after 30 s", c.Args[1]), stop())
-		}
-	}
 }

@@ -51,7 +51,7 @@ func (b *bench) round(ctx context.Context, t *tool, n int) (err error) {
 	if s.engine, err = startEngine(ctx, b.gateway, s.path("buckets")); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.engine.stop()) }()
+	defer s.engine.stop()
 	if s.proxy, err = newProxy(s.engine.addr); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (r *session) timed(ctx context.Context, job string, c measure.Command) erro
 	if err := warm(r.image()); err != nil {
 		return err
 	}
-	before, err := r.engine.processor()
+	before, err := r.engine.Processor()
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (r *session) timed(ctx context.Context, job string, c measure.Command) erro
 		return fmt.Errorf("%s: %w", job, err)
 	}
 	s := sample{r.tool.name, job, used, r.proxy.passed(), 0}
-	after, err := r.engine.processor()
+	after, err := r.engine.Processor()
 	s.engine = after - before
 	r.note(s)
 	return err

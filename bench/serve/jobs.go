@@ -148,7 +148,7 @@ func (s *site) copied(ctx context.Context, round int, res *results, job string, 
 		if c.name != "holdfast" {
 			return nil
 		}
-		most, err := peak(v.cmd.Process.Pid)
+		most, err := v.Memory("VmHWM")
 		res.peak = max(res.peak, most-128<<20)
 		return err
 	})

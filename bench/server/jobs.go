@@ -105,7 +105,7 @@ func (s *site) timed(ctx context.Context, p *process, from source, job, way stri
 		args = []string{"backup", from.archive + ":" + from.path, "--backup-type", "host", "--backup-id", "bench", "--backup-time", at}
 	}
 	syscall.Sync()
-	before, err := p.processor()
+	before, err := p.Processor()
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *site) timed(ctx context.Context, p *process, from source, job, way stri
 	if err != nil {
 		return err
 	}
-	after, err := p.processor()
+	after, err := p.Processor()
 	if err != nil {
 		return err
 	}

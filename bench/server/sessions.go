@@ -41,7 +41,7 @@ func idleMemory(ctx context.Context, s *site, res *results) (err error) {
 		return err
 	}
 	time.Sleep(5 * time.Second)
-	res.idle, err = p.memory("VmRSS")
+	res.idle, err = p.Memory("VmRSS")
 	return err
 }
 
@@ -80,7 +80,7 @@ func sessions(ctx context.Context, s *site, res *results) (err error) {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	res.busy, err = p.memory("VmHWM")
+	res.busy, err = p.Memory("VmHWM")
 	return err
 }
 
