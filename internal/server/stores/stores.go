@@ -307,6 +307,3 @@ func (s *Set) Digest() (string, error) {
 	text, err := s.conf.Load(confdir.Datastores)
 	return confdir.DigestOf(text).String(), err
 }
-
-// CheckName reports whether a name can be that of a datastore.
-func CheckName(name string) error { return names.CheckStore(name) }

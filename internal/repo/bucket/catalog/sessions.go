@@ -3,7 +3,6 @@ package catalog
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
@@ -239,20 +238,4 @@ func Alive(r Reader, n Number) (Session, error) {
 		return s, ErrFenced
 	}
 	return s, nil
-}
-
-// Guarded lists the sessions that end with another one.
-func Guarded(r Reader, guard Number) ([]Number, error) {
-	all, err := Sessions(r)
-	if err != nil {
-		return nil, err
-	}
-	var list []Number
-	for _, s := range all {
-		if s.Guard == guard {
-			list = append(list, s.Number)
-		}
-	}
-	slices.Sort(list)
-	return list, nil
 }
