@@ -81,9 +81,18 @@ func (p *Snapshot) Prefetch(ds []digest.Digest) { p.ahead.announce(ds) }
 // Distance is how far ahead Prefetch wants to be called.
 func (p *Snapshot) Distance() (chunks int, bytes int64) { return maxLine / 4, p.opt.Budget * 4 / 3 }
 
-// Locate says where a chunk lies, as the newest state that was seen has it.
+// Locate says where a chunk lies, as the newest state that was seen has it; as it is now, where
+// a list of moved chunks that the other one names is gone.
 func (p *Snapshot) Locate(ctx context.Context, d digest.Digest) (pack.Location, error) {
-	return p.locate(ctx, p.opt.Seen(), d)
+	l, err := p.locate(ctx, p.opt.Seen(), d)
+	if !errors.Is(err, objstore.ErrNotFound) {
+		return l, err
+	}
+	state, err := p.opt.Refresh(ctx)
+	if err != nil {
+		return pack.Location{}, err
+	}
+	return p.locate(ctx, state, d)
 }
 
 // chunk reads a chunk to where place says, which is asked when its size is known;

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -301,6 +302,31 @@ func TestAMovedChunkIsFoundWhileItsPackIsBeingRemoved(t *testing.T) {
 		for _, c := range w.chunks {
 			same(t, p, c)
 		}
+	}
+}
+
+// A pack may be written anew once more, and the list that was made of it before is removed.
+func TestAnOlderListOfMovedChunksMayBeGone(t *testing.T) {
+	w := build(t, 100)
+	p := w.open(0)
+	c := w.chunks[99]
+	w.moved(c.at.Pack.Number, 0, true)
+	key := catalog.MovedKey(c.at.Pack)
+	old := func() {
+		w.seen = maps.Clone(w.now)
+		w.seen[key] = `{"in":"s/0000000000000008/m00000000","len":80,"void":true}`
+	}
+	old()
+	l, err := p.Locate(t.Context(), c.d)
+	if want := (pack.Location{Pack: pack.ID{Session: 9}, Off: c.at.Off + 5, Len: c.at.Len}); err != nil || l != want || w.refreshed != 1 {
+		t.Errorf("it lies at %v, %v, want %v; the state was asked for %d times", l, err, want, w.refreshed)
+	}
+	old()
+	same(t, p, c)
+	old()
+	w.now = w.seen
+	if _, err := p.Locate(t.Context(), c.d); !errors.Is(err, objstore.ErrNotFound) || w.refreshed != 3 {
+		t.Errorf("one that is lost: %v; the state was asked for %d times", err, w.refreshed)
 	}
 }
 
