@@ -101,11 +101,11 @@ func (a *app) bucketKeys(ctx context.Context, from end) (o s3.Options, err error
 			o.AccessKey, o.SecretKey = a.getenv("HOLDFAST_"+v+"_ACCESS_KEY", "PBS_"+v+"_ACCESS_KEY"), string(secret.Reveal())
 			return o, nil
 		}
-		if name := "HOLDFAST_" + v + "_ACCESS_KEY"; a.getenv(name) != "" {
-			return o, mark(errRefused, "%s is set, HOLDFAST_%s_SECRET_KEY is not: a key has both", name, v)
-		}
 	}
 	if o, err = s3.AmazonCredentials(a.LookupEnv); err != nil {
+		if a.getenv("HOLDFAST_S3_ACCESS_KEY") != "" {
+			return o, hint(mark(errRefused, "HOLDFAST_S3_ACCESS_KEY is set, HOLDFAST_S3_SECRET_KEY is not"), "set both, or what Amazon's tools use")
+		}
 		return o, hint(mark(errRefused, "%v", err), "set HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY, or what Amazon's tools use")
 	}
 	return o, nil

@@ -113,7 +113,7 @@ func (a *app) probeForInit(ctx context.Context, s objstore.Store, lock bool) err
 	a.say("testing the object store")
 	r, err := probe.Run(ctx, s, probe.Options{Lock: lock, Large: 1 << 10, Now: a.Now})
 	if errors.Is(err, objstore.ErrDenied) {
-		return hint(err, "a test needs the right to remove what it wrote; --skip-probe leaves it out")
+		return hint(err, "the test needs the rights to write objects and to remove them; --skip-probe leaves it out")
 	}
 	if err != nil {
 		return err
