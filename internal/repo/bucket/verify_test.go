@@ -2,9 +2,11 @@ package bucket_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore/meter"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
 	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 )
 
@@ -105,6 +108,53 @@ func TestAPackThatIsGoneIsFoundOnceAndOlderSnapshotsHeal(t *testing.T) {
 	if got := w.states(r); got[0] != manifest.VerifyOK || got[1] != manifest.VerifyOK {
 		t.Errorf("states %v", got)
 	}
+}
+
+// A verification may take longer than garbage stays. What others removed meanwhile is no damage
+// that is written down.
+func TestASnapshotThatIsRemovedWhileItIsVerifiedIsNotDamaged(t *testing.T) {
+	w := newWorld(t)
+	c, n := contract.NewClient(t), snapshotOf("100", 1)
+	other := w.open(w.store)
+	w.must(c.Backup(t.Context(), other, n, contract.Random(rand.New(rand.NewPCG(1, 1)), 60)))
+	r := w.open(&meanwhile{Store: w.store, act: sync.OnceFunc(func() {
+		w.must(other.Forget(t.Context(), n))
+		for range 3 {
+			w.collect(other, 0)
+		}
+		if left := w.packs(); len(left) > 0 {
+			t.Errorf("packs are left: %v", left)
+		}
+	})})
+	rep, err := r.Verify(t.Context(), repo.VerifyOptions{Workers: 1})
+	w.must(err)
+	if len(rep.Snapshots) != 1 || len(rep.Snapshots[0].Errors) == 0 {
+		t.Fatalf("%+v", rep)
+	}
+	for _, err := range rep.Snapshots[0].Errors {
+		if !errors.Is(err, repo.ErrNotFound) || errors.Is(err, repo.ErrChunkMissing) {
+			t.Errorf("%v", err)
+		}
+	}
+	w.change(func(tx catalog.Tx) error {
+		for key := range tx.Scan(catalog.BadPrefix) {
+			t.Errorf("%s", key)
+		}
+		return nil
+	})
+}
+
+// meanwhile lets others act before a pack is read.
+type meanwhile struct {
+	objstore.Store
+	act func()
+}
+
+func (m *meanwhile) Get(ctx context.Context, key string, off, n int64) (objstore.Object, error) {
+	if strings.Contains(key, "/p") {
+		m.act()
+	}
+	return m.Store.Get(ctx, key, off, n)
 }
 
 // far is an engine that takes its time.

@@ -95,9 +95,21 @@ func (p *Snapshot) Locate(ctx context.Context, d digest.Digest) (pack.Location, 
 	return p.locate(ctx, state, d)
 }
 
-// chunk reads a chunk to where place says, which is asked when its size is known;
-// again, if it turns out to be elsewhere.
+// chunk reads a chunk to where place says, which is asked when its size is known. That one of
+// a snapshot which was removed is not there says nothing of the chunk.
 func (p *Snapshot) chunk(ctx context.Context, d digest.Digest, place func(size int) ([]byte, error)) ([]byte, error) {
+	raw, err := p.seek(ctx, d, place)
+	if !p.listed || !errors.Is(err, repo.ErrChunkMissing) {
+		return raw, err
+	}
+	if gone := p.removed(p.opt.Seen(), "chunk "+d.String()); gone != nil { // the state is new
+		return nil, gone
+	}
+	return nil, err
+}
+
+// seek reads a chunk; again, if it turns out to be elsewhere.
+func (p *Snapshot) seek(ctx context.Context, d digest.Digest, place func(size int) ([]byte, error)) ([]byte, error) {
 	var before pack.Location
 	state, fresh, which := p.opt.Seen(), false, lookup.Gone
 	for {

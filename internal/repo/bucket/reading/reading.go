@@ -76,6 +76,8 @@ type Snapshot struct {
 	where chunkMap
 	small small
 	ahead *ahead
+
+	listed bool // it was in the state when it was opened, and not only in the past
 }
 
 var (
@@ -95,6 +97,7 @@ func Open(ctx context.Context, n names.Snapshot, rec catalog.Snapshot, o Options
 	if p.m, err = rec.ParseManifest(n); err != nil {
 		return nil, err
 	}
+	p.listed = p.removed(o.Seen(), "") == nil
 	p.ctx, p.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.where.init()
 	p.small.init()
@@ -128,12 +131,17 @@ func (p *Snapshot) lost(ctx context.Context, what string, err error) error {
 	if rerr != nil {
 		return errors.Join(fmt.Errorf("%s in %s: %w", what, p.name, rerr), err)
 	}
-	now, ok, rerr := catalog.Get[catalog.Snapshot](state, catalog.SnapshotKey(p.name))
-	switch {
-	case rerr != nil:
-		return rerr
-	case !ok || now.Session != p.rec.Session:
-		return fmt.Errorf("%s in %s: the snapshot was removed, or stored anew, since it was opened: %w", what, p.name, repo.ErrNotFound)
+	if gone := p.removed(state, what); gone != nil {
+		return gone
 	}
 	return p.corrupt(what, err)
+}
+
+// removed fails where a state does not have the snapshot any more.
+func (p *Snapshot) removed(state catalog.Reader, what string) error {
+	now, ok, err := catalog.Get[catalog.Snapshot](state, catalog.SnapshotKey(p.name))
+	if err == nil && (!ok || now.Session != p.rec.Session) {
+		err = fmt.Errorf("%s in %s: the snapshot was removed, or stored anew, since it was opened: %w", what, p.name, repo.ErrNotFound)
+	}
+	return err
 }

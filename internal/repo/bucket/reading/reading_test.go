@@ -365,6 +365,29 @@ func TestChunksThatAreNowhereAreMissing(t *testing.T) {
 	}
 }
 
+// Who reads a snapshot for so long that others have removed it and what it needs must not take
+// that for damage.
+func TestChunksOfARemovedSnapshotAreNotMissing(t *testing.T) {
+	for _, announced := range []bool{false, true} {
+		w := build(t, 100)
+		p := w.open(0)
+		w.now = maps.Clone(w.now)
+		delete(w.now, catalog.SnapshotKey(snapshot))
+		c := w.chunks[0]
+		w.remove(c.at.Pack.Key())
+		if announced {
+			p.Prefetch(w.digests())
+		}
+		_, err := p.ReadChunk(t.Context(), c.d, nil)
+		if !errors.Is(err, repo.ErrNotFound) || errors.Is(err, repo.ErrChunkMissing) || !strings.Contains(err.Error(), "was removed") {
+			t.Errorf("%v", err)
+		}
+		if _, err := w.open(0).ReadChunk(t.Context(), c.d, nil); !errors.Is(err, repo.ErrChunkMissing) { // it is of the past
+			t.Errorf("one that was removed before it was opened: %v", err)
+		}
+	}
+}
+
 func TestACutPackIsDamage(t *testing.T) {
 	w := build(t, 200)
 	id := pack.ID{Session: 7, Number: 1}
