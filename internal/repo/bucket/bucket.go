@@ -121,6 +121,7 @@ type Repository struct {
 
 	indexes *lookup.Indexes
 	moves   *lookup.Moves
+	listed  listed
 }
 
 // movesMost bounds the lists of moved chunks in memory, in bytes.

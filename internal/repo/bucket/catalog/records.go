@@ -250,8 +250,11 @@ const LeasePrefix = "lease/"
 // MarkerKey says that there is a repository.
 const MarkerKey = "holdfast.json"
 
+// SessionsDir begins the keys of all that sessions wrote but their leases.
+const SessionsDir = "s/"
+
 // SessionDir is what all keys of a session begin with.
-func SessionDir(n Number) string { return "s/" + n.String() + "/" }
+func SessionDir(n Number) string { return SessionsDir + n.String() + "/" }
 
 // IndexKey is the key of an index.
 func IndexKey(n Number, i uint32) string { return fmt.Sprintf("%si%08x", SessionDir(n), i) }
