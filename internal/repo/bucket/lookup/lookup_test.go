@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,26 +18,9 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/mem"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog/catalogtest"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/lookup"
 )
-
-// state is what the log says.
-type state map[string]string
-
-func (s state) Get(key string) ([]byte, bool) {
-	v, ok := s[key]
-	return []byte(v), ok
-}
-
-func (s state) Scan(prefix string) iter.Seq2[string, []byte] {
-	return func(yield func(string, []byte) bool) {
-		for _, key := range slices.Sorted(maps.Keys(s)) {
-			if strings.HasPrefix(key, prefix) && !yield(key, []byte(s[key])) {
-				return
-			}
-		}
-	}
-}
 
 // bucket counts what is read of it.
 type bucket struct {
@@ -79,7 +60,7 @@ func place(session, i int) pack.Location {
 }
 
 // put stores the index of a session with n chunks.
-func put(t *testing.T, b *bucket, st state, session, n int) (key string) {
+func put(t *testing.T, b *bucket, st catalogtest.State, session, n int) (key string) {
 	t.Helper()
 	var list []packindex.Entry
 	for i := range n {
@@ -119,7 +100,7 @@ func read(t *testing.T, b *bucket, key string) []byte {
 	return all
 }
 
-func at(t *testing.T, x *lookup.Indexes, st state) *lookup.View {
+func at(t *testing.T, x *lookup.Indexes, st catalogtest.State) *lookup.View {
 	t.Helper()
 	v, err := x.At(st)
 	if err != nil {
@@ -138,7 +119,7 @@ func find(t *testing.T, v *lookup.View, d digest.Digest) (pack.Location, bool) {
 }
 
 func TestChunksAreFoundWithOneRequestAndOthersWithNone(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	put(t, b, st, 1, 3000)
 	put(t, b, st, 2, 50)
 	x := lookup.New(b, lookup.Options{})
@@ -185,7 +166,7 @@ func TestChunksAreFoundWithOneRequestAndOthersWithNone(t *testing.T) {
 }
 
 func TestIndexesInWhichMuchIsFoundAreReadInLargerPieces(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	put(t, b, st, 1, 20_000) // 79 blocks
 	v := at(t, lookup.New(b, lookup.Options{}), st)
 	for i := range 20_000 {
@@ -199,7 +180,7 @@ func TestIndexesInWhichMuchIsFoundAreReadInLargerPieces(t *testing.T) {
 }
 
 func TestPacksThatMayNotBeUsedAreNotFound(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	put(t, b, st, 1, 500)
 	id := func(i int) string { return place(1, i).Pack.String() }
 	st["dead/00000000000000aa"] = fmt.Sprintf(`{"packs":[%q]}`, id(100))
@@ -215,7 +196,7 @@ func TestPacksThatMayNotBeUsedAreNotFound(t *testing.T) {
 }
 
 func TestDamagedChunksAreWhereTheLogSays(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	put(t, b, st, 1, 500)
 	st[catalog.BadKey(name(1, 1))] = `{}`
 	st[catalog.BadKey(name(1, 2))] = `{"pack":"000000000000000200000000","off":5,"len":6}`
@@ -234,7 +215,7 @@ func TestDamagedChunksAreWhereTheLogSays(t *testing.T) {
 }
 
 func TestOldIndexesForWhichThereIsNoRoomAreLeftOut(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	for s := 1; s <= 5; s++ {
 		put(t, b, st, s, 1000) // heads of 3,148 bytes
 	}
@@ -247,7 +228,7 @@ func TestOldIndexesForWhichThereIsNoRoomAreLeftOut(t *testing.T) {
 }
 
 func TestMergedIndexesCountAsTheNewestOfTheirSessions(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	put(t, b, st, 1, 1000)
 	put(t, b, st, 2, 1000)
 	key := catalog.RunKey(1, 0)
@@ -269,7 +250,7 @@ func TestDamagedIndexesHaveNothing(t *testing.T) {
 			return b
 		},
 	} {
-		b, st := newBucket(), state{}
+		b, st := newBucket(), catalogtest.State{}
 		key := put(t, b, st, 1, 500)
 		put(t, b, st, 2, 500)
 		overwrite(t, b, key, spoil(read(t, b, key)))
@@ -297,7 +278,7 @@ func TestDamagedIndexesHaveNothing(t *testing.T) {
 }
 
 func TestIndexesThatWereMergedMeanwhileHaveNothing(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	key := put(t, b, st, 1, 500)
 	v := at(t, lookup.New(b, lookup.Options{Warn: func(err error) { t.Error(err) }}), st)
 	find(t, v, name(9, 9)) // the head is here
@@ -316,7 +297,7 @@ func TestIndexesThatWereMergedMeanwhileHaveNothing(t *testing.T) {
 }
 
 func TestWhatCannotBeReadIsAnErrorAndAskedForAgain(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	put(t, b, st, 1, 500)
 	v := at(t, lookup.New(b, lookup.Options{}), st)
 	for _, d := range []digest.Digest{name(9, 9), name(1, 1)} { // a head, a block
@@ -339,7 +320,7 @@ func TestWhatCannotBeReadIsAnErrorAndAskedForAgain(t *testing.T) {
 }
 
 func TestManyAskAtOnce(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	for s := 1; s <= 5; s++ {
 		put(t, b, st, s, 1000)
 	}
@@ -360,7 +341,7 @@ func TestManyAskAtOnce(t *testing.T) {
 }
 
 func TestRecordsThatAreNoneAreTold(t *testing.T) {
-	for _, st := range []state{
+	for _, st := range []catalogtest.State{
 		{"run/x": `{}`},
 		{"run/0000000000000001/zz": `{}`},
 		{"run/0000000000000001/00000000": `7`},

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog/catalogtest"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/lookup"
 )
 
@@ -18,7 +19,7 @@ func id(session int) pack.ID { return pack.ID{Session: uint64(session)} }
 
 // move stores that the chunks at these offsets of a pack moved to the same of
 // another.
-func move(t *testing.T, b *bucket, st state, from, to int, void bool, offs ...uint32) {
+func move(t *testing.T, b *bucket, st catalogtest.State, from, to int, void bool, offs ...uint32) {
 	t.Helper()
 	out := bytes.NewBufferString("before it")
 	w := moves.NewWriter(out)
@@ -37,7 +38,7 @@ func move(t *testing.T, b *bucket, st state, from, to int, void bool, offs ...ui
 }
 
 func TestMovesAreFollowed(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	move(t, b, st, 1, 2, true, 10, 20)
 	move(t, b, st, 2, 3, true, 11)
 	move(t, b, st, 3, 4, false, 12)
@@ -68,7 +69,7 @@ func TestMovesAreFollowed(t *testing.T) {
 }
 
 func TestListsOfMovesThatCannotBeReadAreTold(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	move(t, b, st, 1, 2, true, 10)
 	from := pack.Location{Pack: id(1), Off: 10, Len: 5}
 	m := lookup.NewMoves(b, 1<<20)
@@ -107,7 +108,7 @@ func TestListsOfMovesThatCannotBeReadAreTold(t *testing.T) {
 }
 
 func TestMovesInACircleEnd(t *testing.T) {
-	b, st := newBucket(), state{}
+	b, st := newBucket(), catalogtest.State{}
 	var out bytes.Buffer
 	w := moves.NewWriter(&out)
 	if err := w.Add(moves.Place{Pack: id(5)}, moves.Place{Pack: id(5)}); err != nil {

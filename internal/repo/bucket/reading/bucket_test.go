@@ -6,11 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +26,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore/mem"
 	"github.com/holdfast-backup/holdfast/internal/pagebuf"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog/catalogtest"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/lookup"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/reading"
 )
@@ -40,24 +39,6 @@ const (
 )
 
 var snapshot = names.Snapshot{Group: names.Group{Type: names.VM, ID: "100"}, Time: 1_700_000_000}
-
-// state is what the log says.
-type state map[string]string
-
-func (s state) Get(key string) ([]byte, bool) {
-	v, ok := s[key]
-	return []byte(v), ok
-}
-
-func (s state) Scan(prefix string) iter.Seq2[string, []byte] {
-	return func(yield func(string, []byte) bool) {
-		for _, key := range slices.Sorted(maps.Keys(s)) {
-			if strings.HasPrefix(key, prefix) && !yield(key, []byte(s[key])) {
-				return
-			}
-		}
-	}
-}
 
 // chunk is one that was stored.
 type chunk struct {
@@ -74,14 +55,14 @@ type world struct {
 	rec    catalog.Snapshot
 
 	mu        sync.Mutex
-	seen, now state
+	seen, now catalogtest.State
 	refreshed int
 }
 
 // build stores a snapshot of n chunks of random lengths, in packs of 1 MiB.
 func build(t testing.TB, n int) *world {
 	t.Helper()
-	w := &world{t: t, store: &far{Store: mem.New(time.Now, false)}, seen: state{}, now: state{}}
+	w := &world{t: t, store: &far{Store: mem.New(time.Now, false)}, seen: catalogtest.State{}, now: catalogtest.State{}}
 	t.Cleanup(func() { // when all snapshots are closed
 		if w.store.open != 0 {
 			t.Errorf("%d objects are still open", w.store.open)
@@ -178,18 +159,18 @@ func (w *world) object(sizes map[pack.ID]uint32) {
 
 // record puts the snapshot's record into the state.
 func (w *world) record() {
-	tx := &tx{state{}}
+	tx := &tx{catalogtest.State{}}
 	if err := catalog.Set(tx, catalog.SnapshotKey(snapshot), w.rec); err != nil {
 		w.t.Fatal(err)
 	}
-	maps.Copy(w.seen, tx.state)
-	maps.Copy(w.now, tx.state)
+	maps.Copy(w.seen, tx.State)
+	maps.Copy(w.now, tx.State)
 }
 
-type tx struct{ state }
+type tx struct{ catalogtest.State }
 
-func (t *tx) Set(key string, value []byte) { t.state[key] = string(value) }
-func (t *tx) Delete(key string)            { delete(t.state, key) }
+func (t *tx) Set(key string, value []byte) { t.State[key] = string(value) }
+func (t *tx) Delete(key string)            { delete(t.State, key) }
 func (t *tx) Seq() uint64                  { return 1 }
 
 func (w *world) put(key string, content []byte) {

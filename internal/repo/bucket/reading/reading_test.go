@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog"
+	"github.com/holdfast-backup/holdfast/internal/repo/bucket/catalog/catalogtest"
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket/reading"
 	"github.com/holdfast-backup/holdfast/internal/repo/spool"
 )
@@ -141,7 +142,7 @@ func TestAnObjectThatIsGoneIsDamageOrARemovedSnapshot(t *testing.T) {
 		t.Errorf("the snapshot is listed: %v", err)
 	}
 	w.mu.Lock()
-	w.now = state{}
+	w.now = catalogtest.State{}
 	w.mu.Unlock()
 	if _, _, err := w.open(0).OpenFixed(image); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("the snapshot was removed: %v", err)
