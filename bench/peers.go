@@ -4,12 +4,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"strconv"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
+	"github.com/holdfast-backup/holdfast/bench/peers"
 )
 
 func restic() *tool {
@@ -25,9 +23,9 @@ func restic() *tool {
 		setup:    func(s *site) []measure.Command { return []measure.Command{s.command(env(s), "--quiet", "init")} },
 		backup:   func(s *site) measure.Command { return s.command(env(s), "--quiet", "backup", s.path("src")) },
 		restored: func(s *site) string { return s.path("out", "disk.img") },
-		restore:  func(s *site) measure.Command { return synced(restore(s, "--sparse"), s.path("out", "disk.img")) },
+		restore:  func(s *site) measure.Command { return restore(s, "--sparse").Synced(s.path("out", "disk.img")) },
 		inPlace: func(s *site) measure.Command {
-			return synced(restore(s, "--overwrite", "always"), s.path("out", "disk.img"))
+			return restore(s, "--overwrite", "always").Synced(s.path("out", "disk.img"))
 		},
 		verify: func(s *site) measure.Command { return s.command(env(s), "--quiet", "check", "--read-data") },
 	}
@@ -61,19 +59,14 @@ func borgWith(name, about string, how ...string) *tool {
 		restore: func(s *site) measure.Command {
 			c := s.command(env(s), "extract", "--sparse", archive(s))
 			c.Dir = s.out()
-			return synced(c, s.path("out", "src", "disk.img"))
+			return c.Synced(s.path("out", "src", "disk.img"))
 		},
 		verify: func(s *site) measure.Command { return s.command(env(s), "check", "--verify-data") },
 	}
 }
 
 func kopia() *tool {
-	env := func(s *site) []string {
-		return []string{
-			"KOPIA_PASSWORD=bench", "KOPIA_CONFIG_PATH=" + s.path("kopia.config"), "KOPIA_CHECK_FOR_UPDATES=false",
-			"KOPIA_CACHE_DIRECTORY=" + s.path("cache"), "KOPIA_LOG_DIR=" + s.path("log"),
-		}
-	}
+	env := func(s *site) []string { return peers.KopiaEnv(s.path()) }
 	return &tool{
 		name: "kopia", program: "kopia", dedup: true, rounds: 1,
 		about: "zstd-fastest, always encrypted; no maintenance while measured; restore sparse; one round, as it is the slowest",
@@ -87,29 +80,14 @@ func kopia() *tool {
 		backup: func(s *site) measure.Command {
 			return s.command(env(s), "snapshot", "create", "--no-progress", s.path("src"))
 		},
-		prepare: func(ctx context.Context, s *site) error {
-			out, _, err := s.command(env(s), "snapshot", "list", "--json", s.path("src")).Run(ctx)
-			if err != nil {
-				return err
-			}
-			var list []struct {
-				RootEntry struct {
-					Obj string `json:"obj"`
-				} `json:"rootEntry"`
-			}
-			if err := json.Unmarshal(out, &list); err != nil {
-				return fmt.Errorf("kopia snapshot list: %w", err)
-			}
-			if len(list) == 0 {
-				return errors.New("kopia snapshot list: no snapshot")
-			}
-			s.chosen = list[len(list)-1].RootEntry.Obj
-			return nil
+		prepare: func(ctx context.Context, s *site) (err error) {
+			s.chosen, err = peers.KopiaNewest(ctx, s.command(env(s), "snapshot", "list", "--json", s.path("src")))
+			return err
 		},
 		restored: func(s *site) string { return s.path("out", "disk.img") },
 		restore: func(s *site) measure.Command {
 			c := s.command(env(s), "snapshot", "restore", "--no-progress", "--write-sparse-files", s.chosen, s.out())
-			return synced(c, s.path("out", "disk.img"))
+			return c.Synced(s.path("out", "disk.img"))
 		},
 		verify: func(s *site) measure.Command {
 			return s.command(env(s), "snapshot", "verify", "--no-progress", "--verify-files-percent=100")
@@ -125,15 +103,9 @@ func qemuImg() *tool {
 		},
 		restored: func(s *site) string { return s.out() },
 		restore: func(s *site) measure.Command {
-			return synced(s.command(nil, "convert", "-f", "qcow2", "-O", "raw", "-m", "8", "-W", s.repo(), s.out()), s.out())
+			return s.command(nil, "convert", "-f", "qcow2", "-O", "raw", "-m", "8", "-W", s.repo(), s.out()).Synced(s.out())
 		},
 	}
-}
-
-// synced ends a restore with the data on the disk, as Holdfast's does by itself.
-func synced(c measure.Command, file string) measure.Command {
-	c.Args = append([]string{"sh", "-c", `"$@" && sync "$0"`, file}, c.Args...)
-	return c
 }
 
 // cp copies the image and waits for the disk: no backup program, but the floor

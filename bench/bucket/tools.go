@@ -4,14 +4,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-backup/holdfast/bench/measure"
+	"github.com/holdfast-backup/holdfast/bench/peers"
 )
 
 // tool is a program under test.
@@ -79,32 +77,27 @@ func holdfast(program string) *tool {
 	}
 }
 
-func restic(peers string) *tool {
+func restic(dir string) *tool {
 	env := func(s *site) []string {
 		return []string{
 			"RESTIC_REPOSITORY=s3:http://" + s.proxy.addr() + "/" + bucket + "/repo", "RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + s.path("cache"),
 		}
 	}
 	return &tool{
-		name: "restic", program: filepath.Join(peers, "restic"), about: "defaults: zstd, always encrypted, five connections; restore --sparse",
+		name: "restic", program: filepath.Join(dir, "restic"), about: "defaults: zstd, always encrypted, five connections; restore --sparse",
 		setup:  func(s *site) []measure.Command { return []measure.Command{s.command(env(s), "--quiet", "init")} },
 		backup: func(s *site) measure.Command { return s.command(env(s), "--quiet", "backup", s.path("src")) },
 		restore: func(s *site) measure.Command {
-			return synced(s.command(env(s), "--quiet", "restore", "latest:"+s.path("src"), "--target", s.out(), "--sparse"), s.path("out", "disk.img"))
+			return s.command(env(s), "--quiet", "restore", "latest:"+s.path("src"), "--target", s.out(), "--sparse").Synced(s.path("out", "disk.img"))
 		},
 		restored: func(s *site) string { return s.path("out", "disk.img") },
 	}
 }
 
-func kopia(peers string) *tool {
-	env := func(s *site) []string {
-		return []string{
-			"KOPIA_PASSWORD=bench", "KOPIA_CONFIG_PATH=" + s.path("kopia.config"), "KOPIA_CHECK_FOR_UPDATES=false",
-			"KOPIA_CACHE_DIRECTORY=" + s.path("cache"), "KOPIA_LOG_DIR=" + s.path("log"),
-		}
-	}
+func kopia(dir string) *tool {
+	env := func(s *site) []string { return peers.KopiaEnv(s.path()) }
 	return &tool{
-		name: "kopia", program: filepath.Join(peers, "kopia"), about: "zstd-fastest, always encrypted; no maintenance while measured; restore sparse",
+		name: "kopia", program: filepath.Join(dir, "kopia"), about: "zstd-fastest, always encrypted; no maintenance while measured; restore sparse",
 		setup: func(s *site) []measure.Command {
 			return []measure.Command{
 				s.command(env(s), "repository", "create", "s3", "--bucket", bucket, "--prefix", "repo/", "--endpoint", s.proxy.addr(), "--disable-tls",
@@ -116,34 +109,13 @@ func kopia(peers string) *tool {
 		backup: func(s *site) measure.Command {
 			return s.command(env(s), "snapshot", "create", "--no-progress", s.path("src"))
 		},
-		prepare: func(ctx context.Context, s *site) error {
-			out, _, err := s.command(env(s), "snapshot", "list", "--json", s.path("src")).Run(ctx)
-			if err != nil {
-				return err
-			}
-			var list []struct {
-				RootEntry struct {
-					Obj string `json:"obj"`
-				} `json:"rootEntry"`
-			}
-			if err := json.Unmarshal(out, &list); err != nil {
-				return fmt.Errorf("kopia snapshot list: %w", err)
-			}
-			if len(list) == 0 {
-				return errors.New("kopia snapshot list: no snapshot")
-			}
-			s.chosen = list[len(list)-1].RootEntry.Obj
-			return nil
+		prepare: func(ctx context.Context, s *site) (err error) {
+			s.chosen, err = peers.KopiaNewest(ctx, s.command(env(s), "snapshot", "list", "--json", s.path("src")))
+			return err
 		},
 		restore: func(s *site) measure.Command {
-			return synced(s.command(env(s), "snapshot", "restore", "--no-progress", "--write-sparse-files", s.chosen, s.out()), s.path("out", "disk.img"))
+			return s.command(env(s), "snapshot", "restore", "--no-progress", "--write-sparse-files", s.chosen, s.out()).Synced(s.path("out", "disk.img"))
 		},
 		restored: func(s *site) string { return s.path("out", "disk.img") },
 	}
-}
-
-// synced ends a restore with the data on the disk, as Holdfast's does by itself.
-func synced(c measure.Command, file string) measure.Command {
-	c.Args = append([]string{"sh", "-c", `"$@" && sync "$0"`, file}, c.Args...)
-	return c
 }

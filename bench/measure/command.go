@@ -51,6 +51,12 @@ func (c Command) Run(ctx context.Context) (out []byte, used Cost, err error) {
 	return stdout.Bytes(), used, err
 }
 
+// Synced is the command and then a file's way to the disk, as Holdfast sees to by itself.
+func (c Command) Synced(file string) Command {
+	c.Args = append([]string{"sh", "-c", `"$@" && sync "$0"`, file}, c.Args...)
+	return c
+}
+
 // tail is the end of what a program said.
 func tail(b []byte) string {
 	return string(b[max(0, len(b)-600):])
