@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/repo/bucket"
 	"github.com/holdfast-backup/holdfast/internal/repo/remote"
 	"github.com/holdfast-backup/holdfast/internal/secret"
+	"github.com/holdfast-backup/holdfast/internal/server/buckets"
 	"github.com/holdfast-backup/holdfast/internal/ui"
 )
 
@@ -174,6 +175,8 @@ func hintFor(err error, command string) string {
 		return "another operation works there: wait until it is done and try again"
 	case errors.Is(err, access.ErrUnknown):
 		return "'holdfast server user list', 'server token list' and 'server acl list' show what there is"
+	case errors.Is(err, buckets.ErrMissing):
+		return "'holdfast server s3-client list' shows what there is"
 	case errors.Is(err, objstore.ErrBucket):
 		return "check the bucket's name, the endpoint and the region; buckets are made with the provider's own tools"
 	case errors.Is(err, objstore.ErrDenied):

@@ -156,7 +156,7 @@ func Find(conf confdir.Dir, id string) (Client, error) {
 	}
 	sec := f.Find(id)
 	if sec == nil || sec.Type != sectionType {
-		return Client{}, named(id, errMissing)
+		return Client{}, named(id, ErrMissing)
 	}
 	c, err := clientOf(sec)
 	if err != nil {
@@ -177,8 +177,8 @@ func load(conf confdir.Dir) (*sectionconfig.File, confdir.Digest, error) {
 	return f, confdir.DigestOf(text), nil
 }
 
-// errMissing is a name of which the file says nothing.
-var errMissing = fmt.Errorf("%w in %s", repo.ErrNotFound, confdir.S3.Name)
+// ErrMissing is a name of which the file says nothing.
+var ErrMissing = fmt.Errorf("%w in %s", repo.ErrNotFound, confdir.S3.Name)
 
 func named(id string, err error) error { return fmt.Errorf("object store %q: %w", id, err) }
 

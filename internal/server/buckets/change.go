@@ -22,7 +22,7 @@ func Set(ctx context.Context, conf confdir.Dir, id, digest string, add bool, v p
 		case add && sec != nil:
 			return repo.ErrExists
 		case !add && (sec == nil || sec.Type != sectionType):
-			return errMissing
+			return ErrMissing
 		case add:
 			sec, _ = f.Add(sectionType, id)
 		}
@@ -68,7 +68,7 @@ func Remove(ctx context.Context, conf confdir.Dir, id, digest string) error {
 	}
 	return conf.ChangeSections(ctx, confdir.S3, digest, func(f *sectionconfig.File) error {
 		if sec := f.Find(id); sec == nil || sec.Type != sectionType || !f.Remove(id) {
-			return named(id, errMissing)
+			return named(id, ErrMissing)
 		}
 		return nil
 	})

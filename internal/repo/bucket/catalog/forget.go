@@ -93,7 +93,7 @@ func DeleteNamespace(tx Tx, ns names.Namespace, withGroups bool) error {
 			return err
 		}
 		if len(groups) > 0 && !withGroups {
-			return fmt.Errorf("%s holds %d backup groups, %s among them", n, len(groups), groups[0])
+			return fmt.Errorf("namespace %s holds %d backup groups, %s among them", n, len(groups), groups[0])
 		}
 		for _, g := range groups {
 			res, err := ForgetGroup(tx, n, g)
