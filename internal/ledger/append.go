@@ -74,13 +74,15 @@ func (l *Ledger) create(ctx context.Context, n uint64, body []byte) (made bool, 
 		case errors.Is(err, objstore.ErrPrecondition):
 			// Even the first request may have met itself, if the network doubled it.
 			there, err := l.is(ctx, n, body)
-			if errors.Is(err, objstore.ErrNotFound) {
-				err = errGone // it was trimmed meanwhile
+			if err == nil {
+				return there, nil
 			}
-			if err != nil {
+			if !errors.Is(err, objstore.ErrNotFound) {
 				return false, l.unknown(n, err)
 			}
-			return there, nil
+			// Somebody's request that came to nothing was in the way, or it was trimmed
+			// meanwhile: then the confirmation says so.
+			sent, err = true, errThere
 		case answered && !sent:
 			return false, fmt.Errorf("entry %d of the log of %s could not be stored, nothing was changed: %w", n, l.s.Location(), err)
 		case !busy && !answered:
@@ -100,6 +102,10 @@ func (l *Ledger) create(ctx context.Context, n uint64, body []byte) (made bool, 
 	}
 	return false, fmt.Errorf("entry %d of the log of %s could not be stored, nothing was changed: %w", n, l.s.Location(), err)
 }
+
+// errThere is a store that contradicts itself.
+var errThere = errors.New("the store says that the object is there, and that it is not; " +
+	"if that stays so, a crash of the engine has left what only its own tools remove")
 
 // outcome reports whether an error of a Put says that nothing was done: for now, or as an answer.
 func outcome(err error) (busy, answered bool) {

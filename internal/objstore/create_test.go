@@ -30,3 +30,23 @@ func TestAnObjectOfOnesOwnIsCreatedThoughTheNetworkDoublesRequests(t *testing.T)
 		t.Errorf("another body: %v", err)
 	}
 }
+
+// confused is an engine that takes every key for one that has an object.
+type confused struct{ objstore.Store }
+
+func (c confused) Put(ctx context.Context, key string, body objstore.Body, o objstore.PutOptions) (objstore.Info, error) {
+	if o.If.Absent() {
+		return objstore.Info{}, objstore.ErrPrecondition
+	}
+	return c.Store.Put(ctx, key, body, o)
+}
+
+func TestAnObjectOfOnesOwnIsCreatedWhereTheEngineOnlyThinksThatThereIsOne(t *testing.T) {
+	s := confused{mem.New(time.Now, false)}
+	if err := objstore.Create(t.Context(), s, "a", strings.NewReader("mine"), objstore.Retention{}); err != nil {
+		t.Fatal(err)
+	}
+	if b, _, err := objstore.ReadAll(t.Context(), s, "a", 100); err != nil || string(b) != "mine" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
