@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
 
@@ -69,7 +70,7 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 	if err != nil {
 		return err
 	}
-	w, err := ses.CreateFixed(imageName, int64(len(img)), rotChunk)
+	w, err := ses.CreateFixed(contract.ImageName, int64(len(img)), rotChunk)
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,7 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 	if err != nil {
 		return err
 	}
-	size, treeSum, err := c.tree(ses, treeOf(img, conf))
+	size, treeSum, err := c.tree(ses, content{Image: img, Conf: conf}.Tree())
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 	if err != nil {
 		return err
 	}
-	if err := ses.PutBlob(ctx, confName, raw); err != nil {
+	if err := ses.PutBlob(ctx, contract.ConfName, raw); err != nil {
 		return err
 	}
 	mode := manifest.ModeNone
@@ -107,9 +108,9 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 	}
 	m := manifest.New(n)
 	err = errors.Join(
-		m.Add(manifest.File{Filename: imageName.String(), CryptMode: mode, Size: uint64(len(img)), Csum: sum}),
-		m.Add(manifest.File{Filename: treeName.String(), CryptMode: mode, Size: size, Csum: treeSum}),
-		m.Add(manifest.File{Filename: confName.String(), CryptMode: mode, Size: uint64(len(raw)), Csum: digest.Of(raw)}))
+		m.Add(manifest.File{Filename: contract.ImageName.String(), CryptMode: mode, Size: uint64(len(img)), Csum: sum}),
+		m.Add(manifest.File{Filename: contract.TreeName.String(), CryptMode: mode, Size: size, Csum: treeSum}),
+		m.Add(manifest.File{Filename: contract.ConfName.String(), CryptMode: mode, Size: uint64(len(raw)), Csum: digest.Of(raw)}))
 	if err == nil && c.key != nil {
 		err = m.Sign(c.key)
 	}
@@ -121,7 +122,7 @@ func (c *rotClient) backup(s *datastore.Store, n names.Snapshot, img, conf []byt
 
 // tree stores the dynamic archive in two chunks.
 func (c *rotClient) tree(ses repo.Session, tree []byte) (size uint64, sum digest.Digest, err error) {
-	w, err := ses.CreateDynamic(treeName)
+	w, err := ses.CreateDynamic(contract.TreeName)
 	if err != nil {
 		return 0, sum, err
 	}
@@ -154,7 +155,7 @@ func (c *rotClient) restore(s *datastore.Store, n names.Snapshot) (got content, 
 			return got, err
 		}
 	}
-	x, closer, err := snap.OpenFixed(imageName)
+	x, closer, err := snap.OpenFixed(contract.ImageName)
 	if err != nil {
 		return got, err
 	}
@@ -168,30 +169,30 @@ func (c *rotClient) restore(s *datastore.Store, n names.Snapshot) (got content, 
 		if err != nil {
 			return got, err
 		}
-		before := len(got.img)
-		if got.img, err = c.dec.Append(got.img, raw, rotChunk); err != nil {
+		before := len(got.Image)
+		if got.Image, err = c.dec.Append(got.Image, raw, rotChunk); err != nil {
 			return got, err
 		}
-		if start, end := x.Bounds(i); int64(len(got.img)-before) != end-start || c.name(got.img[before:]) != d {
+		if start, end := x.Bounds(i); int64(len(got.Image)-before) != end-start || c.name(got.Image[before:]) != d {
 			return got, fmt.Errorf("chunk %d has the wrong content", i)
 		}
 	}
-	raw, err := snap.Blob(confName)
+	raw, err := snap.Blob(contract.ConfName)
 	if err != nil {
 		return got, err
 	}
-	if got.conf, err = c.dec.Append(nil, raw, 1<<20); err != nil {
+	if got.Conf, err = c.dec.Append(nil, raw, 1<<20); err != nil {
 		return got, err
 	}
 	tree, err := c.restoreTree(snap)
-	if err == nil && !bytes.Equal(tree, treeOf(got.img, got.conf)) {
+	if err == nil && !bytes.Equal(tree, got.Tree()) {
 		err = errWrong
 	}
 	return got, err
 }
 
 func (c *rotClient) restoreTree(snap repo.Snapshot) (tree []byte, err error) {
-	x, closer, err := snap.OpenDynamic(treeName)
+	x, closer, err := snap.OpenDynamic(contract.TreeName)
 	if err != nil {
 		return nil, err
 	}
@@ -224,18 +225,18 @@ func newRotStore(t *testing.T) *rotStore {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, id := range []string{"100", "200"} {
 		cl := newRotClient(t, map[string]*chunkcrypt.Key{"200": key}[id])
-		c := content{img: make([]byte, 3*rotChunk+100), conf: []byte(strings.Repeat("memory: 1024\n", 9))}
-		fill(rng, c.img)
-		copy(c.img[rotChunk:], bytes.Repeat([]byte("text "), rotChunk/5)) // one that compresses
+		c := content{Image: make([]byte, 3*rotChunk+100), Conf: []byte(strings.Repeat("memory: 1024\n", 9))}
+		contract.Fill(rng, c.Image)
+		copy(c.Image[rotChunk:], bytes.Repeat([]byte("text "), rotChunk/5)) // one that compresses
 		for range 2 {
 			n := snapshotAt(id, r.disk.Now())
-			if err := cl.backup(s, n, c.img, c.conf); err != nil {
+			if err := cl.backup(s, n, c.Image, c.Conf); err != nil {
 				t.Fatal(err)
 			}
 			r.content[n] = c
 			r.disk.Advance(time.Hour)
-			c = content{bytes.Clone(c.img), append([]byte("name: x\n"), c.conf...)}
-			fill(rng, c.img[2*rotChunk:])
+			c = content{Image: bytes.Clone(c.Image), Conf: append([]byte("name: x\n"), c.Conf...)}
+			contract.Fill(rng, c.Image[2*rotChunk:])
 		}
 	}
 	if _, err := s.GC(t.Context(), repo.GCOptions{SkipAtimeCheck: true}); err != nil {
@@ -446,7 +447,7 @@ func (r *rotStore) try(t *tester, clients map[string]*rotClient, rot rot) (v ver
 			return v, err
 		case err != nil:
 			v.restore = true
-		case !bytes.Equal(got.img, want.img) || !bytes.Equal(got.conf, want.conf):
+		case !bytes.Equal(got.Image, want.Image) || !bytes.Equal(got.Conf, want.Conf):
 			return v, errWrong
 		}
 	}

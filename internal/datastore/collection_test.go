@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
@@ -169,7 +170,7 @@ func TestCollectionRefusesAFileSystemThatDropsAccessTimes(t *testing.T) {
 
 func TestDamagedChunksStayAsLongAsTheyAreAllThereIs(t *testing.T) {
 	r := newRace(t)
-	d := digest.Of(r.w.must[r.cast.base].img[:chunkSize])
+	d := digest.Of(r.w.must[r.cast.base].Image[:contract.ChunkSize])
 	s := r.plain()
 	damage := func() {
 		if err := r.w.disk.Corrupt(names.ChunkPath(d), func(b []byte) []byte { b[50] ^= 1; return b }); err != nil {
@@ -219,7 +220,7 @@ func TestDamagedChunksStayAsLongAsTheyAreAllThereIs(t *testing.T) {
 
 func TestOnlyStaleTemporaryChunksAreCleared(t *testing.T) {
 	r := newRace(t)
-	d := digest.Of(r.cast.orphan[:chunkSize])
+	d := digest.Of(r.cast.orphan[:contract.ChunkSize])
 	temp := func(n string) string {
 		name := names.ChunkPath(d) + ".tmp_" + n
 		f, err := r.w.disk.Create(name, 0o644)

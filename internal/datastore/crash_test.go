@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
@@ -242,7 +243,7 @@ var operations = []operation{
 			return nil
 		}
 		c := w.must[n]
-		return func(s *datastore.Store) error { return t.mend(context.Background(), s, n, c.img, c.conf) }
+		return func(s *datastore.Store) error { return t.mend(context.Background(), s, n, c.Image, c.Conf) }
 	}},
 	{"move", func(_ *tester, w *world, rng *rand.Rand) func(*datastore.Store) error {
 		n, ok := pick(w, rng)
@@ -278,13 +279,13 @@ func beginBackup(t *tester, w *world, rng *rand.Rand) func(*datastore.Store) err
 
 func (t *tester) beginBackupOf(w *world, id string, rng *rand.Rand) func(*datastore.Store) error {
 	n := snapshotAt(id, w.disk.Now())
-	c := randomContent(rng, 6)
+	c := contract.Random(rng, 6)
 	if base, ok := pick(w, rng); ok {
-		c = w.must[base].changed(rng)
+		c = w.must[base].Changed(rng)
 	}
 	w.may[n] = c
 	return func(s *datastore.Store) error {
-		err := t.backup(context.Background(), s, n, c.img, c.conf)
+		err := t.backup(context.Background(), s, n, c.Image, c.Conf)
 		if err == nil {
 			w.must[n] = c
 			delete(w.may, n)
@@ -424,11 +425,11 @@ func (t *tester) check(w *world, rng *rand.Rand) error {
 	}
 	n := snapshotAt("100", probe.disk.Now())
 	if again == nil {
-		c := randomContent(rng, 6)
+		c := contract.Random(rng, 6)
 		again = &c
 	}
 	probe.must[n] = *again
-	if err := t.backup(context.Background(), s, n, again.img, again.conf); err != nil {
+	if err := t.backup(context.Background(), s, n, again.Image, again.Conf); err != nil {
 		return fmt.Errorf("I3: the next backup: %w", err)
 	}
 	probe.disk.Advance(time.Minute)
@@ -473,7 +474,7 @@ func (t *tester) checkSnapshots(s *datastore.Store, w *world) (map[names.Snapsho
 		if err != nil {
 			return nil, fmt.Errorf("I2: restore %s: %w", n, err)
 		}
-		if !bytes.Equal(img, want.img) || !bytes.Equal(conf, want.conf) {
+		if !bytes.Equal(img, want.Image) || !bytes.Equal(conf, want.Conf) {
 			return nil, fmt.Errorf("I5: %s restores to something else", n)
 		}
 		if v := info.Verify; v != nil && v.State != manifest.VerifyOK {

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/didx"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 )
 
 // The index that Proxmox Backup Server wrote comes out byte for byte, given its
@@ -37,7 +38,7 @@ func TestDynamicIndexIsThatOfTheVector(t *testing.T) {
 	}
 	n := snapshotAt("100", time.Unix(1_700_000_000, 0))
 	ses := begin(t, s, n)
-	w, err := ses.CreateDynamic(treeName)
+	w, err := ses.CreateDynamic(contract.TreeName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func TestDynamicIndexIsThatOfTheVector(t *testing.T) {
 	if err != nil || size != uint64(x.Size()) || sum != x.Header.Sum {
 		t.Fatalf("%d bytes, checksum %s, %v; want %d, %s", size, sum, err, x.Size(), x.Header.Sum)
 	}
-	got, err := d.Content(n.Path() + "/" + treeName.String())
+	got, err := d.Content(n.Path() + "/" + contract.TreeName.String())
 	if err != nil || len(got) < didx.HeaderSize {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
@@ -71,7 +72,7 @@ func TestDynamicIndexOfManyEntries(t *testing.T) {
 		if _, err := ses.Put(t.Context(), digest.Of([]byte("x")), 1, raw); err != nil {
 			t.Fatal(err)
 		}
-		w, err := ses.CreateDynamic(treeName)
+		w, err := ses.CreateDynamic(contract.TreeName)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +91,7 @@ func TestDynamicIndexOfManyEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := manifest.New(n)
-		if err := m.Add(manifest.File{Filename: treeName.String(), CryptMode: manifest.ModeNone, Size: size, Csum: sum}); err != nil {
+		if err := m.Add(manifest.File{Filename: contract.TreeName.String(), CryptMode: manifest.ModeNone, Size: size, Csum: sum}); err != nil {
 			t.Fatal(err)
 		}
 		if err := ses.Finish(t.Context(), m); err != nil {
@@ -100,7 +101,7 @@ func TestDynamicIndexOfManyEntries(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, closer, err := snap.OpenDynamic(treeName)
+		x, closer, err := snap.OpenDynamic(contract.TreeName)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,14 +118,14 @@ func TestDynamicIndexOfManyEntries(t *testing.T) {
 func TestDynamicIndexRefusesWhatTheFormatCannotHold(t *testing.T) {
 	s := mustOpen(t, newDisk(t))
 	ses := begin(t, s, snapshotAt("100", time.Unix(1_700_000_000, 0)))
-	if _, err := ses.CreateDynamic(imageName); err == nil {
+	if _, err := ses.CreateDynamic(contract.ImageName); err == nil {
 		t.Error("a name of a fixed index is taken")
 	}
-	w, err := ses.CreateDynamic(treeName)
+	w, err := ses.CreateDynamic(contract.TreeName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ses.CreateDynamic(treeName); !errors.Is(err, repo.ErrExists) {
+	if _, err := ses.CreateDynamic(contract.TreeName); !errors.Is(err, repo.ErrExists) {
 		t.Errorf("the same index twice: %v", err)
 	}
 	d := digest.Of([]byte("x"))
@@ -138,7 +139,7 @@ func TestDynamicIndexRefusesWhatTheFormatCannotHold(t *testing.T) {
 		"a chunk without a name":  w.Add(200, digest.Digest{}),
 		"an end beyond all files": w.Add(1<<63, d),
 	} {
-		if err == nil || !strings.Contains(err.Error(), treeName.String()) {
+		if err == nil || !strings.Contains(err.Error(), contract.TreeName.String()) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -166,18 +167,18 @@ func TestDynamicIndexRefusesWhatTheFormatCannotHold(t *testing.T) {
 func TestEmptyDynamicIndexEndsTheBackup(t *testing.T) {
 	d := newDisk(t)
 	ses := begin(t, mustOpen(t, d), snapshotAt("100", time.Unix(1_700_000_000, 0)))
-	w, err := ses.CreateDynamic(treeName)
+	w, err := ses.CreateDynamic(contract.TreeName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := w.Close(); err == nil || !strings.Contains(err.Error(), "no entries") {
 		t.Fatalf("an empty index: %v", err)
 	}
-	if err := ses.PutBlob(t.Context(), confName, encoded(t, []byte("x"), nil, false)); err != nil {
+	if err := ses.PutBlob(t.Context(), contract.ConfName, encoded(t, []byte("x"), nil, false)); err != nil {
 		t.Fatal(err)
 	}
 	m := manifest.New(ses.Snapshot())
-	if err := m.Add(manifest.File{Filename: confName.String(), CryptMode: manifest.ModeNone, Size: 13}); err != nil {
+	if err := m.Add(manifest.File{Filename: contract.ConfName.String(), CryptMode: manifest.ModeNone, Size: 13}); err != nil {
 		t.Fatal(err)
 	}
 	if err := ses.Finish(t.Context(), m); err == nil || !strings.Contains(err.Error(), "could not be written") {
@@ -197,11 +198,11 @@ func TestEmptyDynamicIndexEndsTheBackup(t *testing.T) {
 func TestAbortClosesOpenIndexes(t *testing.T) {
 	d := newDisk(t)
 	ses := begin(t, mustOpen(t, d), snapshotAt("100", time.Unix(1_700_000_000, 0)))
-	w, err := ses.CreateDynamic(treeName)
+	w, err := ses.CreateDynamic(contract.TreeName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := ses.CreateFixed(imageName, chunkSize, chunkSize)
+	f, err := ses.CreateFixed(contract.ImageName, contract.ChunkSize, contract.ChunkSize)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 	"github.com/holdfast-backup/holdfast/internal/vfs/faultfs"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
@@ -44,7 +45,7 @@ var restoring = operation{"restore", func(t *tester, w *world, rng *rand.Rand) f
 	}
 	return func(s *datastore.Store) error {
 		img, _, err := t.restore(context.Background(), s, n)
-		if err == nil && !bytes.Equal(img, w.must[n].img) {
+		if err == nil && !bytes.Equal(img, w.must[n].Image) {
 			return errWrong
 		}
 		return err
@@ -244,7 +245,7 @@ func (t *tester) makeRoom(w *world, s *datastore.Store) error {
 	first := len(w.must) > 0
 	var small content
 	for n, c := range w.must {
-		small = content{c.img[:2*chunkSize], c.conf}
+		small = content{Image: c.Image[:2*contract.ChunkSize], Conf: c.Conf}
 		if err := s.Forget(context.Background(), n); err != nil {
 			return err
 		}
@@ -257,7 +258,7 @@ func (t *tester) makeRoom(w *world, s *datastore.Store) error {
 		return nil // not even one fits
 	}
 	n := snapshotAt("100", w.disk.Now())
-	if err := t.backup(context.Background(), s, n, small.img, small.conf); err != nil {
+	if err := t.backup(context.Background(), s, n, small.Image, small.Conf); err != nil {
 		return fmt.Errorf("the next backup: %w", err)
 	}
 	w.must[n] = small

@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 )
 
 // Slots set one by one, in runs and from a list make the same index.
@@ -51,7 +52,7 @@ func TestWaysToSetSlotsAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fw, err := ses.CreateFixed(imageName, count*chunk, chunk)
+		fw, err := ses.CreateFixed(contract.ImageName, count*chunk, chunk)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
 	"github.com/holdfast-backup/holdfast/internal/repo/fetch"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -47,13 +48,13 @@ func hintedSnapshot(t *testing.T, chunks int) (*hinted, repo.Repository, repo.Sn
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := randomContent(rand.New(rand.NewPCG(1, 2)), chunks)
+	c := contract.Random(rand.New(rand.NewPCG(1, 2)), chunks)
 	n := snapshotAt("100", d.Now())
-	if err := newClient(t).backup(t.Context(), s, n, c.img, c.conf); err != nil {
+	if err := newClient(t).backup(t.Context(), s, n, c.Image, c.Conf); err != nil {
 		t.Fatal(err)
 	}
 	d.Advance(time.Hour)
-	if err := newClient(t).backup(t.Context(), s, snapshotAt("100", d.Now()), c.img, c.conf); err != nil {
+	if err := newClient(t).backup(t.Context(), s, snapshotAt("100", d.Now()), c.Image, c.Conf); err != nil {
 		t.Fatal(err)
 	}
 	snap, err := s.Open(t.Context(), n)
@@ -61,7 +62,7 @@ func hintedSnapshot(t *testing.T, chunks int) (*hinted, repo.Repository, repo.Sn
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = snap.Close() })
-	x, closer, err := snap.OpenFixed(imageName)
+	x, closer, err := snap.OpenFixed(contract.ImageName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func hintedSnapshot(t *testing.T, chunks int) (*hinted, repo.Repository, repo.Sn
 
 func treeDigests(t *testing.T, snap repo.Snapshot) (ds []digest.Digest) {
 	t.Helper()
-	x, closer, err := snap.OpenDynamic(treeName)
+	x, closer, err := snap.OpenDynamic(contract.TreeName)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,30 +9,31 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 )
 
 // An index that says a wrong length of a chunk is damaged itself. The chunk is sound
 // and stays for whom it belongs to, or whoever writes indexes could remove the
 // chunks of others.
 func TestAnIndexWithWrongLengthsCostsNobodyAChunk(t *testing.T) {
-	for name, wrong := range map[string]uint64{"shorter": chunkSize / 2, "longer": chunkSize * 2} {
+	for name, wrong := range map[string]uint64{"shorter": contract.ChunkSize / 2, "longer": contract.ChunkSize * 2} {
 		t.Run(name, func(t *testing.T) {
 			d := newDisk(t)
 			s, c := mustOpen(t, d), newClient(t)
-			want := randomContent(rand.New(rand.NewPCG(1, 1)), 4)
+			want := contract.Random(rand.New(rand.NewPCG(1, 1)), 4)
 			good := snapshotAt("100", d.Now())
-			if err := c.backup(t.Context(), s, good, want.img, want.conf); err != nil {
+			if err := c.backup(t.Context(), s, good, want.Image, want.Conf); err != nil {
 				t.Fatal(err)
 			}
 			d.Advance(time.Hour)
 			bad := snapshotAt("666", d.Now())
 			ses := begin(t, s, bad)
-			w, err := ses.CreateDynamic(treeName)
+			w, err := ses.CreateDynamic(contract.TreeName)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for i := range uint64(2) {
-				if err := w.Add(wrong*(i+1), digest.Of(want.img[i*chunkSize:(i+1)*chunkSize])); err != nil {
+				if err := w.Add(wrong*(i+1), digest.Of(want.Image[i*contract.ChunkSize:(i+1)*contract.ChunkSize])); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -41,7 +42,7 @@ func TestAnIndexWithWrongLengthsCostsNobodyAChunk(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := manifest.New(bad)
-			if err := m.Add(manifest.File{Filename: treeName.String(), CryptMode: manifest.ModeNone, Size: size, Csum: sum}); err != nil {
+			if err := m.Add(manifest.File{Filename: contract.TreeName.String(), CryptMode: manifest.ModeNone, Size: size, Csum: sum}); err != nil {
 				t.Fatal(err)
 			}
 			if err := ses.Finish(t.Context(), m); err != nil {
@@ -68,7 +69,7 @@ func TestAnIndexWithWrongLengthsCostsNobodyAChunk(t *testing.T) {
 				}
 			}
 			img, conf, err := c.restore(t.Context(), s, good)
-			if err != nil || !bytes.Equal(img, want.img) || !bytes.Equal(conf, want.conf) {
+			if err != nil || !bytes.Equal(img, want.Image) || !bytes.Equal(conf, want.Conf) {
 				t.Errorf("the other one does not restore: %v", err)
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 )
 
 // Two snapshots share every chunk; the older one is verified alone.
@@ -25,18 +26,18 @@ func TestBackupStoresAgainWhatVerifyingAnOlderSnapshotSetAside(t *testing.T) {
 			ctx := context.Background()
 			d := newDisk(t)
 			s, c := mustOpen(t, d), newClient(t)
-			want := randomContent(rand.New(rand.NewPCG(1, 1)), 4)
+			want := contract.Random(rand.New(rand.NewPCG(1, 1)), 4)
 			var snaps []names.Snapshot
 			next := func() names.Snapshot {
 				d.Advance(time.Hour)
 				n := snapshotAt("100", d.Now())
-				if err := c.backup(ctx, s, n, want.img, want.conf); err != nil {
+				if err := c.backup(ctx, s, n, want.Image, want.Conf); err != nil {
 					t.Fatal(err)
 				}
 				return n
 			}
 			snaps = append(snaps, next(), next())
-			chunk := names.ChunkPath(digest.Of(want.img[:chunkSize]))
+			chunk := names.ChunkPath(digest.Of(want.Image[:contract.ChunkSize]))
 			var err error
 			if tc.spoil != nil {
 				err = d.Corrupt(chunk, tc.spoil)
@@ -51,7 +52,7 @@ func TestBackupStoresAgainWhatVerifyingAnOlderSnapshotSetAside(t *testing.T) {
 				t.Fatalf("the damage was not found: %+v, %v", rep, err)
 			}
 			img, _, err := c.restore(ctx, s, next())
-			if err != nil || !bytes.Equal(img, want.img) {
+			if err != nil || !bytes.Equal(img, want.Image) {
 				t.Fatalf("the next backup does not restore: %v", err)
 			}
 			if _, _, err := c.restore(ctx, s, snaps[1]); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 )
 
@@ -37,7 +38,7 @@ func newManySnapshots(t testing.TB) *datastore.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	enc := newClient(t).enc
+	c := newClient(t)
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	write := func(name string, b []byte) {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
@@ -49,14 +50,14 @@ func newManySnapshots(t testing.TB) *datastore.Store {
 			n := snapshotAt(fmt.Sprint(100+g), start.Add(time.Duration(i)*time.Hour))
 			m := manifest.New(n)
 			m.SetNotes(fmt.Sprintf("backup %d of guest %d", i, g))
-			if err := m.Add(manifest.File{Filename: imageName.String(), CryptMode: manifest.ModeNone, Size: uint64(32<<30 + i), Csum: digest.Of([]byte(n.String()))}); err != nil {
+			if err := m.Add(manifest.File{Filename: contract.ImageName.String(), CryptMode: manifest.ModeNone, Size: uint64(32<<30 + i), Csum: digest.Of([]byte(n.String()))}); err != nil {
 				t.Fatal(err)
 			}
 			text, err := m.Marshal()
 			if err != nil {
 				t.Fatal(err)
 			}
-			raw, err := enc.Append(nil, text)
+			raw, err := c.Encode(text)
 			if err != nil {
 				t.Fatal(err)
 			}

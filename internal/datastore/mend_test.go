@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/manifest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
@@ -58,9 +59,9 @@ func TestDamagedSnapshotIsMended(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			d := newDisk(t)
 			s, c := mustOpen(t, d), newClient(t)
-			want := randomContent(rand.New(rand.NewPCG(1, 1)), 4)
+			want := contract.Random(rand.New(rand.NewPCG(1, 1)), 4)
 			first := snapshotAt("100", d.Now())
-			if err := c.backup(t.Context(), s, first, want.img, want.conf); err != nil {
+			if err := c.backup(t.Context(), s, first, want.Image, want.Conf); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.SetNotes(t.Context(), first, "before the upgrade"); err != nil {
@@ -68,18 +69,18 @@ func TestDamagedSnapshotIsMended(t *testing.T) {
 			}
 			d.Advance(time.Hour)
 			second := snapshotAt("100", d.Now())
-			if err := c.backup(t.Context(), s, second, want.img, want.conf); err != nil {
+			if err := c.backup(t.Context(), s, second, want.Image, want.Conf); err != nil {
 				t.Fatal(err)
 			}
 			file := first.Path() + tc.file
 			if tc.file == "" {
-				file = names.ChunkPath(digest.Of(want.img[:chunkSize]))
+				file = names.ChunkPath(digest.Of(want.Image[:contract.ChunkSize]))
 			}
 			spoil(t, d, file)
 			if verifyAll(t, s) == 0 {
 				t.Fatal("the damage is not seen")
 			}
-			if err := c.mend(t.Context(), s, first, want.img, want.conf); err != nil {
+			if err := c.mend(t.Context(), s, first, want.Image, want.Conf); err != nil {
 				t.Fatal(err)
 			}
 			if bad := verifyAll(t, s); bad > 0 {
@@ -87,7 +88,7 @@ func TestDamagedSnapshotIsMended(t *testing.T) {
 			}
 			for _, n := range []names.Snapshot{first, second} {
 				img, conf, err := c.restore(t.Context(), s, n)
-				if err != nil || !bytes.Equal(img, want.img) || !bytes.Equal(conf, want.conf) {
+				if err != nil || !bytes.Equal(img, want.Image) || !bytes.Equal(conf, want.Conf) {
 					t.Errorf("%s: %v", n, err)
 				}
 			}
@@ -101,7 +102,7 @@ func TestDamagedSnapshotIsMended(t *testing.T) {
 				}
 			}
 			d.Advance(time.Hour)
-			if err := c.backup(t.Context(), s, snapshotAt("100", d.Now()), want.img, want.conf); err != nil {
+			if err := c.backup(t.Context(), s, snapshotAt("100", d.Now()), want.Image, want.Conf); err != nil {
 				t.Error(err)
 			}
 		})
@@ -116,19 +117,19 @@ func TestMendingLeavesTheSnapshotAsItWasUnlessItFinishes(t *testing.T) {
 		mend func(ctx context.Context, c *client, s *datastore.Store, n names.Snapshot, was content) error
 	}{
 		{"another content", func(ctx context.Context, c *client, s *datastore.Store, n names.Snapshot, was content) error {
-			return c.mend(ctx, s, n, was.img, []byte("another configuration"))
+			return c.mend(ctx, s, n, was.Image, []byte("another configuration"))
 		}},
 		{"a shorter list", func(ctx context.Context, c *client, s *datastore.Store, n names.Snapshot, was content) error {
 			ses, err := s.Mend(ctx, n)
 			if err != nil {
 				return err
 			}
-			sum, err := c.image(ctx, ses, was.img)
+			sum, err := c.WriteImage(ctx, ses, was.Image)
 			if err != nil {
 				return err
 			}
 			m := manifest.New(n)
-			if err := m.Add(manifest.File{Filename: imageName.String(), CryptMode: manifest.ModeNone, Size: uint64(len(was.img)), Csum: sum}); err != nil {
+			if err := m.Add(manifest.File{Filename: contract.ImageName.String(), CryptMode: manifest.ModeNone, Size: uint64(len(was.Image)), Csum: sum}); err != nil {
 				return err
 			}
 			return errors.Join(ses.Finish(ctx, m), ses.Abort())
@@ -138,10 +139,10 @@ func TestMendingLeavesTheSnapshotAsItWasUnlessItFinishes(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if _, err := c.image(ctx, ses, bytes.Repeat([]byte{1}, len(was.img))); err != nil {
+			if _, err := c.WriteImage(ctx, ses, bytes.Repeat([]byte{1}, len(was.Image))); err != nil {
 				return err
 			}
-			if _, err := ses.CreateDynamic(treeName); err != nil {
+			if _, err := ses.CreateDynamic(contract.TreeName); err != nil {
 				return err
 			}
 			return errors.Join(errors.New("given up"), ses.Abort())
@@ -150,9 +151,9 @@ func TestMendingLeavesTheSnapshotAsItWasUnlessItFinishes(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			d := newDisk(t)
 			s, c := mustOpen(t, d), newClient(t)
-			was := randomContent(rand.New(rand.NewPCG(1, 1)), 4)
+			was := contract.Random(rand.New(rand.NewPCG(1, 1)), 4)
 			n := snapshotAt("100", d.Now())
-			if err := c.backup(t.Context(), s, n, was.img, was.conf); err != nil {
+			if err := c.backup(t.Context(), s, n, was.Image, was.Conf); err != nil {
 				t.Fatal(err)
 			}
 			before := d.Files()
@@ -160,7 +161,7 @@ func TestMendingLeavesTheSnapshotAsItWasUnlessItFinishes(t *testing.T) {
 				t.Fatal("it says that it is done")
 			}
 			img, conf, err := c.restore(t.Context(), s, n)
-			if err != nil || !bytes.Equal(img, was.img) || !bytes.Equal(conf, was.conf) {
+			if err != nil || !bytes.Equal(img, was.Image) || !bytes.Equal(conf, was.Conf) {
 				t.Errorf("it does not restore: %v", err)
 			}
 			for _, f := range d.Files() {
@@ -179,8 +180,8 @@ func TestMendingNeedsASnapshotThatNobodyReads(t *testing.T) {
 	if _, err := s.Mend(t.Context(), n); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("nothing is there: %v", err)
 	}
-	was := randomContent(rand.New(rand.NewPCG(1, 1)), 2)
-	if err := c.backup(t.Context(), s, n, was.img, was.conf); err != nil {
+	was := contract.Random(rand.New(rand.NewPCG(1, 1)), 2)
+	if err := c.backup(t.Context(), s, n, was.Image, was.Conf); err != nil {
 		t.Fatal(err)
 	}
 	snap, err := s.Open(t.Context(), n)
@@ -193,7 +194,7 @@ func TestMendingNeedsASnapshotThatNobodyReads(t *testing.T) {
 	if err := snap.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.mend(t.Context(), s, n, was.img, was.conf); err != nil {
+	if err := c.mend(t.Context(), s, n, was.Image, was.Conf); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 )
 
 // moving is a store with namespaces "a", "a/b" and "c", and a guest 100 with two
@@ -56,8 +57,8 @@ func (m *moving) backup(ns names.Namespace) names.Snapshot {
 	m.t.Helper()
 	n := snapshotAt("100", m.w.disk.Now())
 	n.NS = ns
-	c := randomContent(m.rng, 4)
-	m.must(m.tt.backup(m.t.Context(), m.Store, n, c.img, c.conf))
+	c := contract.Random(m.rng, 4)
+	m.must(m.tt.backup(m.t.Context(), m.Store, n, c.Image, c.Conf))
 	m.w.must[n] = c
 	m.w.disk.Advance(time.Hour)
 	return n

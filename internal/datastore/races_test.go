@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/vfs/simdisk"
 )
@@ -64,7 +65,7 @@ func (r *race) plain() *datastore.Store { return r.process("-", nil) }
 func (r *race) backup(s *datastore.Store, cl *client, base names.Snapshot) names.Snapshot {
 	n := snapshotAt(base.ID, r.w.disk.Now())
 	c := r.cast.next(base)
-	if err := cl.backup(context.Background(), s, n, c.img, c.conf); err != nil {
+	if err := cl.backup(context.Background(), s, n, c.Image, c.Conf); err != nil {
 		r.t.Errorf("backup: %v", err)
 	}
 	r.w.must[n] = c
@@ -156,7 +157,7 @@ func snapshotBefore(w *world, n names.Snapshot) names.Snapshot {
 // wants to rely on it: the writer waits, and stores it again.
 func TestWriterDoesNotRelyOnAChunkThatIsBeingSwept(t *testing.T) {
 	r := newRace(t)
-	orphan := digest.Of(r.cast.orphan[:chunkSize])
+	orphan := digest.Of(r.cast.orphan[:contract.ChunkSize])
 	swept, done := make(chan struct{}), make(chan struct{})
 	waits := make(chan struct{})
 	var once sync.Once
@@ -185,7 +186,7 @@ func TestWriterDoesNotRelyOnAChunkThatIsBeingSwept(t *testing.T) {
 // when the collection comes to the directory.
 func TestCollectionWaitsForAWriterThatFoundAChunk(t *testing.T) {
 	r := newRace(t)
-	orphan := digest.Of(r.cast.orphan[:chunkSize])
+	orphan := digest.Of(r.cast.orphan[:contract.ChunkSize])
 	waits, done, touched := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	gc := r.processWith(&hooked{r.w.disk.Process(), func(string) {}}, func(time.Duration) {
@@ -233,7 +234,7 @@ func TestCollectionKeepsWhatAWriterOfBeforeTouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	orphan := digest.Of(r.cast.orphan[:chunkSize])
+	orphan := digest.Of(r.cast.orphan[:contract.ChunkSize])
 	if has, err := ses.Has(t.Context(), orphan); err != nil || !has {
 		t.Fatalf("%v, %v", has, err)
 	}
@@ -260,14 +261,14 @@ func TestCollectionKeepsWhatAWriterOfBeforeTouched(t *testing.T) {
 // stores that chunk again.
 func TestVerifyDoesNotSetAsideAChunkThatWasRepairedMeanwhile(t *testing.T) {
 	r := newRace(t)
-	shared := r.w.must[r.cast.base].img[:chunkSize]
+	shared := r.w.must[r.cast.base].Image[:contract.ChunkSize]
 	d := digest.Of(shared)
 	if err := r.w.disk.Corrupt(names.ChunkPath(d), func(b []byte) []byte { b[100] ^= 4; return b }); err != nil {
 		t.Fatal(err)
 	}
 	n := snapshotAt("200", r.w.disk.Now())
-	img := bytes.Clone(r.w.must[r.cast.other].img)
-	copy(img[chunkSize:], shared)
+	img := bytes.Clone(r.w.must[r.cast.other].Image)
+	copy(img[contract.ChunkSize:], shared)
 	lock := "lock .holdfast/locks " + strconv.Itoa(int(binary.BigEndian.Uint16(d[:])))
 	verify := r.process(lock, func() {
 		if err := newClient(t).backup(context.Background(), r.plain(), n, img, []byte("conf")); err != nil {
@@ -288,7 +289,7 @@ func TestVerifyDoesNotSetAsideAChunkThatWasRepairedMeanwhile(t *testing.T) {
 func TestBackupOnABaseThatIsFoundDamagedMeanwhileFails(t *testing.T) {
 	r := newRace(t)
 	base := r.cast.base
-	d := digest.Of(r.w.must[base].img[:chunkSize])
+	d := digest.Of(r.w.must[base].Image[:contract.ChunkSize])
 	n := snapshotAt("100", r.w.disk.Now())
 	c := r.cast.next(base)
 	s := r.process("rename to "+n.Path()+"/vm.conf.blob", func() {
@@ -299,13 +300,13 @@ func TestBackupOnABaseThatIsFoundDamagedMeanwhileFails(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	err := r.client.backup(t.Context(), s, n, c.img, c.conf)
+	err := r.client.backup(t.Context(), s, n, c.Image, c.Conf)
 	if err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Fatalf("err = %v", err)
 	}
 	// The next one has no base, stores everything, and so repairs the chunk.
 	r.w.disk.Advance(time.Hour)
-	if err := r.client.backup(t.Context(), r.plain(), snapshotAt("100", r.w.disk.Now()), c.img, c.conf); err != nil {
+	if err := r.client.backup(t.Context(), r.plain(), snapshotAt("100", r.w.disk.Now()), c.Image, c.Conf); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []names.Snapshot{base, snapshotAt("100", r.w.disk.Now())} {

@@ -269,7 +269,7 @@ func TestCancelledOperationsStopAndLeaveNothing(t *testing.T) {
 	s := r.plain()
 	_, gcErr := s.GC(ctx, repo.GCOptions{SkipAtimeCheck: true})
 	_, verifyErr := s.Verify(ctx, repo.VerifyOptions{})
-	for what, err := range map[string]error{"backup": r.client.backup(ctx, s, n, c.img, c.conf), "gc": gcErr, "verify": verifyErr} {
+	for what, err := range map[string]error{"backup": r.client.backup(ctx, s, n, c.Image, c.Conf), "gc": gcErr, "verify": verifyErr} {
 		if !errors.Is(err, why) && !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", what, err)
 		}

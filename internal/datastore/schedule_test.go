@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/datastore"
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
+	"github.com/holdfast-backup/holdfast/internal/repo/repotest/contract"
 	"github.com/holdfast-backup/holdfast/internal/retention"
 	"github.com/holdfast-backup/holdfast/internal/vfs"
 	"github.com/holdfast-backup/holdfast/internal/vfs/schedfs"
@@ -51,21 +52,21 @@ func newCast(t testing.TB, tt *tester) *cast {
 	}
 	add := func(id string, content content) names.Snapshot {
 		n := snapshotAt(id, d.Now())
-		if err := tt.backup(t.Context(), s, n, content.img, content.conf); err != nil {
+		if err := tt.backup(t.Context(), s, n, content.Image, content.Conf); err != nil {
 			t.Fatal(err)
 		}
 		c.start.must[n] = content
 		d.Advance(time.Hour)
 		return n
 	}
-	first := randomContent(rng, castChunks)
+	first := contract.Random(rng, castChunks)
 	c.first = add("100", first)
-	second := first.changed(rng)
-	fill(rng, second.img[:chunkSize]) // the base alone has the chunk that next takes over
+	second := first.Changed(rng)
+	contract.Fill(rng, second.Image[:contract.ChunkSize]) // the base alone has the chunk that next takes over
 	c.base = add("100", second)
-	c.other = add("200", randomContent(rng, castChunks))
-	lost := randomContent(rng, castChunks)
-	c.orphan = lost.img
+	c.other = add("200", contract.Random(rng, castChunks))
+	lost := contract.Random(rng, castChunks)
+	c.orphan = lost.Image
 	gone := add("300", lost)
 	delete(c.start.must, gone)
 	if err := s.Forget(t.Context(), gone); err != nil {
@@ -78,10 +79,10 @@ func newCast(t testing.TB, tt *tester) *cast {
 // next is what the guests hold now: a chunk as in the base, one that the store
 // knows but no snapshot needs, and one that is new, the same in all guests.
 func (c *cast) next(base names.Snapshot) content {
-	img := slices.Clone(c.start.must[base].img)
-	copy(img[chunkSize:], c.orphan[:chunkSize])
-	fill(rand.New(rand.NewPCG(5, 5)), img[2*chunkSize:])
-	return content{img, []byte("memory: 4096\n")}
+	img := slices.Clone(c.start.must[base].Image)
+	copy(img[contract.ChunkSize:], c.orphan[:contract.ChunkSize])
+	contract.Fill(rand.New(rand.NewPCG(5, 5)), img[2*contract.ChunkSize:])
+	return content{Image: img, Conf: []byte("memory: 4096\n")}
 }
 
 // outcome is what the processes of one run learned. Each writes its own part.
@@ -118,7 +119,7 @@ func (c *cast) backups(base names.Snapshot, at time.Duration) actor {
 		n := snapshotAt(base.ID, c.start.disk.Now().Add(at))
 		content := c.next(base)
 		o.note(func() { o.tried[n] = content })
-		err := cl.backup(ctx, s, n, content.img, content.conf)
+		err := cl.backup(ctx, s, n, content.Image, content.Conf)
 		if err == nil {
 			o.note(func() { o.made[n] = content })
 		}
@@ -168,7 +169,7 @@ func verifies() actor {
 func (c *cast) restores(n names.Snapshot) actor {
 	return actor{"restore", func(ctx context.Context, cl *client, s *datastore.Store, _ *outcome) error {
 		img, _, err := cl.restore(ctx, s, n)
-		if err == nil && !slices.Equal(img, c.start.must[n].img) {
+		if err == nil && !slices.Equal(img, c.start.must[n].Image) {
 			err = errWrong
 		}
 		return err

@@ -58,7 +58,7 @@ func (c Content) Equal(o Content) bool {
 // Random makes content of some chunks.
 func Random(rng *rand.Rand, chunks int) Content {
 	c := Content{make([]byte, chunks*ChunkSize-int(rng.IntN(2))*100), fmt.Appendf(nil, "memory: %d\n", rng.IntN(1<<16))}
-	fill(rng, c.Image)
+	Fill(rng, c.Image)
 	return c
 }
 
@@ -67,12 +67,13 @@ func (c Content) Changed(rng *rand.Rand) Content {
 	n := Content{bytes.Clone(c.Image), fmt.Appendf(nil, "memory: %d\n", rng.IntN(1<<16))}
 	for range 1 + rng.IntN(2) {
 		i := rng.IntN((len(n.Image) + ChunkSize - 1) / ChunkSize)
-		fill(rng, n.Image[i*ChunkSize:min((i+1)*ChunkSize, len(n.Image))])
+		Fill(rng, n.Image[i*ChunkSize:min((i+1)*ChunkSize, len(n.Image))])
 	}
 	return n
 }
 
-func fill(rng *rand.Rand, b []byte) {
+// Fill writes noise over b.
+func Fill(rng *rand.Rand, b []byte) {
 	var word [8]byte
 	for i := 0; i < len(b); i += len(word) {
 		binary.LittleEndian.PutUint64(word[:], rng.Uint64())
@@ -126,14 +127,14 @@ func (c *Client) Write(ctx context.Context, ses repo.Session, what Content) (err
 // WriteAll does all but to finish.
 func (c *Client) WriteAll(ctx context.Context, ses repo.Session, what Content) (*manifest.Manifest, error) {
 	m := manifest.New(ses.Snapshot())
-	sum, err := c.image(ctx, ses, what.Image)
+	sum, err := c.WriteImage(ctx, ses, what.Image)
 	if err != nil {
 		return nil, err
 	}
 	if err := m.Add(manifest.File{Filename: ImageName.String(), CryptMode: manifest.ModeNone, Size: uint64(len(what.Image)), Csum: sum}); err != nil {
 		return nil, err
 	}
-	size, sum, err := c.tree(ctx, ses, treeOf(what))
+	size, sum, err := c.tree(ctx, ses, what.Tree())
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,8 @@ func (c *Client) WriteAll(ctx context.Context, ses repo.Session, what Content) (
 // Encode makes a blob.
 func (c *Client) Encode(plain []byte) ([]byte, error) { return c.enc.Append(nil, plain) }
 
-func (c *Client) image(ctx context.Context, ses repo.Session, img []byte) (digest.Digest, error) {
+// WriteImage stores an image.
+func (c *Client) WriteImage(ctx context.Context, ses repo.Session, img []byte) (digest.Digest, error) {
 	w, err := ses.CreateFixed(ImageName, int64(len(img)), ChunkSize)
 	if err != nil {
 		return digest.Digest{}, err
@@ -190,9 +192,9 @@ func knownDigests(ses repo.Session) ([]digest.Digest, error) {
 	return known, errors.Join(x.Digests(0, known), closer.Close())
 }
 
-// treeOf is what the dynamic archive holds: chunks that are in no image, and
+// Tree is what the dynamic archive holds: chunks that are in no image, and
 // that move when what comes before them grows.
-func treeOf(c Content) []byte {
+func (c Content) Tree() []byte {
 	tree := bytes.Clone(c.Conf)
 	for _, b := range c.Image {
 		tree = append(tree, ^b)
@@ -287,7 +289,7 @@ func (c *Client) Read(ctx context.Context, snap repo.Snapshot) (what Content, er
 		return what, err
 	}
 	tree, err := c.readTree(ctx, snap)
-	if err == nil && !bytes.Equal(tree, treeOf(what)) {
+	if err == nil && !bytes.Equal(tree, what.Tree()) {
 		err = errors.New("the dynamic archive restores to something else")
 	}
 	return what, err
