@@ -108,7 +108,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case isAny(err, errDamaged, repo.ErrChunkMissing, manifest.ErrSignature):
 		return exitDamaged
-	case isUntrusted(err), isAny(err, errRefused, remote.ErrLogin, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner, objstore.ErrDenied):
+	case isUntrusted(err), isAny(err, errRefused, remote.ErrLogin, keyfile.ErrPassword, keyfile.ErrNeedPassword, manifest.ErrWrongKey, blob.ErrNoKey, chunkcrypt.ErrAuth, repo.ErrOwner, objstore.ErrDenied, objstore.ErrUntrusted):
 		return exitRefused
 	case isAny(err, blob.ErrFormat, fidx.ErrFormat, manifest.ErrFormat, pxar.ErrFormat):
 		return exitDamaged
@@ -181,6 +181,8 @@ func hintFor(err error, command string) string {
 		return "check the bucket's name, the endpoint and the region; buckets are made with the provider's own tools"
 	case errors.Is(err, objstore.ErrDenied):
 		return "check HOLDFAST_S3_ACCESS_KEY and HOLDFAST_S3_SECRET_KEY, the region, and what the provider lets this key do in the bucket"
+	case errors.Is(err, objstore.ErrUntrusted):
+		return "add the authority's certificate to those of this machine, or name a file with it in SSL_CERT_FILE"
 	case errors.Is(err, objstore.ErrClock):
 		return "set this machine's clock: an object store refuses what was signed at another time than its own"
 	case errors.Is(err, bucket.ErrPast):

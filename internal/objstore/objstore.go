@@ -39,6 +39,7 @@ var (
 	ErrKey          = errors.New("not a key of an object")
 	ErrTooMany      = errors.New("too many keys for one removal")
 	ErrClock        = errors.New("the object store does not believe this machine's clock")
+	ErrUntrusted    = errors.New("no authority that this machine trusts has signed the object store's certificate")
 )
 
 // BusyError is a store that is asked too much or cannot answer now. What was

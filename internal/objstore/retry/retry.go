@@ -70,6 +70,7 @@ func (s *Store) Retries() int64 { return s.retries.Load() }
 func lasting(err error) bool {
 	for _, kind := range []error{
 		objstore.ErrNotFound, objstore.ErrPrecondition, objstore.ErrDenied, objstore.ErrBucket, objstore.ErrKey, objstore.ErrTooMany, objstore.ErrClock,
+		objstore.ErrUntrusted,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, kind) {

@@ -8,6 +8,7 @@ package s3
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -308,7 +309,10 @@ func (s *Store) failed(what, key string, err error) error {
 	}
 	r := minio.ToErrorResponse(err)
 	at := func(kind error) error { return fmt.Errorf("%s %s in %s: %w: %w", what, key, s.at.place(), kind, err) }
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
+	case untrusted:
+		return at(objstore.ErrUntrusted)
 	case r.Code == minio.NoSuchBucket:
 		return at(objstore.ErrBucket)
 	case r.Code == "RequestTimeTooSkewed":

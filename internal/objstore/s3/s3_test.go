@@ -2,6 +2,8 @@ package s3_test
 
 import (
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -112,4 +114,18 @@ func says(status int, code string) http.Handler {
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte("<Error><Code>" + code + "</Code><Message>no</Message></Error>"))
 	})
+}
+
+func TestAnEngineWhoseCertificateNobodySignedIsNotTrusted(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of each refusal
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	a, err := s3.ParseAddress("s3://bucket?endpoint=" + srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, a).Stat(t.Context(), "x"); !errors.Is(err, objstore.ErrUntrusted) {
+		t.Errorf("%v", err)
+	}
 }
