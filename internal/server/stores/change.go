@@ -81,6 +81,9 @@ func check(list []Config, a Addition) error {
 	if b.Type == Filesystem && a.Path == "" {
 		return errors.New("a datastore in a directory needs a path")
 	}
+	if b.Cache > 0 && a.Path == "" {
+		return errors.New("max-cache-size needs a path: the directory of the cache")
+	}
 	for _, c := range list {
 		if c.Name == a.Name {
 			return fmt.Errorf("datastore '%s': %w", a.Name, repo.ErrExists)

@@ -146,6 +146,7 @@ func TestStoresInBucketsDoNotLieInOneAnother(t *testing.T) {
 		"inside":              {Name: "other", Backend: inBackups + ",prefix=a/b/c"},
 		"around":              {Name: "other", Backend: inBackups + ",prefix=a"},
 		"no bucket":           {Name: "other", Backend: "type=s3,client=engine"},
+		"a cache of nowhere":  {Name: "other", Backend: inBackups + ",max-cache-size=1GiB"},
 		"another backend":     {Name: "other", Backend: "type=tape"},
 		"neither":             {Name: "other"},
 		"an unknown engine":   {Name: "other", Backend: "type=s3,client=none,bucket=backups"},
