@@ -48,7 +48,7 @@ HOLDFAST_S3_SECRET_KEY (or with _FILE, _FD or _CMD behind it), or is asked for.`
 		Use:     "buckets NAME",
 		Aliases: []string{"list-buckets"},
 		Short:   "List the buckets of an object store",
-		Long:    `Lists the buckets that the key of an object store shows. Not every key may list
+		Long: `Lists the buckets that the key of an object store shows. Not every key may list
 them.`,
 		Example: `  holdfast server s3-client buckets garage`,
 		Args:    exactly(1),
