@@ -73,12 +73,12 @@ func (l *Ledger) create(ctx context.Context, n uint64, body []byte) (made bool, 
 			return true, nil
 		case errors.Is(err, objstore.ErrPrecondition):
 			// Even the first request may have met itself, if the network doubled it.
-			there, err := l.is(ctx, n, body)
-			if err == nil {
+			there, gerr := l.is(ctx, n, body)
+			if gerr == nil {
 				return there, nil
 			}
-			if !errors.Is(err, objstore.ErrNotFound) {
-				return false, l.unknown(n, err)
+			if !errors.Is(gerr, objstore.ErrNotFound) {
+				return false, l.unknown(n, gerr)
 			}
 			// Somebody's request that came to nothing was in the way, or it was trimmed
 			// meanwhile: then the confirmation says so.

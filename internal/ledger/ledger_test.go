@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -399,6 +400,28 @@ func TestAnAnswerThatNeverComesIsUnknown(t *testing.T) {
 		}
 		if _, err := l.Update(t.Context(), set("x", "1")); !errors.Is(err, ledger.ErrUnknown) || !errors.Is(err, broken) {
 			t.Fatalf("err = %v, want ErrUnknown", err)
+		}
+	})
+}
+
+// Another one's request that came to nothing was in the way, or a crash of the engine.
+func TestAStoreThatContradictsItselfIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLab()
+		l := create(t, s, ledger.Options{})
+		left := 3
+		s.fail = func(op, _ string) error {
+			if left--; op == "put" && left >= 0 {
+				return objstore.ErrPrecondition
+			}
+			return nil
+		}
+		if _, err := l.Update(t.Context(), set("x", "1")); err != nil {
+			t.Fatal(err)
+		}
+		left = 1000
+		if _, err := l.Update(t.Context(), set("x", "2")); !errors.Is(err, ledger.ErrUnknown) || !strings.Contains(err.Error(), "and that it is not") {
+			t.Fatalf("it never ends: %v", err)
 		}
 	})
 }
