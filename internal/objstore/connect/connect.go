@@ -48,8 +48,9 @@ func Open(at s3.Address, o Options) (*Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Keys.Transport = limit.Transport(t, throttle.New(o.Up), throttle.New(o.Down))
+		o.Keys.Transport = t
 	}
+	o.Keys.Transport = limit.Transport(o.Keys.Transport, throttle.New(o.Up), throttle.New(o.Down))
 	engine, err := s3.Open(at, o.Keys)
 	if err != nil {
 		return nil, err

@@ -11,10 +11,8 @@ import (
 	"github.com/holdfast-backup/holdfast/internal/format/address"
 	"github.com/holdfast-backup/holdfast/internal/objstore"
 	"github.com/holdfast-backup/holdfast/internal/objstore/connect"
-	"github.com/holdfast-backup/holdfast/internal/objstore/limit"
 	"github.com/holdfast-backup/holdfast/internal/objstore/s3"
 	"github.com/holdfast-backup/holdfast/internal/proto/trust"
-	"github.com/holdfast-backup/holdfast/internal/throttle"
 )
 
 const (
@@ -99,7 +97,7 @@ func (c Client) Open(bucket, prefix string) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := connect.Open(at, connect.Options{Keys: keys})
+	s, err := connect.Open(at, connect.Options{Keys: keys, Up: c.Out, Down: c.In})
 	if err != nil {
 		return nil, err
 	}
@@ -123,10 +121,7 @@ func (c Client) keys(at s3.Address) (s3.Options, error) {
 		}
 		t.TLSClientConfig = trust.Client(host, c.Fingerprint, nil)
 	}
-	return s3.Options{
-		AccessKey: c.AccessKey, SecretKey: string(c.SecretKey.Reveal()),
-		Transport: limit.Transport(t, throttle.New(c.Out), throttle.New(c.In)),
-	}, nil
+	return s3.Options{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey.Reveal()), Transport: t}, nil
 }
 
 // oneByOne removes objects with a request each.
