@@ -50,3 +50,36 @@ func TestAddressOfABucketHasATime(t *testing.T) {
 		}
 	}
 }
+
+func TestLimitsOfABucketComeFromTheEnvironment(t *testing.T) {
+	type limits struct {
+		up, down, size int64
+		requests       int
+		dir            string
+	}
+	of := func(env map[string]string) (limits, error) {
+		e := testEnv(t)
+		e.LookupEnv = func(name string) (string, bool) {
+			v, ok := env[name]
+			return v, ok
+		}
+		o, err := (&app{Env: e}).bucketOptions()
+		return limits{o.Up, o.Down, o.CacheSize, o.Requests, o.CacheDir}, err
+	}
+	if l, err := of(nil); err != nil || l != (limits{size: 1 << 30}) {
+		t.Errorf("nothing said: %+v, %v", l, err)
+	}
+	l, err := of(map[string]string{
+		"HOLDFAST_S3_RATE_UP": "50M", "HOLDFAST_S3_RATE_DOWN": "3K", "HOLDFAST_S3_REQUESTS": "7", "HOLDFAST_S3_CACHE": "/c", "HOLDFAST_S3_CACHE_SIZE": "2G",
+	})
+	if want := (limits{50 << 20, 3 << 10, 2 << 30, 7, "/c"}); err != nil || l != want {
+		t.Errorf("%+v, %v; want %+v", l, err, want)
+	}
+	for name, value := range map[string]string{
+		"HOLDFAST_S3_RATE_UP": "0", "HOLDFAST_S3_RATE_DOWN": "fast", "HOLDFAST_S3_REQUESTS": "1025", "HOLDFAST_S3_CACHE_SIZE": "-1",
+	} {
+		if l, err := of(map[string]string{name: value}); exitCode(err) != exitUsage {
+			t.Errorf("%s=%s: %+v, %v, want a usage error", name, value, l, err)
+		}
+	}
+}
