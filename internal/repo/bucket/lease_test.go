@@ -130,3 +130,31 @@ func TestSessionOfADeadProcessOfThisHostIsEndedAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Leases are judged by the clock of the store, so nobody's own ends a session or keeps it.
+func TestAWrongClockEndsNoSessionAndKeepsNone(t *testing.T) {
+	for _, skew := range []time.Duration{-48 * time.Hour, 48 * time.Hour} {
+		w := newWorld(t)
+		if _, err := w.open(w.store).Begin(t.Context(), repo.Begin{Snapshot: at(w, "100", 0)}); err != nil {
+			t.Fatal(err)
+		}
+		o := w.options()
+		o.Now = func() time.Time { return w.clock.now().Add(skew) }
+		other, err := bucket.Open(t.Context(), w.store, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = other.Close() })
+		if _, err := other.Begin(t.Context(), repo.Begin{Snapshot: at(w, "100", 1)}); !errors.Is(err, repo.ErrLocked) {
+			t.Errorf("a clock is wrong by %v: %v, and the session lives", skew, err)
+		}
+		w.clock.advance(bucket.DefaultLease + time.Second)
+		ses, err := other.Begin(t.Context(), repo.Begin{Snapshot: at(w, "100", 1)})
+		if err != nil {
+			t.Fatalf("a clock is wrong by %v: %v, and the lease is over", skew, err)
+		}
+		if err := ses.Abort(); err != nil {
+			t.Error(err)
+		}
+	}
+}
