@@ -54,6 +54,34 @@ func TestEveryChunkIsRead(t *testing.T) {
 	}
 }
 
+// Who reads here and there waits for one answer each time, and not for that of somebody
+// else.
+func TestReadsHereAndThereTakeOneRequestEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := build(t, 400)
+		w.store.latency = 30 * time.Millisecond
+		p := w.open(0)
+		same(t, p, w.chunks[0]) // the chunk map comes with it
+		w.store.asked()
+		start := time.Now()
+		var wg sync.WaitGroup
+		for reader := range 8 {
+			wg.Go(func() {
+				for i := range 40 {
+					c := w.chunks[(reader*50+i*37)%400]
+					if raw, err := p.ReadChunk(t.Context(), c.d, nil); err != nil || !bytes.Equal(raw, c.raw) {
+						t.Errorf("chunk %s: %d bytes, %v", c.d, len(raw), err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if gets, took := w.store.asked(), time.Since(start); gets != 320 || took != 40*w.store.latency {
+			t.Errorf("8 times 40 chunks took %d requests and %v", gets, took)
+		}
+	})
+}
+
 // A reader who announces far enough waits for nothing but the line, and takes few
 // requests.
 func TestAnnouncedChunksComeTogetherAndInTime(t *testing.T) {
