@@ -37,7 +37,7 @@ func (o *bucketInitOptions) register(cmd *cobra.Command) {
 func (o bucketInitOptions) create() (c bucket.CreateOptions, err error) {
 	if o.packSize != "" {
 		if c.PackSize, err = ui.ParseSize(o.packSize); err != nil || c.PackSize < bucket.MinPackSize || c.PackSize > bucket.MaxPackSize {
-			return c, usagef("--pack-size: %q is no size up to 64M", o.packSize)
+			return c, usagef("--pack-size: %q is no size between 16M and 64M", o.packSize)
 		}
 	}
 	if o.days < 0 || o.days > 36500 {

@@ -89,7 +89,7 @@ func newRig(t *testing.T) *rig {
 	if err := r.engine.MakeBucket(t.Context(), "tank", false); err != nil {
 		t.Fatal(err)
 	}
-	r.holds(exitOK, "init", "--pack-size", "4M")
+	r.holds(exitOK, "init", "--pack-size", "16M")
 	return r
 }
 

@@ -13,11 +13,14 @@ import (
 	"time"
 )
 
-// size is how many MiB an image has: 16 packs.
-const size = 64
+// size is how many MiB an image has: 6 packs.
+const size = 96
 
-// later is a time for a backup that follows another within the second.
-var later = []string{"--backup-time", "2100-01-01T00:00:00Z"}
+// Times for a backup that follows another within the second, and for the other.
+var (
+	later   = []string{"--backup-time", "2100-01-01T00:00:00Z"}
+	earlier = []string{"--backup-time", "2020-01-01T00:00:00Z"}
+)
 
 func TestAnEngineThatIsStartedAgainIsWaitedFor(t *testing.T) {
 	t.Parallel()
@@ -47,7 +50,7 @@ func TestABucketThatVanishesEndsABackupAndALaterOneWorks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.image("a.img", 1, size)
-	r.holds(exitOK, "backup", "disk.img:a.img", "--backup-type", "vm", "--backup-id", "1")
+	r.holds(exitOK, append([]string{"backup", "disk.img:a.img", "--backup-type", "vm", "--backup-id", "1"}, earlier...)...)
 	r.image("b.img", 2, size)
 	aside := r.bucket() + "-aside"
 	r.line.after(size/3<<20, func() {

@@ -60,7 +60,7 @@ func (w *world) run(t *testing.T) {
 	}()
 	rng := newRNG(w.seed, "world")
 	w.store, w.truth, w.dead = simstore.New(false, faults(w.seed, rng)), newTruth(), map[catalog.Process]bool{}
-	o := bucket.CreateOptions{Options: w.options(catalog.Process{Host: "admin", PID: 1}, 0), PackSize: bucket.MinPackSize}
+	o := bucket.CreateOptions{Options: w.options(catalog.Process{Host: "admin", PID: 1}, 0), PackSize: 4 << 10}
 	if err := bucket.Create(t.Context(), w.store, o); err != nil {
 		t.Fatal(err)
 	}

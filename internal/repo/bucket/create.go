@@ -19,15 +19,17 @@ import (
 // CreateOptions say how a new repository is.
 type CreateOptions struct {
 	Options
-	PackSize  int64              // bytes, up to MaxPackSize; 0: DefaultPackSize
+	PackSize  int64              // bytes; 0: DefaultPackSize
 	Retention *catalog.Retention // object lock of all objects; nil: none
 }
 
-// Sizes of packs in bytes. Small ones are for tests: they are many requests.
+// Sizes of packs in bytes. Smaller ones than MinPackSize are many requests.
 const (
 	DefaultPackSize = 56 << 20
-	MinPackSize     = 4 << 10
+	MinPackSize     = 16 << 20 // that the format has
 	MaxPackSize     = 64 << 20
+
+	leastPackSize = 4 << 10 // for tests, which have few data
 )
 
 // marker is what the object says that makes a bucket known as a repository.
@@ -53,8 +55,8 @@ func create(ctx context.Context, s objstore.Store, o CreateOptions) error {
 	if o.PackSize == 0 {
 		o.PackSize = DefaultPackSize
 	}
-	if o.PackSize < MinPackSize || o.PackSize > MaxPackSize {
-		return fmt.Errorf("packs of %d bytes: want %d to %d", o.PackSize, MinPackSize, MaxPackSize)
+	if o.PackSize < leastPackSize || o.PackSize > MaxPackSize {
+		return fmt.Errorf("packs of %d bytes: want %d to %d", o.PackSize, leastPackSize, MaxPackSize)
 	}
 	if r := o.Retention; r != nil && (r.Days < 1 || r.Mode != catalog.Governance && r.Mode != catalog.Compliance) {
 		return fmt.Errorf("retention of %d days in mode %q: want at least one day, and %s or %s", r.Days, r.Mode, catalog.Governance, catalog.Compliance)
