@@ -92,8 +92,8 @@ func runGC(ctx context.Context, a *app, o gcOptions) error {
 	a.fresh = true
 	return a.with(ctx, func(r repo.Repository) error {
 		m := a.meter("gc", ui.Items)
-		phases := map[string]string{"mark": "marking, in indexes", "rewrite": "writing anew, in packs", "sweep": "sweeping"}
-		g.Progress = func(p repo.GCProgress) { m.Update(int64(p.Done), int64(p.Total), phases[p.Phase]) }
+		phases := map[string]string{"mark": "marked", "rewrite": "written anew", "sweep": "swept"}
+		g.Progress = func(p repo.GCProgress) { m.Update(int64(p.Done), int64(p.Total), p.Of+" "+phases[p.Phase]) }
 		st, err := r.GC(ctx, g)
 		m.Done(err == nil)
 		if err != nil {

@@ -88,7 +88,7 @@ func runInit(ctx context.Context, a *app, path string, o initOptions) error {
 	create := datastore.CreateOptions{Lazy: o.lazy}
 	if ui.IsTerminal(a.Stderr) || a.progress { // it takes a second: nothing for a log
 		m := a.meter("init", ui.Items)
-		create.Progress = func(done, total int) { m.Update(int64(done), int64(total), "") }
+		create.Progress = func(done, total int) { m.Update(int64(done), int64(total), "chunk directories made") }
 		defer m.Done(true)
 	}
 	if err := a.Create(ctx, path, create); err != nil {

@@ -70,7 +70,7 @@ func (m *marker) walk(ctx context.Context) (stable bool, err error) {
 		if err := context.Cause(ctx); err != nil {
 			return false, err
 		}
-		m.progress(repo.GCProgress{Phase: "mark", Done: i, Total: len(paths)})
+		m.progress(repo.GCProgress{Phase: "mark", Done: i, Total: len(paths), Of: "indexes"})
 		err := m.markIndex(ctx, p)
 		if errors.Is(err, fs.ErrNotExist) {
 			stable = false

@@ -35,7 +35,7 @@ func (w *sweeper) run(ctx context.Context) error {
 	}
 	for i, e := range dirs {
 		if i%256 == 0 {
-			w.progress(repo.GCProgress{Phase: "sweep", Done: i, Total: len(dirs)})
+			w.progress(repo.GCProgress{Phase: "sweep", Done: i, Total: len(dirs), Of: "chunk directories"})
 		}
 		if err := context.Cause(ctx); err != nil {
 			return err

@@ -357,7 +357,8 @@ type GCOptions struct {
 // GCProgress is a moment of a garbage collection.
 type GCProgress struct {
 	Phase       string // "mark", "rewrite" or "sweep"
-	Done, Total int    // indexes marked, packs written anew, chunk directories or objects swept
+	Done, Total int
+	Of          string // what is counted: "indexes", "packs", "objects", "chunk directories", "percent"
 }
 
 // GCStatus is the outcome of a garbage collection, in the terms of the

@@ -68,12 +68,14 @@ func (b *bar) figures() string {
 	}
 	if b.unit == Bytes {
 		parts = append(parts, Rate(b.done, span))
+	} else if b.note != "" {
+		parts[len(parts)-1] += " " + Clean(b.note)
 	}
 	if b.total > 0 && b.done > 0 && b.done < b.total {
 		left := time.Duration(float64(span) / float64(b.done) * float64(b.total-b.done))
 		parts = append(parts, Clock(left)+" left")
 	}
-	if b.note != "" {
+	if b.unit == Bytes && b.note != "" {
 		parts = append(parts, Clean(b.note))
 	}
 	return "  " + strings.Join(parts, "  ")

@@ -20,7 +20,8 @@ const (
 // goroutines, often: an update costs a lock and a few stores.
 type Progress interface {
 	// Update says that done of total are finished. A total of 0 or less is not
-	// known yet. note is shown behind the figures: what was saved so far.
+	// known yet. note is shown behind the figures: of bytes what was saved so far,
+	// of items what they are, as "chunks read".
 	Update(done, total int64, note string)
 	// Done ends the display. ok leaves the last state as finished, else it
 	// stays where it was.
@@ -103,15 +104,25 @@ func (l *lines) Done(ok bool) {
 	fmt.Fprintf(l.o.Out, "%s: %s%s\n", l.o.Title, word, l.state(l.o.Now()))
 }
 
-// state is "1.5 GiB of 8 GiB (18.8 %) in 4 min 02 s, 6.4 MiB/s; 1 GiB known".
+// state is "1.5 GiB of 8 GiB (18.8 %) in 4 min 02 s, 6.4 MiB/s; 1 GiB known", and of
+// items "5 of 20 (25.0 %) chunks read in 4 min 02 s".
 func (l *lines) state(now time.Time) string {
 	span := now.Sub(l.start)
+	if l.o.Unit == Items && l.total <= 0 && l.note == "" { // nothing was told
+		return "in " + Duration(span)
+	}
 	s := count(l.o.Unit, l.done)
 	if l.total > 0 && l.done != l.total {
 		s += fmt.Sprintf(" of %s (%s)", count(l.o.Unit, l.total), Ratio(l.done, l.total))
 	}
+	if l.o.Unit == Items {
+		if l.note != "" {
+			s += " " + l.note
+		}
+		return s + " in " + Duration(span)
+	}
 	s += " in " + Duration(span)
-	if l.o.Unit == Bytes && span > 0 {
+	if span > 0 {
 		s += ", " + Rate(l.done, span)
 	}
 	if l.note != "" {

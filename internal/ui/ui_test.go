@@ -89,6 +89,19 @@ func TestProgressInALogIsAtMostOneLineAMinute(t *testing.T) {
 	}
 }
 
+func TestProgressOfItemsSaysWhatTheyAre(t *testing.T) {
+	now := time.Unix(0, 0)
+	var b bytes.Buffer
+	p := NewProgress(ProgressOptions{Out: &b, Title: "gc", Unit: Items, Now: func() time.Time { return now }})
+	now = now.Add(time.Minute)
+	p.Update(5, 20, "objects swept")
+	p.Done(true)
+	want := "gc: started\ngc: 5 of 20 (25 %) objects swept in 1 min 00 s\ngc: finished, 20 objects swept in 1 min 00 s\n"
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}
+
 func TestForcedBarEndsWhetherTheJobDidOrNot(t *testing.T) {
 	for _, ok := range []bool{true, false} {
 		var b bytes.Buffer

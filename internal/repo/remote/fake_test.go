@@ -252,7 +252,7 @@ func TestLongLogOfATaskIsReadToItsEnd(t *testing.T) {
 	if err != nil || st.IndexFiles != 7 || len(st.Warnings) != 1 || st.Warnings[0] != "a chunk is missing" {
 		t.Fatalf("%+v, %v", st, err)
 	}
-	if last := (repo.GCProgress{Phase: "sweep", Done: 50, Total: 100}); len(seen) != 1301 || seen[1300] != last || seen[0].Phase != "mark" {
+	if last := (repo.GCProgress{Phase: "sweep", Done: 50, Total: 100, Of: "percent"}); len(seen) != 1301 || seen[1300] != last || seen[0].Phase != "mark" {
 		t.Errorf("%d steps, the last %+v", len(seen), seen[len(seen)-1])
 	}
 	if got := f.made("GET " + path + "/log"); len(got) < 4 || !strings.Contains(got[1], "start=501") {

@@ -52,7 +52,7 @@ func (r *Repository) GC(ctx context.Context, g repo.GCOptions) (repo.GCStatus, e
 		if w, ok := strings.CutPrefix(text, "WARN: "); ok {
 			warnings = append(warnings, w)
 		} else if phase, percent, ok := progressOf(text); ok && g.Progress != nil {
-			g.Progress(repo.GCProgress{Phase: phase, Done: percent, Total: 100})
+			g.Progress(repo.GCProgress{Phase: phase, Done: percent, Total: 100, Of: "percent"})
 		}
 	})
 	if err != nil {

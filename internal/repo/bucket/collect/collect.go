@@ -239,12 +239,12 @@ func (r *run) sweep(ctx context.Context, c *collector) error {
 		}
 	}
 	for i, batch := range slices.Collect(slices.Chunk(objects, objstore.MaxDelete)) {
-		c.progress("sweep", i*objstore.MaxDelete, len(objects))
+		c.progress("sweep", i*objstore.MaxDelete, len(objects), "objects")
 		if err := c.bin.remove(ctx, batch); err != nil {
 			return err
 		}
 	}
-	c.progress("sweep", len(objects), len(objects))
+	c.progress("sweep", len(objects), len(objects), "objects")
 	for id := range going {
 		going[id] = !c.bin.left[id.Key()]
 	}

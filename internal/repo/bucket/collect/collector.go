@@ -57,9 +57,9 @@ func (c *collector) warn(format string, args ...any) {
 	c.status.Warnings = append(c.status.Warnings, fmt.Sprintf(format, args...))
 }
 
-func (c *collector) progress(phase string, done, total int) {
+func (c *collector) progress(phase string, done, total int, of string) {
 	if c.opt.Progress != nil {
-		c.opt.Progress(repo.GCProgress{Phase: phase, Done: done, Total: total})
+		c.opt.Progress(repo.GCProgress{Phase: phase, Done: done, Total: total, Of: of})
 	}
 }
 

@@ -106,7 +106,7 @@ func (c *collector) count(ctx context.Context) error {
 func (c *collector) countAll(ctx context.Context, next chan chan fetched, total int) error {
 	done := 0
 	for one := range next {
-		c.progress("mark", done, total)
+		c.progress("mark", done, total, "indexes")
 		f := <-one
 		if err := c.countOne(ctx, f); err != nil {
 			return err
@@ -118,7 +118,7 @@ func (c *collector) countAll(ctx context.Context, next chan chan fetched, total 
 			}
 		}
 	}
-	c.progress("mark", done, total)
+	c.progress("mark", done, total, "indexes")
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (c *collector) rewrite(ctx context.Context, chosen []plan.Candidate) error 
 			if !ok {
 				return b.finish(ctx)
 			}
-			c.progress("rewrite", done, len(known))
+			c.progress("rewrite", done, len(known), "packs")
 			s := <-one
 			if damaged(s.err) {
 				c.warn("pack %s stays as it is: %v", s.id, s.err)
