@@ -151,7 +151,7 @@ func account(s *sectionconfig.Section) (a Account, err error) {
 
 // Add adds a user, or a token of a user that is there.
 func (u *Users) Add(a Account) error {
-	if err := a.check(); err != nil {
+	if err := a.Check(); err != nil {
 		return err
 	}
 	if a.ID.IsToken() {
@@ -169,7 +169,7 @@ func (u *Users) Add(a Account) error {
 
 // Change gives a user or token that is there other values.
 func (u *Users) Change(a Account) error {
-	if err := a.check(); err != nil {
+	if err := a.Check(); err != nil {
 		return err
 	}
 	s := u.section(a.ID)
@@ -232,8 +232,8 @@ func (a Account) write(s *sectionconfig.Section) {
 	}
 }
 
-// check reports values that PBS would not read.
-func (a Account) check() error {
+// Check reports values that PBS would not read.
+func (a Account) Check() error {
 	id := a.ID.String()
 	if _, err := names.ParseAuthID(id); err != nil {
 		return err

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 
 	"github.com/holdfast-backup/holdfast/internal/access"
+	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/property"
 	"github.com/holdfast-backup/holdfast/internal/server/stores"
 	"github.com/holdfast-backup/holdfast/internal/ui"
@@ -65,6 +67,9 @@ Server has in a bucket is taken in with --reuse, for reading.`,
   holdfast server datastore add cloud --backend type=s3,client=garage,bucket=backups`,
 		Args: between(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := names.CheckStore(args[0]); err != nil {
+				return usage(err)
+			}
 			add := stores.Addition{Name: args[0], Backend: backend, Reuse: reuse, Values: values()}
 			if len(args) == 2 {
 				var err error
@@ -113,10 +118,13 @@ func runServerDatastoreAdd(ctx context.Context, a *app, o *serverOptions, add st
 	}
 	if !add.Reuse && (ui.IsTerminal(a.Stderr) || a.progress) {
 		m := a.meter("datastore "+add.Name, ui.Items)
-		add.Progress = func(done, total int) { m.Update(int64(done), int64(total), "") }
+		add.Progress = func(done, total int) { m.Update(int64(done), int64(total), "chunk directories made") }
 		defer m.Done(true)
 	}
 	if err := set.Add(ctx, add); err != nil {
+		if _, ok := errors.AsType[*stores.OccupiedError](err); ok {
+			return hint(err, "--reuse takes it in as it is; or choose another place for a new one")
+		}
 		return err
 	}
 	out := map[string]string{"name": add.Name, "path": add.Path}

@@ -94,6 +94,9 @@ func runServerS3Set(ctx context.Context, a *app, o *serverOptions, id string, ad
 	if err != nil {
 		return err
 	}
+	if err := buckets.CheckID(id); add && err != nil {
+		return usage(err)
+	}
 	var p *secret.Secret
 	if add || key {
 		s, err := a.secrets().Get(ctx, "S3_SECRET_KEY", "secret key for the object store "+id)

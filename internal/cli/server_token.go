@@ -96,6 +96,9 @@ func newServerTokenAddCommand(a *app, o *serverOptions) *cobra.Command {
 			if err := f.apply(cmd, &x, a.Location); err != nil {
 				return err
 			}
+			if err := x.Check(); err != nil {
+				return usage(err)
+			}
 			store, err := o.accounts(a)
 			if err != nil {
 				return err

@@ -118,6 +118,9 @@ func newServerUserAddCommand(a *app, o *serverOptions) *cobra.Command {
 			if err := f.apply(cmd, &x, a.Location); err != nil {
 				return err
 			}
+			if err := x.Check(); err != nil {
+				return usage(err)
+			}
 			return runServerUserAdd(cmd.Context(), a, o, x)
 		},
 	}

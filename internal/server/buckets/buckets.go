@@ -197,9 +197,10 @@ func isRegion(s string) error {
 	return nil
 }
 
-func isID(s string) error {
+// CheckID reports whether an object store may have the id.
+func CheckID(s string) error {
 	if !names.IsSafeID(s) || len(s) < 3 || len(s) > 32 {
-		return errors.New("want 3 to 32 letters, digits, '-', '_' or '.'")
+		return named(s, errors.New("want 3 to 32 letters, digits, '-', '_' or '.'"))
 	}
 	return nil
 }

@@ -16,6 +16,9 @@ import (
 // Set adds an object store, or changes one: add says which. digest is that of the
 // file, or "". A key of nil stays as it is.
 func Set(ctx context.Context, conf confdir.Dir, id, digest string, add bool, v property.Values, key *secret.Secret) error {
+	if err := CheckID(id); add && err != nil {
+		return err
+	}
 	err := conf.ChangeSections(ctx, confdir.S3, digest, func(f *sectionconfig.File) error {
 		sec := f.Find(id)
 		switch {
@@ -25,9 +28,6 @@ func Set(ctx context.Context, conf confdir.Dir, id, digest string, add bool, v p
 			return ErrMissing
 		case add:
 			sec, _ = f.Add(sectionType, id)
-		}
-		if err := isID(id); err != nil {
-			return err
 		}
 		if err := v.Set(sec, Properties()); err != nil {
 			return err

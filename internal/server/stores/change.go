@@ -20,6 +20,13 @@ type Addition struct {
 	Progress   func(done, total int) // may be nil
 }
 
+// OccupiedError says that where a new datastore was to be there is a repository, which
+// Reuse takes in.
+type OccupiedError struct{ err error }
+
+func (e *OccupiedError) Error() string { return e.err.Error() }
+func (e *OccupiedError) Unwrap() error { return e.err }
+
 // Add makes a datastore and puts it into the file, as the last step: a failure
 // leaves at most a directory behind.
 func (s *Set) Add(ctx context.Context, a Addition) error {
@@ -102,7 +109,11 @@ func (s *Set) lay(ctx context.Context, a Addition) error {
 		return err
 	}
 	if !a.Reuse {
-		return at.create(ctx, a.Progress)
+		err := at.create(ctx, a.Progress)
+		if errors.Is(err, repo.ErrExists) {
+			return &OccupiedError{err}
+		}
+		return err
 	}
 	st, err := at.open(ctx)
 	if err != nil {
