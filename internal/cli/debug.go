@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/holdfast-backup/holdfast/internal/format/inspect"
+	"github.com/holdfast-backup/holdfast/internal/objstore/s3"
 	"github.com/spf13/cobra"
 )
 
@@ -81,6 +82,9 @@ func openRegular(path string) (*os.File, int64, error) {
 }
 
 func runInspect(ctx context.Context, a *app, path string, o inspect.Options) error {
+	if s3.IsAddress(path) {
+		return hint(usagef("inspect %s: it reads files, and this is the address of a bucket", path), "get the object with a tool of the provider, and inspect the file")
+	}
 	f, size, err := openRegular(path)
 	if err != nil {
 		return err
