@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
@@ -273,8 +272,7 @@ func (m *move) targets(from names.Namespace, opt repo.MoveNamespaceOptions) ([]p
 		if opt.Depth >= 0 && n.Depth()-from.Depth() > opt.Depth {
 			continue
 		}
-		rest := strings.TrimPrefix(strings.TrimPrefix(n.String(), from.String()), "/")
-		moved, err := names.ParseNamespace(strings.TrimPrefix(to.String()+"/"+rest, "/"))
+		moved, err := n.Moved(from, to)
 		if err != nil {
 			return nil, err
 		}

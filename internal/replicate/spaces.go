@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
@@ -35,7 +34,7 @@ func (r *run) spaces(ctx context.Context) ([]pair, error) {
 	}
 	var pairs []pair
 	for _, ns := range from {
-		to, err := moved(ns, r.From, r.To)
+		to, err := ns.Moved(r.From, r.To)
 		if err == nil {
 			err = r.need(ctx, to, there)
 		}
@@ -79,24 +78,6 @@ func below(ctx context.Context, in repo.Repository, ns names.Namespace, depth in
 	return all, nil
 }
 
-// moved is ns, which lies in from, at its place in to.
-func moved(ns, from, to names.Namespace) (names.Namespace, error) {
-	if !from.Contains(ns) {
-		return "", fmt.Errorf("it does not lie in %s", show(from))
-	}
-	rest := strings.Trim(strings.TrimPrefix(ns.String(), from.String()), "/")
-	for part := range strings.SplitSeq(rest, "/") {
-		if part == "" {
-			continue
-		}
-		var err error
-		if to, err = to.Child(part); err != nil {
-			return "", err
-		}
-	}
-	return to, nil
-}
-
 // need makes a namespace of the target, with those that it is in.
 func (r *run) need(ctx context.Context, ns names.Namespace, there map[names.Namespace]bool) error {
 	if there[ns] {
@@ -132,7 +113,7 @@ func (r *run) vanishedSpaces(ctx context.Context, pairs []pair) error {
 		keep[p.to] = true
 	}
 	for _, ns := range from {
-		if to, err := moved(ns, r.From, r.To); err == nil {
+		if to, err := ns.Moved(r.From, r.To); err == nil {
 			keep[to] = true
 		}
 	}

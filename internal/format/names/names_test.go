@@ -193,3 +193,27 @@ func mustAuth(t *testing.T, s string) names.AuthID {
 	}
 	return a
 }
+
+func TestNamespacesMoveWithWhatTheyLieIn(t *testing.T) {
+	for _, tc := range []struct{ ns, from, to, want names.Namespace }{
+		{"a/b/c", "a", "x/y", "x/y/b/c"},
+		{"a/b", "a/b", "x", "x"},
+		{"a/b", "a", names.Root, "b"},
+		{"a", "a", names.Root, names.Root},
+		{"a", names.Root, "x", "x/a"},
+		{names.Root, names.Root, "x", "x"},
+	} {
+		if got, err := tc.ns.Moved(tc.from, tc.to); got != tc.want || err != nil {
+			t.Errorf("%q from %q to %q: %q, %v; want %q", tc.ns, tc.from, tc.to, got, err, tc.want)
+		}
+	}
+	for name, tc := range map[string]struct{ ns, from, to names.Namespace }{
+		"of another":    {"ab/c", "a", "x"},
+		"above":         {names.Root, "a", "x"},
+		"then too deep": {"a/b/c/d/e", "a", "1/2/3/4"},
+	} {
+		if got, err := tc.ns.Moved(tc.from, tc.to); err == nil {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

@@ -95,6 +95,21 @@ func (n Namespace) Contains(o Namespace) bool {
 	return n == Root || n == o || strings.HasPrefix(string(o), string(n)+"/")
 }
 
+// Moved is where n, which lies in from, lies once from has become to.
+func (n Namespace) Moved(from, to Namespace) (Namespace, error) {
+	if !from.Contains(n) {
+		return "", refuse("namespace", string(n), "it does not lie in "+string(from))
+	}
+	rest := strings.TrimPrefix(strings.TrimPrefix(string(n), string(from)), "/")
+	switch {
+	case rest == "":
+		return to, nil
+	case to == Root:
+		return ParseNamespace(rest)
+	}
+	return ParseNamespace(string(to) + "/" + rest)
+}
+
 // join puts the directory of n before rel.
 func (n Namespace) join(rel string) string {
 	if n == Root {

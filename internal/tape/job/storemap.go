@@ -126,15 +126,8 @@ func (m NamespaceMap) Map(store string, ns names.Namespace) (to names.Namespace,
 	if m.Depth >= 0 && below > m.Depth {
 		return "", false, nil
 	}
-	rest := strings.TrimPrefix(strings.TrimPrefix(ns.String(), m.Source.String()), "/")
-	to = m.Target
-	for name := range strings.SplitSeq(rest, "/") {
-		if name == "" {
-			continue
-		}
-		if to, err = to.Child(name); err != nil {
-			return "", false, fmt.Errorf("namespace %s of %s: %w", ns, store, err)
-		}
+	if to, err = ns.Moved(m.Source, m.Target); err != nil {
+		return "", false, fmt.Errorf("namespace %s of %s: %w", ns, store, err)
 	}
 	return to, true, nil
 }

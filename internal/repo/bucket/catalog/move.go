@@ -3,7 +3,6 @@ package catalog
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/holdfast-backup/holdfast/internal/format/names"
 	"github.com/holdfast-backup/holdfast/internal/repo"
@@ -103,8 +102,7 @@ func Targets(r Reader, from names.Namespace, opt repo.MoveNamespaceOptions) ([]P
 		if opt.Depth >= 0 && n.Depth()-from.Depth() > opt.Depth {
 			continue
 		}
-		rest := strings.TrimPrefix(strings.TrimPrefix(n.String(), from.String()), "/")
-		moved, err := names.ParseNamespace(strings.TrimPrefix(to.String()+"/"+rest, "/"))
+		moved, err := n.Moved(from, to)
 		if err != nil {
 			return nil, err
 		}
