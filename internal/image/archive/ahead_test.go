@@ -301,12 +301,18 @@ func TestChunkInASlotOfAnotherLengthIsRefused(t *testing.T) {
 	clean(t, m)
 }
 
+// distant opens an image of so many chunks, none of zeros, in a snapshot that is far away.
+func distant(t *testing.T, chunks int, o archive.Options) ([]byte, *repotest.Memory, *repotest.Distant, *archive.Image) {
+	t.Helper()
+	b := solid(chunks)
+	m, s := save(t, b, nil)
+	d := &repotest.Distant{Snapshot: slow{s}, Chunks: 100, Bytes: 1 << 30}
+	return b, m, d, open(t, d, nil, o)
+}
+
 func TestADistantSnapshotHearsOfAllThatASequentialReaderWillNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := solid(400)
-		m, s := save(t, b, nil)
-		d := &repotest.Distant{Snapshot: slow{s}, Chunks: 100, Bytes: 1 << 30}
-		img := open(t, d, nil, archive.Options{})
+		b, m, d, img := distant(t, 400, archive.Options{})
 		copyAll(t, img, b, 0, 400*chunk, chunk/2)
 		if read, surprise, most, waiting := d.Heard(); read != 400 || surprise > 16 || most < 50 || most > 110 || waiting > 0 {
 			t.Errorf("%d chunks were read, %d without notice; up to %d were announced, %d in vain", read, surprise, most, waiting)
@@ -319,10 +325,7 @@ func TestADistantSnapshotHearsOfAllThatASequentialReaderWillNeed(t *testing.T) {
 // Who reads here and there has nothing announced.
 func TestADistantSnapshotIsNotAskedForWhatNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := solid(400)
-		m, s := save(t, b, nil)
-		d := &repotest.Distant{Snapshot: slow{s}, Chunks: 100, Bytes: 1 << 30}
-		img := open(t, d, nil, archive.Options{})
+		b, m, d, img := distant(t, 400, archive.Options{})
 		for i := range 200 {
 			slot := i * 37 % 400
 			copyAll(t, img, b, slot*chunk+5, slot*chunk+50, 45)
@@ -337,10 +340,7 @@ func TestADistantSnapshotIsNotAskedForWhatNobodyReads(t *testing.T) {
 
 func TestADistantSnapshotHearsOfWhatManyReadersWaitFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := solid(40)
-		m, s := save(t, b, nil)
-		d := &repotest.Distant{Snapshot: slow{s}, Chunks: 100, Bytes: 1 << 30}
-		img := open(t, d, nil, archive.Options{Loaders: 2})
+		b, m, d, img := distant(t, 40, archive.Options{Loaders: 2})
 		var all sync.WaitGroup
 		for i := range 16 {
 			all.Go(func() {
