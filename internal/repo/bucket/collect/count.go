@@ -70,26 +70,11 @@ func (c *collector) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	next := make(chan chan fetched, ahead)
-	g.Go(func() error {
-		defer close(next)
-		for _, d := range all {
-			one := make(chan fetched, 1)
-			select {
-			case next <- one:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			g.Go(func() error {
-				m, err := fetchMap(ctx, c.store, d.session, d.at)
-				one <- fetched{d, m, err}
-				return nil
-			})
-		}
-		return nil
-	})
-	g.Go(func() error {
+	get := func(ctx context.Context, d difference) fetched {
+		m, err := fetchMap(ctx, c.store, d.session, d.at)
+		return fetched{d, m, err}
+	}
+	return inOrder(ctx, all, ahead, get, func(ctx context.Context, next <-chan chan fetched) error {
 		err := c.countAll(ctx, next, len(all))
 		for one := range next { // those that nobody wants any more
 			if f := <-one; f.m != nil {
@@ -98,12 +83,11 @@ func (c *collector) count(ctx context.Context) error {
 		}
 		return err
 	})
-	return g.Wait()
 }
 
 // countAll counts what comes, in the order in which it was asked for: what came before
 // what went.
-func (c *collector) countAll(ctx context.Context, next chan chan fetched, total int) error {
+func (c *collector) countAll(ctx context.Context, next <-chan chan fetched, total int) error {
 	done := 0
 	for one := range next {
 		c.progress("mark", done, total, "indexes")

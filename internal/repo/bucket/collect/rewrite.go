@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/holdfast-backup/holdfast/internal/digest"
 	"github.com/holdfast-backup/holdfast/internal/format/blob"
 	"github.com/holdfast-backup/holdfast/internal/format/pack"
@@ -48,33 +46,15 @@ func (c *collector) rewrite(ctx context.Context, chosen []plan.Candidate) error 
 		return err
 	}
 	b := &builder{c: c}
-	g, ctx := errgroup.WithContext(ctx)
-	next := make(chan chan source, sources)
-	g.Go(func() error {
-		defer close(next)
-		for _, p := range known {
-			one := make(chan source, 1)
-			select {
-			case next <- one:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			g.Go(func() error {
-				s := source{id: p.ID}
-				s.chunks, s.err = c.read(ctx, p)
-				one <- s
-				return nil
-			})
-		}
-		return nil
-	})
-	g.Go(func() error {
-		for done := 0; ; done++ {
-			one, ok := <-next
-			if !ok {
-				return b.finish(ctx)
-			}
+	get := func(ctx context.Context, p *packrefs.Pack) source {
+		chunks, err := c.read(ctx, p)
+		return source{p.ID, chunks, err}
+	}
+	return inOrder(ctx, known, sources, get, func(ctx context.Context, next <-chan chan source) error {
+		done := 0
+		for one := range next {
 			c.progress("rewrite", done, len(known), "packs")
+			done++
 			s := <-one
 			if damaged(s.err) {
 				c.warn("pack %s stays as it is: %v", s.id, s.err)
@@ -87,8 +67,8 @@ func (c *collector) rewrite(ctx context.Context, chosen []plan.Candidate) error 
 				return err
 			}
 		}
+		return b.finish(ctx)
 	})
-	return g.Wait()
 }
 
 // errDamaged is wrapped when a pack is not what it should be.
