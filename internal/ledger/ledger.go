@@ -10,7 +10,7 @@
 //	state/<16 hex>  a checkpoint: what all entries up to N made
 //	clock/<random>  written twice and removed, to see whether the store can do this
 //
-// None is ever replaced. Entries begin with 1 and leave out no number.
+// Entries and checkpoints are never replaced. Entries begin with 1 and leave out no number.
 //
 // An entry is two lines. The first is JSON:
 //
