@@ -26,7 +26,7 @@ type bucketInitOptions struct {
 
 func (o *bucketInitOptions) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.packSize, "pack-size", "", "in a bucket: bytes of an object with chunks, up to 64M (default 56M)")
+	f.StringVar(&o.packSize, "pack-size", "", "in a bucket: bytes of an object with chunks, 16M to 64M (default 56M)")
 	f.IntVar(&o.days, "retention-days", 0, "in a bucket with object lock: how long nothing can be removed")
 	f.StringVar(&o.mode, "retention-mode", "", "governance or compliance (default governance)")
 	f.BoolVar(&o.blindly, "skip-probe", false, "do not test the object store")
